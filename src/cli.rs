@@ -1,0 +1,180 @@
+//! The command line: clap types only.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::id::{BackupRef, HostName};
+use crate::model::manifest::FreezeMethod;
+
+/// Backs up and restores Fuel masters over SSH, from this workstation.
+#[derive(Debug, Parser)]
+#[command(name = "tanker", version, max_term_width = 100, after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 refused, 4 unreachable, 5 damaged, 6 half restored, 7 still frozen, 130 interrupted.")]
+pub struct Cli {
+    /// The inventory; looked for at ./inventory.toml and in the XDG config folder (tanker/inventory.toml) unless given
+    #[arg(short, long, global = true, value_name = "FILE", env = "TANKER_INVENTORY")]
+    pub inventory: Option<PathBuf>,
+    /// The library, instead of the inventory's; with it, looking into the library needs no inventory
+    #[arg(long, global = true, value_name = "DIR")]
+    pub library: Option<PathBuf>,
+    /// Show nothing while it works, only what came of it
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Connect, read facts and tasks, say what a backup would do; change nothing
+    Check(Fleet),
+    /// Back masters up into the library
+    Backup(Backup),
+    /// List the backups of the library, oldest first
+    List(List),
+    /// Show one backup
+    Show(Show),
+    /// Hold archives against their manifests: SHA-256, decompress, every member
+    Verify(Verify),
+    /// List the files in a backup
+    Files(Named),
+    /// Take a file or directory out of a backup
+    Extract(Extract),
+    /// Restore a backup onto a master of the same release
+    Restore(Restore),
+    /// Make a host's key known after showing it
+    Trust(Trust),
+    /// Show what jobs of tanker's are on masters
+    Status(Fleet),
+    /// Thaw whatever any tanker has frozen on masters
+    Thaw(Fleet),
+}
+
+/// Hosts, and how many at once.
+#[derive(Debug, Args)]
+pub struct Fleet {
+    /// Hosts, groups, globs, `!out`, `&only`; all hosts unless given
+    pub pattern: Vec<String>,
+    /// How many masters at once
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub forks: Option<u16>,
+}
+
+/// Options of `backup`.
+#[derive(Debug, Args)]
+pub struct Backup {
+    /// Which hosts
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// Only say what would be done
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Go on although tasks are unfinished or can't be read; the manifest says so
+    #[arg(long)]
+    pub ignore_tasks: bool,
+    /// How to freeze containers, instead of what the inventory says
+    #[arg(long, value_enum)]
+    pub freeze: Option<FreezeArg>,
+}
+
+/// How to freeze.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FreezeArg {
+    /// `docker pause`
+    Pause,
+    /// Not at all: the backup may be inconsistent
+    None,
+}
+
+impl From<FreezeArg> for FreezeMethod {
+    fn from(arg: FreezeArg) -> Self {
+        match arg {
+            FreezeArg::Pause => Self::Pause,
+            FreezeArg::None => Self::None,
+        }
+    }
+}
+
+/// Options of `list`.
+#[derive(Debug, Args)]
+pub struct List {
+    /// Hosts, groups or globs; all unless given
+    pub pattern: Vec<String>,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `show`.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+    /// As JSON: the manifest
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One backup.
+#[derive(Debug, Args)]
+pub struct Named {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+}
+
+/// Options of `verify`.
+#[derive(Debug, Args)]
+pub struct Verify {
+    /// HOST@ID or HOST@latest
+    #[arg(required_unless_present = "all")]
+    pub backups: Vec<BackupRef>,
+    /// Every backup of the library
+    #[arg(long, conflicts_with = "backups")]
+    pub all: bool,
+}
+
+/// Options of `extract`.
+#[derive(Debug, Args)]
+pub struct Extract {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+    /// A path as `files` prints it, or a directory above such paths
+    pub path: String,
+    /// The folder to put it into, with its path below it
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+/// Options of `restore`.
+#[derive(Debug, Args)]
+pub struct Restore {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+    /// The host of the inventory to restore onto
+    #[arg(long, value_name = "HOST")]
+    pub to: HostName,
+    /// Only show the plan
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Don't ask for the host's name
+    #[arg(long)]
+    pub yes: bool,
+    /// Go on although the target's tasks are unfinished or can't be read
+    #[arg(long)]
+    pub ignore_tasks: bool,
+}
+
+/// Options of `trust`.
+#[derive(Debug, Args)]
+pub struct Trust {
+    /// The host
+    pub host: HostName,
+    /// It was rebuilt: the new key takes the place of the known one
+    #[arg(long)]
+    pub rebuilt: bool,
+    /// Don't ask
+    #[arg(long)]
+    pub yes: bool,
+}

@@ -1,0 +1,355 @@
+//! `tanker backup`: look, refuse or decide, let the master capture itself, bring the archive here, prove it, list it.
+
+use std::time::Duration;
+
+use super::receive::{NotReceived, receive};
+use super::{Context, library_ending, look, look_ending, refused, remote_ending};
+use crate::fleet::{self, Ending};
+use crate::library::{HostLock, Library, Received, lrzip_is_here, walk};
+use crate::model::astute::network_settings;
+use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
+use crate::model::facts::{Facts, parse_frames};
+use crate::model::id::{BackupId, HostName, stock_id};
+use crate::model::inventory::Host;
+use crate::model::manifest::{
+    Archive, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
+};
+use crate::model::report::{RunReport, Severity, backup_summary};
+use crate::model::tasks::parse_tasks;
+use crate::model::text::human_bytes;
+use crate::monitor::{Event, Step};
+use crate::remote::job::{Job, JobEvent};
+use crate::remote::link::Link;
+use crate::remote::{RemoteError, Script};
+
+/// A small file of a job's.
+const READING: Duration = Duration::from_secs(60);
+/// lrzip testing a large archive on an old master.
+const PROVING: Duration = Duration::from_secs(6 * 3600);
+
+/// What the operator asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// How many at once.
+    pub forks: usize,
+    /// Only say what would be done.
+    pub dry_run: bool,
+    /// Go on with unfinished or unreadable tasks; the manifest says so.
+    pub ignore_tasks: bool,
+    /// How to freeze, instead of what the inventory says.
+    pub freeze: Option<FreezeMethod>,
+}
+
+/// Backs up each host.
+pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunReport {
+    fleet::run(hosts, options.forks, &ctx.cancel, |name| {
+        let ctx = ctx.clone();
+        async move {
+            let ending = backup_host(&ctx, &name, options).await.unwrap_or_else(|ending| ending);
+            ctx.monitor.event(&name, Event::Finished);
+            ending
+        }
+    })
+    .await
+}
+
+async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
+    let host = ctx.host(name)?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.or(host.freeze) };
+    let unreadable = tasks.as_ref().err().map(ToString::to_string);
+    let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, None))?;
+    for note in &plan.notes {
+        ctx.note(&host, note);
+    }
+    if options.dry_run {
+        link.close().await;
+        return Ok(Ending::ok(would_do(&plan)));
+    }
+
+    let library = ctx.library(&host);
+    let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
+    let description = describe(ctx, &host, &facts, &plan, &library);
+    let job = Job::new(&format!("backup-{}", description.id));
+    start(ctx, &host, &job, &mut link, &description, &plan).await.map_err(|e| remote_ending(&host, &e))?;
+
+    let mut seen = Seen::default();
+    let outcome = tokio::select! {
+        outcome = capture(ctx, &host, &job, &mut link, &description, &plan, &library, lock, &mut seen) => outcome,
+        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "interrupted", None)),
+    };
+    let published = outcome.and_then(|(received, manifest)| {
+        let manifest = record_reason(manifest, unreadable);
+        ctx.step(&host, Step::Publish);
+        received.commit(&manifest).map_err(|e| library_ending(&e))
+    });
+    ctx.step(&host, Step::Clean);
+    let cleaned = job.clean(&mut link).await;
+    link.close().await;
+    match published {
+        Err(ending) => Err(after_failure(ending, cleaned, &seen, &plan)),
+        Ok(entry) => {
+            if let Err(e) = cleaned {
+                ctx.note(&host, format!("the backup is whole, but the master could not be cleaned up: {e}"));
+            }
+            let manifest = &entry.manifest;
+            let freeze = Duration::from_millis(manifest.freeze.milliseconds);
+            Ok(Ending::ok(backup_summary(manifest.description.id.as_str(), manifest.archive.bytes, freeze)))
+        }
+    }
+}
+
+fn record_reason(mut manifest: Manifest, unreadable: Option<String>) -> Manifest {
+    if let (TaskRecord::Ignored { reason, .. }, Some(why)) = (&mut manifest.tasks, unreadable) {
+        *reason = Some(why);
+    }
+    manifest
+}
+
+fn would_do(plan: &BackupPlan) -> String {
+    let running = plan.containers.iter().filter(|c| c.running).count();
+    format!(
+        "would freeze {running} of {} containers ({}), take {} volumes and {} directories; needs {} of spool",
+        plan.containers.len(),
+        plan.freeze.as_str(),
+        plan.volumes.len(),
+        plan.directories.len(),
+        human_bytes(plan.spool_bytes)
+    )
+}
+
+fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, library: &Library) -> Description {
+    let started = (ctx.clock)();
+    Description {
+        host: host.name.clone(),
+        id: BackupId::at(started, |id| library.is_taken(&host.name, id)),
+        stock_id: stock_id(started),
+        started,
+        tanker: env!("CARGO_PKG_VERSION").to_owned(),
+        release: facts.release.clone(),
+        hostname: facts.hostname.clone(),
+        uuid: facts.uuid.clone(),
+        docker_version: facts.docker_version.clone(),
+        containers: plan.containers.clone(),
+        directories: plan.directories.clone(),
+        volumes: plan.volumes.iter().map(|(volume, _)| volume.clone()).collect(),
+        network: network_settings(&facts.astute),
+    }
+}
+
+async fn start(ctx: &Context, host: &Host, job: &Job, link: &mut Link, description: &Description, plan: &BackupPlan) -> Result<(), RemoteError> {
+    let state = |running| if running { "freeze" } else { "keep" };
+    let containers: String = plan.containers.iter().map(|c| format!("{} {} {}\n", c.name, c.image, state(c.running))).collect();
+    let directories: String = plan.directories.iter().map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
+    let volumes: String = plan.volumes.iter().map(|(volume, from)| format!("{} {from} .\n", volume.member)).collect();
+    let json = serde_json::to_vec_pretty(description).map_err(|e| RemoteError::Answer(e.to_string()))?;
+    let files = [
+        ("containers", containers.into_bytes()),
+        ("trees", format!("system-dirs.tar /{directories}\n{volumes}").into_bytes()),
+        ("dump.name", description.release.dump_member().as_bytes().to_vec()),
+        ("description.json", json),
+    ];
+    let form = if description.release.images_together() { "together" } else { "separate" };
+    let args = [
+        description.stock_id.clone(),
+        "backup".to_owned(),
+        plan.freeze.as_str().to_owned(),
+        host.freeze_timeout.as_secs().to_string(),
+        host.lease.as_secs().to_string(),
+        form.to_owned(),
+    ];
+    let owner = format!("{} since {}", ctx.owner, description.started.to_rfc3339());
+    job.start(link, "backup", &owner, &args, &files).await
+}
+
+/// What the job's event log told.
+#[derive(Default)]
+struct Seen {
+    steps: Vec<(String, u64)>,
+    frozen: bool,
+    thawed: Option<u64>,
+    stuck: Option<String>,
+    tasks_code: Option<i64>,
+    tar_bytes: u64,
+    archive: Option<(u64, String, String)>,
+    failed: Option<(String, String)>,
+    notes: Vec<String>,
+}
+
+impl Seen {
+    fn take(&mut self, ctx: &Context, host: &Host, event: JobEvent) {
+        match event {
+            JobEvent::Step(name, at) => {
+                if let Some(step) = Step::from_log(&name) {
+                    ctx.step(host, step);
+                }
+                self.steps.push((name, at));
+            }
+            JobEvent::Frozen => {
+                self.frozen = true;
+                ctx.monitor.event(&host.name, Event::Frozen);
+            }
+            JobEvent::Thawed(ms) => {
+                self.thawed = Some(ms);
+                ctx.monitor.event(&host.name, Event::Thawed(Duration::from_millis(ms)));
+            }
+            JobEvent::Void(reason) => ctx.note(host, format!("the capture is void: {reason}")),
+            JobEvent::Stuck(names) => self.stuck = Some(names),
+            JobEvent::Tasks(code) => self.tasks_code = Some(code),
+            JobEvent::Tar(bytes) => self.tar_bytes = bytes,
+            JobEvent::Archive(bytes, sha256, file) => self.archive = Some((bytes, sha256, file)),
+            JobEvent::Note(text) => {
+                ctx.note(host, text.clone());
+                self.notes.push(text);
+            }
+            JobEvent::Growing(bytes) => {
+                let total = (self.tar_bytes > 0).then_some(self.tar_bytes);
+                ctx.monitor.event(&host.name, Event::Progress { bytes, total: total.filter(|total| bytes <= *total) });
+            }
+            JobEvent::Failed(step, reason) => self.failed = Some((step, reason)),
+            JobEvent::Checked(_) | JobEvent::RolledBack | JobEvent::Finished => {}
+        }
+    }
+
+    /// The steps of the freeze with their milliseconds.
+    fn freeze_steps(&self) -> Vec<(String, u64)> {
+        let frozen = ["freeze", "commit", "delta", "thaw"];
+        let next = self.steps.iter().skip(1).map(|(_, at)| *at);
+        self.steps.iter().zip(next).filter(|((name, _), _)| frozen.contains(&name.as_str())).map(|((name, at), end)| (name.clone(), end.saturating_sub(*at))).collect()
+    }
+}
+
+#[allow(clippy::too_many_arguments)] // the whole of one backup
+async fn capture(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    description: &Description,
+    plan: &BackupPlan,
+    library: &Library,
+    lock: HostLock,
+    seen: &mut Seen,
+) -> Result<(Received, Manifest), Ending> {
+    let failed = |what: String| Ending::bad(Severity::Failed, what, None);
+    job.follow(link, 0, |event| seen.take(ctx, host, event)).await.map_err(|e| remote_ending(host, &e))?;
+    if let Some((step, reason)) = &seen.failed {
+        return Err(failed(format!("{step}: {reason}")));
+    }
+    let (bytes, sha256, file) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive".into()))?;
+    if file != archive_name(&description.stock_id) {
+        return Err(failed("the master announced an archive of another name".into()));
+    }
+    let tasks = judge_tasks_after(link, job, plan, seen.tasks_code, host).await?;
+    let members = read_members(link, job, host).await?;
+    let place = if lrzip_is_here() {
+        ProofPlace::Workstation
+    } else {
+        ctx.step(host, Step::Prove);
+        link.run_once(&Script::prove([job.file(&file)]), b"", PROVING).await.map_err(|e| remote_ending(host, &e))?;
+        ProofPlace::Master
+    };
+
+    ctx.step(host, Step::Transfer);
+    let writer = library.begin(lock, &host.name, &description.id, &file).map_err(|e| library_ending(&e))?;
+    let writer = receive(link, &job.file(&file), bytes, writer, &host.name, &ctx.monitor).await.map_err(|e| match e {
+        NotReceived::Remote(e) => remote_ending(host, &e),
+        NotReceived::Library(e) => library_ending(&e),
+        NotReceived::TooMuch => failed("the master sent more than it had announced".into()),
+    })?;
+    let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?.map_err(|e| library_ending(&e))?;
+    if received.bytes != bytes || received.sha256 != sha256 {
+        return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}", received.bytes, received.sha256)));
+    }
+    if place == ProofPlace::Workstation {
+        ctx.step(host, Step::Prove);
+        prove_here(&received, description, &members).await?;
+    }
+    let manifest = Manifest {
+        format: FORMAT,
+        description: description.clone(),
+        finished: (ctx.clock)(),
+        archive: Archive { file, bytes, sha256, tar_bytes: seen.tar_bytes, members },
+        freeze: Freeze {
+            method: plan.freeze,
+            milliseconds: seen.thawed.unwrap_or(0),
+            consistent: plan.freeze != FreezeMethod::None,
+            steps: seen.freeze_steps(),
+        },
+        tasks,
+        proof: Proof { place, at: (ctx.clock)() },
+        notes: plan.notes.iter().chain(&seen.notes).cloned().collect(),
+    };
+    Ok((received, manifest))
+}
+
+/// A task that began while the capture ran changed what was being captured.
+async fn judge_tasks_after(link: &mut Link, job: &Job, plan: &BackupPlan, code: Option<i64>, host: &Host) -> Result<TaskRecord, Ending> {
+    let mut read = async |name: &str| -> Result<String, Ending> {
+        let script = Script::read([job.file(name), "0".to_owned()]);
+        let bytes = link.run(&script, READING, READING).await.map_err(|e| remote_ending(host, &e))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    };
+    let (out, err) = (read("tasks.out").await?, read("tasks.err").await?);
+    let after = parse_tasks(code.unwrap_or(-1), &out, &err);
+    let Some(before) = plan.tasks.as_ref().filter(|before| before.unfinished().is_empty()) else {
+        let unfinished = plan.tasks.iter().flat_map(|list| list.unfinished()).cloned().collect();
+        return Ok(TaskRecord::Ignored { unfinished, reason: None });
+    };
+    let after = after.map_err(|e| Ending::bad(Severity::Failed, format!("the tasks could not be read again after the capture: {e}"), None))?;
+    let begun: Vec<String> = after.begun_since(before).iter().map(|task| task.describe()).collect();
+    if begun.is_empty() {
+        return Ok(TaskRecord::Clean);
+    }
+    Err(Ending::bad(Severity::Failed, format!("a task began during the capture, which is void: {}", begun.join(", ")), Some("run the backup again when it has ended".into())))
+}
+
+async fn read_members(link: &mut Link, job: &Job, host: &Host) -> Result<Vec<Member>, Ending> {
+    let script = Script::read([job.file("contents"), "0".to_owned()]);
+    let text = link.run(&script, READING, READING).await.map_err(|e| remote_ending(host, &e))?;
+    let line = |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
+    Ok(String::from_utf8_lossy(&text).lines().filter_map(line).collect())
+}
+
+async fn prove_here(received: &Received, description: &Description, members: &[Member]) -> Result<(), Ending> {
+    let damaged = |reason: String| Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None);
+    let path = received.archive.clone();
+    let walked = tokio::task::spawn_blocking(move || walk(&path)).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
+    if walked.members != members {
+        return Err(damaged("its members are not those that the master packed".into()));
+    }
+    if walked.description.as_ref() != Some(description) {
+        return Err(damaged("its description is not the one that was sent".into()));
+    }
+    Ok(())
+}
+
+/// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
+fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, plan: &BackupPlan) -> Ending {
+    let Err(error) = cleaned else { return ending };
+    if let RemoteError::Script { stdout, .. } = &error
+        && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
+    {
+        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+    }
+    let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
+    if unconfirmed {
+        let names: Vec<String> = plan.containers.iter().filter(|c| c.running).map(|c| c.name.clone()).collect();
+        let mut frozen = still_frozen(&names);
+        frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
+        return frozen;
+    }
+    ending.summary = format!("{}; and it could not be cleaned up: {error}", ending.summary);
+    ending.hint = Some("the next backup of this master removes what was left".into());
+    ending
+}
+
+/// Containers that are or may be frozen, with the command that ends it.
+pub(super) fn still_frozen(names: &[String]) -> Ending {
+    let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
+    let command = format!("for c in {}; do docker unpause $c; done", names.join(" "));
+    Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
+}
+

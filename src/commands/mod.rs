@@ -1,0 +1,115 @@
+//! One file a verb, each readable from top to bottom as the procedure itself. They do; they never print.
+
+pub mod backup;
+pub mod check;
+mod receive;
+pub mod restore;
+pub mod status;
+pub mod trust;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::fleet::{Cancel, Ending};
+use crate::library::{Library, LibraryError};
+use crate::model::facts::{Facts, parse_facts, parse_frames};
+use crate::model::id::HostName;
+use crate::model::inventory::{Host, Inventory};
+use crate::model::release::DIRECTORIES;
+use crate::model::report::Severity;
+use crate::model::tasks::{TaskList, UnreadableTasks, parse_tasks};
+use crate::monitor::{Event, Monitor, Step};
+use crate::remote::link::Link;
+use crate::remote::ssh::{Keyring, expand};
+use crate::remote::{RemoteError, Script};
+
+/// Facts look at every host directory's size: minutes on a slow disk full of packages.
+const FACTS: Duration = Duration::from_secs(600);
+/// The fuel client has 90 s of its own.
+const TASKS: Duration = Duration::from_secs(120);
+
+/// What every verb works with.
+#[derive(Clone)]
+pub struct Context {
+    /// The masters.
+    pub inventory: Arc<Inventory>,
+    /// Deciphered keys.
+    pub keyring: Arc<Keyring>,
+    /// The operator's home folder.
+    pub home: PathBuf,
+    /// Who this is, for locks: user, workstation, process.
+    pub owner: String,
+    /// Whether to stop.
+    pub cancel: Cancel,
+    /// Who is told.
+    pub monitor: Arc<dyn Monitor>,
+    /// The time.
+    pub clock: fn() -> DateTime<Utc>,
+}
+
+impl Context {
+    fn host(&self, name: &HostName) -> Result<Host, Ending> {
+        let missing = || Ending::bad(Severity::Failed, "it is not in the inventory", None);
+        self.inventory.host(name).cloned().ok_or_else(missing)
+    }
+
+    /// The library of a host's archives.
+    #[must_use]
+    pub fn library(&self, host: &Host) -> Library {
+        Library::at(expand(&host.library, &self.home))
+    }
+
+    fn step(&self, host: &Host, step: Step) {
+        self.monitor.event(&host.name, Event::Step(step));
+    }
+
+    fn note(&self, host: &Host, text: impl Into<String>) {
+        self.monitor.event(&host.name, Event::Note(text.into()));
+    }
+
+    async fn open(&self, host: &Host) -> Result<Link, Ending> {
+        self.step(host, Step::Connect);
+        Link::open(host, &self.keyring, self.home.clone()).await.map_err(|e| remote_ending(host, &e))
+    }
+}
+
+/// Facts and tasks of a master; nothing on it changes.
+async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTasks>), RemoteError> {
+    let answer = link.run_once(&Script::facts(DIRECTORIES), b"", FACTS).await?;
+    let facts = parse_facts(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
+    let answer = link.run_once(&Script::tasks([""; 0]), b"", TASKS).await?;
+    let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
+    let text = |name: &str| frames.get(name).map_or("", String::as_str);
+    let tasks = parse_tasks(text("tasks.code").trim().parse().unwrap_or(-1), text("tasks.out"), text("tasks.err"));
+    Ok((facts, tasks))
+}
+
+fn remote_ending(host: &Host, error: &RemoteError) -> Ending {
+    let severity = if error.is_unreachable() { Severity::Unreachable } else { Severity::Failed };
+    Ending::bad(severity, error.to_string(), error.hint(host.name.as_str()))
+}
+
+/// A host that was reached and found to be no master that tanker can work on was refused, not failed.
+fn look_ending(host: &Host, error: &RemoteError) -> Ending {
+    let mut ending = remote_ending(host, error);
+    if matches!(error, RemoteError::Answer(_)) {
+        ending.severity = Severity::Refused;
+    }
+    ending
+}
+
+fn library_ending(error: &LibraryError) -> Ending {
+    let severity = match error {
+        LibraryError::Damaged { .. } => Severity::Damaged,
+        LibraryError::Locked { .. } | LibraryError::NoSuchBackup { .. } | LibraryError::Missing(_) => Severity::Refused,
+        LibraryError::File { .. } => Severity::Failed,
+    };
+    Ending::bad(severity, error.to_string(), None)
+}
+
+fn refused(reasons: &[String], hint: Option<String>) -> Ending {
+    Ending::bad(Severity::Refused, reasons.join("; "), hint)
+}

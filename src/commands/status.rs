@@ -1,0 +1,82 @@
+//! `tanker status` and `tanker thaw`: what jobs of tanker's a master has, and ending a freeze from any workstation (I1).
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::{Context, look, look_ending, remote_ending};
+use crate::fleet::{self, Ending};
+use crate::model::facts::{JobTrace, parse_frames};
+use crate::model::id::HostName;
+use crate::model::report::{RunReport, Severity};
+use crate::monitor::{Event, Step};
+use crate::remote::{RemoteError, Script};
+
+/// Thawing eleven containers four times over.
+const THAWING: Duration = Duration::from_secs(180);
+
+/// The jobs on each master.
+pub async fn status(ctx: &Context, hosts: &[HostName], forks: usize) -> (RunReport, BTreeMap<HostName, Vec<JobTrace>>) {
+    let found = Arc::new(Mutex::new(BTreeMap::new()));
+    let report = fleet::run(hosts, forks, &ctx.cancel, |name| {
+        let (ctx, found) = (ctx.clone(), Arc::clone(&found));
+        async move {
+            let result = jobs_of(&ctx, &name).await;
+            ctx.monitor.event(&name, Event::Finished);
+            match result {
+                Ok(jobs) => {
+                    let frozen = jobs.iter().any(|job| job.frozen);
+                    let summary = format!("{} jobs{}", jobs.len(), if frozen { ", containers frozen now" } else { "" });
+                    found.lock().unwrap_or_else(PoisonError::into_inner).insert(name, jobs);
+                    Ending::ok(summary)
+                }
+                Err(ending) => ending,
+            }
+        }
+    })
+    .await;
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    (report, found)
+}
+
+async fn jobs_of(ctx: &Context, name: &HostName) -> Result<Vec<JobTrace>, Ending> {
+    let host = ctx.host(name)?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let (facts, _) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    link.close().await;
+    Ok(facts.jobs)
+}
+
+/// Thaws whatever any tanker froze on these masters and looks at it.
+pub async fn thaw(ctx: &Context, hosts: &[HostName], forks: usize) -> RunReport {
+    fleet::run(hosts, forks, &ctx.cancel, |name| {
+        let ctx = ctx.clone();
+        async move {
+            let ending = thaw_host(&ctx, &name).await.unwrap_or_else(|ending| ending);
+            ctx.monitor.event(&name, Event::Finished);
+            ending
+        }
+    })
+    .await
+}
+
+async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
+    let host = ctx.host(name)?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Thaw);
+    let result = link.run(&Script::thaw([""; 0]), THAWING, Duration::ZERO).await;
+    link.close().await;
+    match result {
+        Ok(answer) => {
+            let frames = parse_frames(&answer).map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?;
+            let thawed = frames.get("thawed").map(|names| names.lines().count()).unwrap_or_default();
+            Ok(Ending::ok(if thawed == 0 { "nothing was frozen by tanker".to_owned() } else { format!("{thawed} containers are thawed") }))
+        }
+        Err(RemoteError::Script { stdout, .. }) => {
+            let frozen = parse_frames(&stdout).ok().and_then(|mut frames| frames.remove("frozen")).unwrap_or_default();
+            Err(super::backup::still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>()))
+        }
+        Err(e) => Err(remote_ending(&host, &e)),
+    }
+}

@@ -1,0 +1,262 @@
+//! What is inside an archive: lrzip decompresses it into a pipe, and the tar is walked as it comes.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Stdio};
+
+use tar::{Archive, Entry, EntryType};
+
+use crate::model::manifest::{Description, Member};
+use crate::model::text::{printable, printable_path};
+
+/// A description larger than this is none.
+const LARGEST_DESCRIPTION: u64 = 16 << 20;
+
+/// What a walk through a whole archive found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Walked {
+    /// The members, in order.
+    pub members: Vec<Member>,
+    /// `tanker.json`, where it is there and readable.
+    pub description: Option<Description>,
+}
+
+/// What a file in a backup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file or a hard link to one.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A device, a pipe.
+    Other,
+}
+
+/// A file in a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// What it is.
+    pub kind: FileKind,
+    /// Permissions.
+    pub mode: u32,
+    /// Size.
+    pub bytes: u64,
+    /// Seconds since 1970.
+    pub modified: u64,
+}
+
+/// Whether this workstation has lrzip.
+#[must_use]
+pub fn lrzip_is_here() -> bool {
+    let version = Command::new("lrzip").arg("-V").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+    version.is_ok_and(|status| status.success())
+}
+
+/// lrzip at work; its exit code is part of what it says.
+struct Decompressed {
+    child: Child,
+}
+
+impl Decompressed {
+    fn open(path: &Path) -> Result<(Self, ChildStdout), String> {
+        let mut child = Command::new("lrzip")
+            .args(["-q", "-d", "-o", "-"])
+            .arg(path)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|e| format!("lrzip can't be run here: {e}"))?;
+        let stdout = child.stdout.take().ok_or("lrzip has no output")?;
+        Ok((Self { child }, stdout))
+    }
+
+    /// To be called when all of its output has been read.
+    fn end(mut self) -> Result<(), String> {
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            // Its words only explain the exit code.
+            let _ = stderr.by_ref().take(4096).read_to_string(&mut said);
+        }
+        let status = self.child.wait().map_err(|e| e.to_string())?;
+        if status.success() { Ok(()) } else { Err(format!("lrzip refuses it: {}", printable(&said))) }
+    }
+}
+
+impl Drop for Decompressed {
+    fn drop(&mut self) {
+        // Where the walk ended early nobody reads its output any more.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Decompresses an archive and hands each member of its tar to `visit`.
+fn each_member(path: &Path, mut visit: impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>) -> Result<(), String> {
+    let (lrzip, mut output) = Decompressed::open(path)?;
+    let read = read_members(&mut output, &mut visit);
+    // Read to the end whatever was found: then lrzip's own verdict is known, and it is the better word for a cut archive.
+    let drained = io::copy(&mut output, &mut io::sink());
+    lrzip.end()?;
+    read?;
+    drained.map(drop).map_err(|e| e.to_string())
+}
+
+fn read_members(output: &mut ChildStdout, visit: &mut impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>) -> Result<(), String> {
+    let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
+    let mut archive = Archive::new(output);
+    for entry in archive.entries().map_err(odd)? {
+        let mut entry = entry.map_err(odd)?;
+        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        visit(&name, &mut entry)?;
+        io::copy(&mut entry, &mut io::sink()).map_err(odd)?;
+    }
+    Ok(())
+}
+
+/// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end.
+///
+/// # Errors
+/// One sentence, when lrzip or the tar is not whole.
+pub fn walk(path: &Path) -> Result<Walked, String> {
+    let mut members = Vec::new();
+    let mut description = None;
+    each_member(path, |name, entry| {
+        members.push(Member { name: name.to_owned(), bytes: entry.size() });
+        if name == "tanker.json" {
+            let mut text = String::new();
+            entry.take(LARGEST_DESCRIPTION).read_to_string(&mut text).map_err(|e| format!("its description can't be read: {e}"))?;
+            description = serde_json::from_str(&text).ok();
+        }
+        Ok(())
+    })?;
+    Ok(Walked { members, description })
+}
+
+/// Where the trees of an archive stand: host directories at `/`, volumes at `SERVICE:PATH`.
+fn tree_prefix(member: &str, description: &Description) -> Option<String> {
+    if member == "system-dirs.tar" {
+        return Some(String::new());
+    }
+    let volume = description.volumes.iter().find(|volume| volume.member == member)?;
+    Some(format!("{}:{}", volume.service, volume.path.trim_end_matches('/')))
+}
+
+/// Every file of a backup by its path: host files absolute, files of volumes as `SERVICE:PATH`. Paths are printable.
+///
+/// # Errors
+/// One sentence, when the archive can't be read.
+pub fn list_files(path: &Path, description: &Description) -> Result<BTreeMap<String, FileEntry>, String> {
+    let mut files = BTreeMap::new();
+    each_member(path, |name, entry| {
+        if let Some(tree) = name.strip_suffix(".deleted") {
+            let Some(prefix) = tree_prefix(tree, description) else { return Ok(()) };
+            let mut gone = Vec::new();
+            entry.read_to_end(&mut gone).map_err(|e| e.to_string())?;
+            for path in gone.split(|b| *b == 0).filter(|path| !path.is_empty()) {
+                files.remove(&place(&prefix, path));
+            }
+        } else if let Some(prefix) = tree_prefix(name, description) {
+            list_tree(entry, &prefix, &mut files)?;
+        }
+        Ok(())
+    })?;
+    Ok(files)
+}
+
+fn place(prefix: &str, path: &[u8]) -> String {
+    let path = path.strip_prefix(b"./").unwrap_or(path);
+    let path = printable_path(path.strip_suffix(b"/").unwrap_or(path));
+    if path.is_empty() || path == "." { format!("{prefix}/") } else { format!("{prefix}/{path}") }
+}
+
+fn list_tree(tar: &mut impl Read, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
+    let odd = |e: io::Error| format!("a tree in it is no whole tar: {}", printable(&e.to_string()));
+    let mut inner = Archive::new(tar);
+    for entry in inner.entries().map_err(odd)? {
+        let mut entry = entry.map_err(odd)?;
+        let mut path = entry.path_bytes().into_owned();
+        let mut bytes = entry.size();
+        // A file with holes carries its real name and size in extensions of GNU tar's.
+        if let Some(extensions) = entry.pax_extensions().map_err(odd)? {
+            for extension in extensions.flatten() {
+                match extension.key_bytes() {
+                    b"GNU.sparse.name" => path = extension.value_bytes().to_vec(),
+                    b"GNU.sparse.realsize" => bytes = extension.value().ok().and_then(|v| v.parse().ok()).unwrap_or(bytes),
+                    _ => {}
+                }
+            }
+        }
+        let kind = match entry.header().entry_type() {
+            EntryType::Directory => FileKind::Directory,
+            EntryType::Symlink => FileKind::Symlink,
+            EntryType::Regular | EntryType::Continuous | EntryType::Link | EntryType::GNUSparse => FileKind::File,
+            _ => FileKind::Other,
+        };
+        let (mode, modified) = (entry.header().mode().unwrap_or(0), entry.header().mtime().unwrap_or(0));
+        files.insert(place(prefix, &path), FileEntry { kind, mode, bytes, modified });
+    }
+    Ok(())
+}
+
+/// Takes a file or a whole directory out of a backup, into a folder, with its path below it. The tar program of this
+/// workstation unpacks: it knows holes, links and refuses paths that lead outside.
+///
+/// # Errors
+/// One sentence, when there is no such path in the backup or it can't be unpacked.
+pub fn extract(path: &Path, description: &Description, wanted: &str, to: &Path) -> Result<(), String> {
+    let (tree, below) = match wanted.split_once(':') {
+        Some((service, below)) => {
+            let of = |v: &&crate::model::manifest::CapturedVolume| v.service == service && Path::new(below).starts_with(&v.path);
+            let volume = description.volumes.iter().find(of).ok_or(format!("the backup has no volume of {service} at {below}"))?;
+            let rest = below.strip_prefix(volume.path.as_str()).unwrap_or_default().trim_matches('/');
+            (volume.member.clone(), if rest.is_empty() { ".".to_owned() } else { format!("./{rest}") })
+        }
+        None => ("system-dirs.tar".to_owned(), wanted.trim_matches('/').to_owned()),
+    };
+    if below.is_empty() || below.split('/').any(|part| part == "..") {
+        return Err(format!("'{wanted}' is no path of a file in a backup: see 'tanker files'"));
+    }
+    let mut done = false;
+    each_member(path, |name, entry| {
+        if name == tree {
+            untar(entry, &below, to)?;
+            done = true;
+        }
+        Ok(())
+    })?;
+    if done { Ok(()) } else { Err(format!("the backup has no member {tree}")) }
+}
+
+fn untar(tar: &mut impl Read, member: &str, to: &Path) -> Result<(), String> {
+    let mut child = Command::new("tar")
+        .args(["-x", "--no-same-owner", "-f", "-", "-C"])
+        .arg(to)
+        .arg("--")
+        .arg(member)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|e| format!("tar can't be run here: {e}"))?;
+    if let Some(mut input) = child.stdin.take() {
+        // tar stops reading where it has all it was asked for; its exit code tells whether it had.
+        if let Err(e) = io::copy(tar, &mut input).and_then(|_| input.flush())
+            && e.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(format!("the archive can't be read: {e}"));
+        }
+    }
+    let output = child.wait_with_output().map_err(|e| e.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    if said.contains("Not found in archive") {
+        return Err(format!("the backup holds nothing at '{}': see 'tanker files'", printable(member)));
+    }
+    Err(format!("it could not be unpacked: {}", printable(&said)))
+}

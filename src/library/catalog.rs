@@ -1,0 +1,126 @@
+//! What the library holds, read from its folders. A damaged entry is a problem of its own and never hides the others.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::{Library, LibraryError, MANIFEST};
+use crate::model::id::{BackupId, HostName};
+use crate::model::manifest::{Manifest, parse_manifest};
+
+/// A manifest larger than this is none.
+const LARGEST_MANIFEST: u64 = 16 << 20;
+
+/// A listed backup.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its manifest.
+    pub manifest: Manifest,
+}
+
+/// Something in the library that should be a backup and isn't one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Where.
+    pub path: PathBuf,
+    /// What is wrong, one sentence.
+    pub reason: String,
+}
+
+impl Entry {
+    /// `HOST@ID`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.manifest.description.host, self.manifest.description.id)
+    }
+
+    /// Its archive file.
+    #[must_use]
+    pub fn archive(&self) -> PathBuf {
+        self.folder.join(&self.manifest.archive.file)
+    }
+}
+
+impl Library {
+    /// The backups of one host or of all, oldest first by their manifests' time, and what is wrong with the rest. Backups
+    /// under way (`.partial`) and hidden files are neither.
+    ///
+    /// # Errors
+    /// When the library's folder can't be read; one that isn't there is empty.
+    pub fn list(&self, only: Option<&HostName>) -> Result<(Vec<Entry>, Vec<Problem>), LibraryError> {
+        let mut entries = Vec::new();
+        let mut problems = Vec::new();
+        for (host, host_folder) in self.hosts()? {
+            if only.is_some_and(|only| *only != host) {
+                continue;
+            }
+            for (name, folder) in folders(&host_folder)? {
+                if name.ends_with(".partial") {
+                    continue;
+                }
+                match read_entry(&host, &name, folder.clone()) {
+                    Ok(entry) => entries.push(entry),
+                    Err(reason) => problems.push(Problem { path: folder, reason }),
+                }
+            }
+        }
+        entries.sort_by(|a, b| {
+            let key = |e: &Entry| (e.manifest.description.started, e.manifest.description.host.clone(), e.manifest.description.id.clone());
+            key(a).cmp(&key(b))
+        });
+        Ok((entries, problems))
+    }
+
+    fn hosts(&self) -> Result<Vec<(HostName, PathBuf)>, LibraryError> {
+        let found = folders(&self.root)?;
+        Ok(found.into_iter().filter_map(|(name, path)| name.parse().ok().map(|host| (host, path))).collect())
+    }
+
+    /// Whether this id is taken, by a listed backup or by one under way.
+    #[must_use]
+    pub fn is_taken(&self, host: &HostName, id: &BackupId) -> bool {
+        let folder = self.root.join(host.as_str());
+        folder.join(id.as_str()).exists() || folder.join(format!("{id}.partial")).exists()
+    }
+}
+
+fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, LibraryError> {
+    let mut found = Vec::new();
+    let entries = match fs::read_dir(path) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(found),
+        Err(e) => return Err(LibraryError::file(path, "can't be read")(e)),
+    };
+    for entry in entries {
+        let entry = entry.map_err(LibraryError::file(path, "can't be read"))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if !name.starts_with('.') && entry.path().is_dir() {
+            found.push((name, entry.path()));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result<Entry, String> {
+    let id: BackupId = name.parse().map_err(|_| "its name is no backup id".to_owned())?;
+    let path = folder.join(MANIFEST);
+    let size = fs::metadata(&path).map_err(|e| format!("it has no readable manifest: {e}"))?.len();
+    if size > LARGEST_MANIFEST {
+        return Err("its manifest is far too large".into());
+    }
+    let text = fs::read_to_string(&path).map_err(|e| format!("its manifest can't be read: {e}"))?;
+    let manifest = parse_manifest(&text).map_err(|e| e.to_string())?;
+    if manifest.description.host != *host || manifest.description.id != id {
+        return Err(format!("its manifest is of {}@{}", manifest.description.host, manifest.description.id));
+    }
+    let archive = folder.join(&manifest.archive.file);
+    match fs::metadata(&archive) {
+        Ok(found) if found.len() != manifest.archive.bytes => {
+            Err(format!("its archive has {} bytes and the manifest says {}", found.len(), manifest.archive.bytes))
+        }
+        Ok(_) => Ok(Entry { folder, manifest }),
+        Err(e) => Err(format!("its archive {} can't be read: {e}", manifest.archive.file)),
+    }
+}

@@ -1,0 +1,124 @@
+//! The library: `<library>/<host>/<id>/{fuel_backup_….tar.lrz, manifest.json}`, plain files that need no tanker to be read.
+//!
+//! Owns every archive file. Must never: list what isn't whole and proven (I2), overwrite an archive, make a file that others
+//! can read (I6). A backup under way is a folder `<id>.partial`; the rename that drops the suffix is what publishes it.
+
+mod archive;
+mod catalog;
+mod lock;
+mod verify;
+mod writer;
+
+use std::path::{Path, PathBuf};
+
+pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk};
+pub use catalog::{Entry, Problem};
+pub use lock::HostLock;
+pub use verify::{Depth, verify};
+pub use writer::{Received, Writer};
+
+use crate::model::id::{BackupRef, HostName, Which};
+use crate::model::pattern::closest;
+
+/// The manifest's file name.
+pub const MANIFEST: &str = "manifest.json";
+
+/// A library on this disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Library {
+    root: PathBuf,
+}
+
+/// Why something in the library could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// A file operation failed.
+    #[error("{path} {what}: {source}")]
+    File {
+        /// Which file or folder.
+        path: PathBuf,
+        /// `can't be read`, …
+        what: &'static str,
+        /// The system's word for it.
+        source: std::io::Error,
+    },
+    /// Another tanker writes this host's archives.
+    #[error("another tanker writes backups of {host} into this library: {owner}")]
+    Locked {
+        /// Whose archives.
+        host: HostName,
+        /// Who: what it wrote of itself.
+        owner: String,
+    },
+    /// There is no such backup.
+    #[error("there is no backup {name}{hint}")]
+    NoSuchBackup {
+        /// As it was named.
+        name: String,
+        /// What there is instead.
+        hint: String,
+    },
+    /// The archive isn't what it should be.
+    #[error("{name} is damaged: {reason}")]
+    Damaged {
+        /// Which backup.
+        name: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Something that is needed here isn't.
+    #[error("{0}")]
+    Missing(String),
+}
+
+impl LibraryError {
+    fn file(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { path, what, source }
+    }
+}
+
+impl Library {
+    /// The library in this folder, which need not be there yet.
+    #[must_use]
+    pub fn at(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The listed backup of this name.
+    ///
+    /// # Errors
+    /// When there is none, or its entry is damaged.
+    pub fn find(&self, name: &BackupRef) -> Result<Entry, LibraryError> {
+        let (entries, problems) = self.list(Some(&name.host))?;
+        let wanted = |entry: &&Entry| match &name.which {
+            Which::Latest => true,
+            Which::Id(id) => entry.manifest.description.id == *id,
+        };
+        // `list` has the newest last.
+        if let Some(entry) = entries.iter().rev().find(wanted) {
+            return Ok(entry.clone());
+        }
+        if let Which::Id(id) = &name.which {
+            let folder = self.root.join(name.host.as_str()).join(id.as_str());
+            if let Some(problem) = problems.into_iter().find(|p| p.path == folder) {
+                return Err(LibraryError::Damaged { name: name.to_string(), reason: problem.reason });
+            }
+        }
+        Err(LibraryError::NoSuchBackup { name: name.to_string(), hint: self.hint(name, &entries) })
+    }
+
+    fn hint(&self, name: &BackupRef, entries: &[Entry]) -> String {
+        if let Which::Id(id) = &name.which {
+            let ids = entries.iter().map(|e| e.manifest.description.id.as_str());
+            return closest(id.as_str(), ids).map(|near| format!(" (did you mean {}@{near}?)", name.host)).unwrap_or_default();
+        }
+        format!(": {} has none of {}", self.root.display(), name.host)
+    }
+}

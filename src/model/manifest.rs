@@ -1,0 +1,241 @@
+//! The manifest: what an archive is, written last and beside it (I2). docs/archive-format.md describes every key.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::id::{BackupId, HostName};
+use super::release::Release;
+use super::tasks::Task;
+
+/// The format's version; a reader refuses a later one.
+pub const FORMAT: u32 = 1;
+
+/// A backup, described.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of this format.
+    pub format: u32,
+    /// What was captured, also inside the archive as `tanker.json`: an archive under a wrong name is found out by it.
+    pub description: Description,
+    /// When the backup was finished.
+    pub finished: DateTime<Utc>,
+    /// The archive file.
+    pub archive: Archive,
+    /// How consistent the capture is.
+    pub freeze: Freeze,
+    /// Whether tasks were looked at.
+    pub tasks: TaskRecord,
+    /// How the archive was proven.
+    pub proof: Proof,
+    /// Anything worth knowing, a sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What was captured: the part of the manifest that travels inside the archive too.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Description {
+    /// The host's name in the inventory.
+    pub host: HostName,
+    /// The backup's id.
+    pub id: BackupId,
+    /// The id inside the archive: the suffix of its images.
+    pub stock_id: String,
+    /// When the backup began.
+    pub started: DateTime<Utc>,
+    /// The tanker that made it.
+    pub tanker: String,
+    /// The Fuel release.
+    pub release: Release,
+    /// The master's own host name.
+    pub hostname: String,
+    /// `/etc/fuel/fuel-uuid`.
+    pub uuid: String,
+    /// Docker's version.
+    pub docker_version: String,
+    /// The containers, in start order.
+    pub containers: Vec<CapturedContainer>,
+    /// Host directories, absolute.
+    pub directories: Vec<String>,
+    /// Volumes.
+    pub volumes: Vec<CapturedVolume>,
+    /// The network settings of its astute.yaml, flattened; no secrets.
+    pub network: Vec<(String, String)>,
+}
+
+/// A container whose rw layer was committed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedContainer {
+    /// `nailgun`.
+    pub service: String,
+    /// `fuel-core-5.1-nailgun`.
+    pub name: String,
+    /// `fuel/nailgun_5.1`; in the archive it is called that, `_` and the stock id.
+    pub image: String,
+    /// Whether it ran (and was frozen).
+    pub running: bool,
+}
+
+/// A volume, which stock never has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CapturedVolume {
+    /// The archive's member: a tar of the volume's contents.
+    pub member: String,
+    /// Whose.
+    pub service: String,
+    /// Where it is mounted in the container.
+    pub path: String,
+}
+
+/// The archive file beside the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// Its name.
+    pub file: String,
+    /// Its size.
+    pub bytes: u64,
+    /// SHA-256 in hex, of the file.
+    pub sha256: String,
+    /// Size of the tar inside.
+    pub tar_bytes: u64,
+    /// The tar's members, in order.
+    pub members: Vec<Member>,
+}
+
+/// A member of the tar inside the archive.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// Its name.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// How the capture was kept consistent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// `pause` or `none`.
+    pub method: FreezeMethod,
+    /// From before the first container was frozen until the last was seen thawed, measured on the master, in milliseconds.
+    pub milliseconds: u64,
+    /// Whether the capture is of one instant; false without a freeze.
+    pub consistent: bool,
+    /// Where that time went: step, milliseconds.
+    #[serde(default)]
+    pub steps: Vec<(String, u64)>,
+}
+
+/// How containers are frozen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FreezeMethod {
+    /// `docker pause`.
+    Pause,
+    /// Not at all: the capture may be inconsistent.
+    None,
+}
+
+impl FreezeMethod {
+    /// The word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pause => "pause",
+            Self::None => "none",
+        }
+    }
+}
+
+/// What was known of nailgun's tasks.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase", tag = "check")]
+pub enum TaskRecord {
+    /// None was unfinished before, and none began meanwhile.
+    Clean,
+    /// The operator said `--ignore-tasks`.
+    Ignored {
+        /// The unfinished ones, where they could be read.
+        unfinished: Vec<Task>,
+        /// Why they couldn't be read, where they couldn't.
+        reason: Option<String>,
+    },
+}
+
+/// How an archive was proven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proof {
+    /// Where it was decompressed.
+    pub place: ProofPlace,
+    /// When.
+    pub at: DateTime<Utc>,
+}
+
+/// Where an archive was decompressed to prove it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProofPlace {
+    /// On the workstation, after the transfer, member by member.
+    Workstation,
+    /// On the master, before the transfer; the transfer is then held by the SHA-256.
+    Master,
+}
+
+/// Why a manifest was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadManifest {
+    /// Not the JSON that it should be.
+    #[error("the manifest can't be read: {0}")]
+    Unreadable(String),
+    /// Written by a later tanker.
+    #[error("the manifest has format {0}: this tanker reads up to {FORMAT}, a newer one is needed")]
+    TooNew(u32),
+    /// A value that can't be.
+    #[error("the manifest is wrong: {0}")]
+    Wrong(String),
+}
+
+/// Reads a manifest.
+///
+/// # Errors
+/// When it is no manifest of this format, or a value of it can't be.
+pub fn parse_manifest(json: &str) -> Result<Manifest, BadManifest> {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: u32,
+    }
+    let unreadable = |e: serde_json::Error| BadManifest::Unreadable(super::text::printable(&e.to_string()));
+    let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
+    if probe.format > FORMAT {
+        return Err(BadManifest::TooNew(probe.format));
+    }
+    let manifest: Manifest = serde_json::from_str(json).map_err(unreadable)?;
+    let archive = &manifest.archive;
+    let wrong = |what: &str| Err(BadManifest::Wrong(what.to_owned()));
+    if archive.file != archive_name(&manifest.description.stock_id) {
+        return wrong("the archive's file name is not that of its id");
+    }
+    if archive.sha256.len() != 64 || !archive.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+        return wrong("the archive's SHA-256 is none");
+    }
+    if archive.members.iter().any(|m| m.name.is_empty() || m.name.contains(['/', '\n', '\0']) || m.name.starts_with('.')) {
+        return wrong("a member has an impossible name");
+    }
+    Ok(manifest)
+}
+
+/// The name of an archive file: the stock one.
+#[must_use]
+pub fn archive_name(stock_id: &str) -> String {
+    format!("fuel_backup_{stock_id}.tar.lrz")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_of_a_later_format_is_refused_by_its_number() {
+        let error = parse_manifest(r#"{"format": 99, "anything": true}"#).unwrap_err();
+        assert!(error.to_string().contains("format 99"));
+        assert!(matches!(parse_manifest("{"), Err(BadManifest::Unreadable(_))));
+    }
+}

@@ -1,0 +1,14 @@
+//! Pure data and decisions: no I/O, no async, no clock. Time is always an argument.
+
+pub mod astute;
+pub mod backup_plan;
+pub mod facts;
+pub mod id;
+pub mod inventory;
+pub mod manifest;
+pub mod pattern;
+pub mod release;
+pub mod report;
+pub mod restore_plan;
+pub mod tasks;
+pub mod text;

@@ -1,0 +1,90 @@
+//! Text that came from a master, made fit for a terminal (I8), and figures made fit for people.
+
+use std::time::Duration;
+
+/// The longest text of a master's that is shown in one message, in characters.
+const LONGEST: usize = 600;
+
+/// A master's text on one line: control characters and bidirectional overrides become `?`, the rest is cut at 600
+/// characters.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut shown: String = one_line.chars().take(LONGEST).map(visible).collect();
+    if one_line.chars().count() > LONGEST {
+        shown.push('…');
+    }
+    shown
+}
+
+/// A path for a terminal, as printable as [`printable`] but with its spaces kept.
+#[must_use]
+pub fn printable_path(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).chars().map(visible).collect()
+}
+
+fn visible(c: char) -> char {
+    let overrides = matches!(c, '\u{200e}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if c.is_control() || overrides { '?' } else { c }
+}
+
+/// Bytes in binary units: `512 B`, `1.5 KiB`, `27.8 MiB`.
+#[must_use]
+pub fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    let mut amount = bytes as f64 / 1024.0;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    format!("{amount:.1} {}", UNITS[unit])
+}
+
+/// A duration as people say it: `0.4 s`, `12.3 s`, `3 m 05 s`, `2 h 07 m`.
+#[must_use]
+pub fn human_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..60 => format!("{:.1} s", duration.as_secs_f64()),
+        60..3600 => format!("{} m {:02} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {:02} m", seconds / 3600, seconds % 3600 / 60),
+    }
+}
+
+/// An age in its largest whole unit: `just now`, `5 m`, `3 h`, `12 d`.
+#[must_use]
+pub fn human_age(age: Duration) -> String {
+    match age.as_secs() {
+        0..60 => "just now".into(),
+        s @ 60..3600 => format!("{} m", s / 60),
+        s @ 3600..86400 => format!("{} h", s / 3600),
+        s => format!("{} d", s / 86400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_control_characters_of_a_master_never_reach_the_terminal() {
+        let shown = printable("ok\u{1b}[2J\u{7}\u{202e}gone\r\nnext");
+        assert_eq!(shown, "ok?[2J??gone next");
+        assert!(printable(&"x".repeat(10_000)).chars().count() <= LONGEST + 1);
+    }
+
+    #[test]
+    fn sizes_and_times_read_as_people_say_them() {
+        assert_eq!(human_bytes(512), "512 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+        assert_eq!(human_duration(Duration::from_millis(410)), "0.4 s");
+        assert_eq!(human_duration(Duration::from_secs(185)), "3 m 05 s");
+        assert_eq!(human_age(Duration::from_secs(86400 * 3 + 5)), "3 d");
+    }
+}

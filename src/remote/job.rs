@@ -1,0 +1,175 @@
+//! A job: a script that goes on running on the master whether anybody is connected or not. Started, followed, cleaned up.
+
+use std::time::Duration;
+
+use super::link::Link;
+use super::{RemoteError, Script, TANKER_ROOT, job_script};
+use crate::model::facts::parse_frames;
+use crate::model::text::printable;
+
+/// How often a job is asked how it is doing; each time renews its lease.
+const POLL: Duration = Duration::from_millis(300);
+/// A call that only looks or signals.
+const SHORT: Duration = Duration::from_secs(60);
+/// How long a lost line is tried again while a job runs.
+const PATIENCE: Duration = Duration::from_secs(90);
+/// Thawing tries four times, stopping a job waits ten seconds.
+const CLEANING: Duration = Duration::from_secs(180);
+
+/// A line of a job's event log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum JobEvent {
+    /// A step began, at this time on the master in milliseconds.
+    Step(String, u64),
+    /// The first container is about to be frozen.
+    Frozen,
+    /// All are thawed; the freeze took this many milliseconds.
+    Thawed(u64),
+    /// The capture is void, because.
+    Void(String),
+    /// These containers stay frozen, or the master could not be put back.
+    Stuck(String),
+    /// The tasks were read again; the client's exit code.
+    Tasks(i64),
+    /// The outer tar has this many bytes.
+    Tar(u64),
+    /// The archive: bytes, SHA-256, file name.
+    Archive(u64, String, String),
+    /// A service was checked.
+    Checked(String),
+    /// A remark.
+    Note(String),
+    /// The file that the current step writes has this many bytes by now.
+    Growing(u64),
+    /// It failed: step, reason.
+    Failed(String, String),
+    /// It failed and everything was put back.
+    RolledBack,
+    /// It succeeded.
+    Finished,
+}
+
+/// A job's folder on the master.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    path: String,
+}
+
+impl Job {
+    /// The job of this name: lower-case letters, digits, `.`, `_`, `-`.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { path: format!("{TANKER_ROOT}/{name}") }
+    }
+
+    /// A file in its folder.
+    #[must_use]
+    pub fn file(&self, name: &str) -> String {
+        format!("{}/{name}", self.path)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// Starts one of the long scripts with these arguments and files.
+    ///
+    /// # Errors
+    /// When another tanker holds the master's lock, or it can't be started.
+    pub async fn start(&self, link: &mut Link, script: &str, owner: &str, args: &[String], files: &[(&str, Vec<u8>)]) -> Result<(), RemoteError> {
+        let text = job_script(script).ok_or_else(|| RemoteError::Answer(format!("there is no job '{script}'")))?;
+        let mut input = Vec::new();
+        for (name, bytes) in files.iter().map(|(n, b)| (*n, b.as_slice())).chain([("run.sh", text.as_bytes())]) {
+            input.extend_from_slice(format!("{name} {}\n", bytes.len()).as_bytes());
+            input.extend_from_slice(bytes);
+        }
+        input.extend_from_slice(b". 0\n");
+        let words = [self.path.as_str(), owner].into_iter().map(str::to_owned).chain(args.iter().cloned());
+        link.run_once(&Script::start(words), &input, SHORT).await.map(drop)
+    }
+
+    /// Follows the event log from `offset` until the job has ended, renewing its lease. Returns the offset behind the last
+    /// event. A lost line is made again; the job doesn't mind.
+    ///
+    /// # Errors
+    /// When the line stays lost, or the job is gone without a last word.
+    pub async fn follow(&self, link: &mut Link, mut offset: usize, mut on_event: impl FnMut(JobEvent)) -> Result<usize, RemoteError> {
+        let mut ended = false;
+        loop {
+            let answer = link.run(&Script::poll([self.path.clone(), offset.to_string()]), SHORT, PATIENCE).await?;
+            let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
+            let text = frames.get("events").map_or("", String::as_str);
+            // A line that is still being written is left for the next look.
+            let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+            offset += whole.len();
+            for event in whole.lines().filter_map(parse_event) {
+                ended |= matches!(event, JobEvent::Failed(..) | JobEvent::Finished);
+                on_event(event);
+            }
+            if let Some(bytes) = frames.get("growing").and_then(|bytes| bytes.trim().parse().ok()) {
+                on_event(JobEvent::Growing(bytes));
+            }
+            // The script looks whether the job lives before it reads the log: a dead job's log is whole.
+            if frames.get("alive").is_none_or(|word| word != "yes") {
+                if ended {
+                    return Ok(offset);
+                }
+                return Err(RemoteError::Answer("the job on the master ended without a word: it was killed, or the master was restarted".into()));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    /// Stops it if it runs, thaws what it froze, removes its images and its folder. May be repeated.
+    ///
+    /// # Errors
+    /// When containers stay frozen (the frame `frozen` of its output names them), or something can't be removed.
+    pub async fn clean(&self, link: &mut Link) -> Result<(), RemoteError> {
+        link.run(&Script::clean([self.path.clone()]), CLEANING, PATIENCE).await.map(drop)
+    }
+}
+
+fn parse_event(line: &str) -> Option<JobEvent> {
+    let (time, rest) = line.split_once(' ')?;
+    let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
+    let text = || printable(rest);
+    Some(match kind {
+        "step" => JobEvent::Step(text(), time.parse().unwrap_or(0)),
+        "frozen" => JobEvent::Frozen,
+        "thawed" => JobEvent::Thawed(rest.parse().ok()?),
+        "void" => JobEvent::Void(text()),
+        "stuck" => JobEvent::Stuck(text()),
+        "tasks" => JobEvent::Tasks(rest.parse().ok()?),
+        "tar" => JobEvent::Tar(rest.parse().ok()?),
+        "archive" => {
+            let mut words = rest.split(' ');
+            JobEvent::Archive(words.next()?.parse().ok()?, words.next()?.to_owned(), printable(words.next()?))
+        }
+        "checked" => JobEvent::Checked(text()),
+        "note" => JobEvent::Note(text()),
+        "failed" => {
+            let (step, reason) = rest.split_once(' ').unwrap_or((rest, ""));
+            JobEvent::Failed(printable(step), printable(reason))
+        }
+        "rolled-back" => JobEvent::RolledBack,
+        "finished" => JobEvent::Finished,
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_lines_of_an_event_log_that_make_no_sense_are_passed_over() {
+        assert_eq!(parse_event("17 thawed 410"), Some(JobEvent::Thawed(410)));
+        assert_eq!(parse_event("17 failed freeze docker \u{1b}[2Jsaid no"), Some(JobEvent::Failed("freeze".into(), "docker ?[2Jsaid no".into())));
+        assert_eq!(parse_event("17 archive 12 abc fuel.lrz"), Some(JobEvent::Archive(12, "abc".into(), "fuel.lrz".into())));
+        for bad in ["", "17", "17 thawed x", "17 archive 1", "17 whatever"] {
+            assert_eq!(parse_event(bad), None, "{bad:?}");
+        }
+    }
+}

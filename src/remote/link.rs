@@ -1,0 +1,84 @@
+//! A line to a master that is made again when it breaks. For calls that may be repeated: reading, polling, cleaning.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::ssh::{self, Keyring, Session};
+use super::{RemoteError, Script, Stdout};
+use crate::model::inventory::Host;
+
+/// A master and how to reach it again.
+pub struct Link {
+    host: Host,
+    keyring: Arc<Keyring>,
+    home: PathBuf,
+    session: Option<Session>,
+}
+
+impl Link {
+    /// Connects.
+    ///
+    /// # Errors
+    /// See [`ssh::connect`].
+    pub async fn open(host: &Host, keyring: &Arc<Keyring>, home: PathBuf) -> Result<Self, RemoteError> {
+        let session = ssh::connect(host, keyring, &home).await?;
+        Ok(Self { host: host.clone(), keyring: Arc::clone(keyring), home, session: Some(session) })
+    }
+
+    /// The session, made anew if it was lost.
+    ///
+    /// # Errors
+    /// See [`ssh::connect`].
+    pub async fn session(&mut self) -> Result<&Session, RemoteError> {
+        if self.session.is_none() {
+            self.session = Some(ssh::connect(&self.host, &self.keyring, &self.home).await?);
+        }
+        self.session.as_ref().ok_or_else(|| RemoteError::Lost("there is no session".into()))
+    }
+
+    /// Forgets a session that broke.
+    pub fn drop_session(&mut self) {
+        self.session = None;
+    }
+
+    /// Runs a script once, without trying again.
+    ///
+    /// # Errors
+    /// See [`Session::run`].
+    pub async fn run_once(&mut self, script: &Script, input: &[u8], limit: Duration) -> Result<Stdout, RemoteError> {
+        let result = self.session().await?.run(script, input, limit).await;
+        if matches!(result, Err(RemoteError::Lost(_) | RemoteError::TimedOut { .. })) {
+            self.drop_session();
+        }
+        result
+    }
+
+    /// Runs a script that may be repeated: when the line is lost, connects again and repeats, until `patience` is over.
+    ///
+    /// # Errors
+    /// The last one, when patience is over; any other than a lost line at once.
+    pub async fn run(&mut self, script: &Script, limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
+        let began = Instant::now();
+        let mut pause = Duration::from_millis(200);
+        loop {
+            let error = match self.run_once(script, b"", limit).await {
+                Ok(stdout) => return Ok(stdout),
+                Err(e @ (RemoteError::Lost(_) | RemoteError::TimedOut { .. } | RemoteError::Unreachable { .. })) => e,
+                Err(e) => return Err(e),
+            };
+            if began.elapsed() + pause > patience {
+                return Err(error);
+            }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(Duration::from_secs(5));
+        }
+    }
+
+    /// Says goodbye.
+    pub async fn close(mut self) {
+        if let Some(session) = self.session.take() {
+            session.close().await;
+        }
+    }
+}

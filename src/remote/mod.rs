@@ -1,0 +1,122 @@
+//! Masters at the other end of a line: the scripts that run there, and the one way to run them.
+//!
+//! Owns: quoting, the embedded scripts, what can go wrong on the way. Only `ssh` names russh.
+//! Must never: put a secret into an argument (I6), trust a length or a text that came back (I8).
+
+pub mod job;
+pub mod link;
+mod script;
+pub mod ssh;
+
+pub use script::{Script, job_script, quote};
+
+/// Where jobs of tanker's lie on a master.
+pub const TANKER_ROOT: &str = "/var/backup/fuel/tanker";
+
+/// What a script left when it ended with code 0.
+pub type Stdout = Vec<u8>;
+
+/// Why something on a master could not be done. Texts of the master's are printable already.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RemoteError {
+    /// No connection could be made.
+    #[error("{address} can't be reached: {reason}")]
+    Unreachable {
+        /// `host:port`.
+        address: String,
+        /// The system's word for it.
+        reason: String,
+    },
+    /// A host key nobody has vouched for (I7).
+    #[error("the host key of {address} is unknown: {algorithm} {fingerprint}")]
+    UnknownKey {
+        /// `host:port`.
+        address: String,
+        /// `ssh-ed25519`.
+        algorithm: String,
+        /// `SHA256:…`.
+        fingerprint: String,
+    },
+    /// Another host key than the known one (I7).
+    #[error("the host key of {address} HAS CHANGED: known is {known}, it showed {algorithm} {fingerprint}")]
+    ChangedKey {
+        /// `host:port`.
+        address: String,
+        /// Type of the key it showed.
+        algorithm: String,
+        /// Its fingerprint.
+        fingerprint: String,
+        /// Types and fingerprints of the known ones.
+        known: String,
+    },
+    /// A key that known_hosts revokes (I7).
+    #[error("the host key of {address} is revoked: {fingerprint}")]
+    RevokedKey {
+        /// `host:port`.
+        address: String,
+        /// The fingerprint it showed.
+        fingerprint: String,
+    },
+    /// The server takes none of what we have to show.
+    #[error("{user}@{address} accepts none of what tanker can show: {tried}")]
+    Login {
+        /// User.
+        user: String,
+        /// `host:port`.
+        address: String,
+        /// What was tried.
+        tried: String,
+    },
+    /// Connected once, and then not any more.
+    #[error("the connection was lost: {0}")]
+    Lost(String),
+    /// It did not end in the time it had.
+    #[error("{what} did not end within {seconds} s")]
+    TimedOut {
+        /// Which step.
+        what: String,
+        /// Its limit.
+        seconds: u64,
+    },
+    /// The script said no.
+    #[error("{reason}")]
+    Script {
+        /// Which.
+        name: &'static str,
+        /// Its exit code.
+        code: u32,
+        /// Its last words on stderr.
+        reason: String,
+        /// What it printed before.
+        stdout: Stdout,
+    },
+    /// It answered something that can't be understood.
+    #[error("{0}")]
+    Answer(String),
+}
+
+impl RemoteError {
+    /// Whether it never came as far as running something.
+    #[must_use]
+    pub fn is_unreachable(&self) -> bool {
+        matches!(
+            self,
+            Self::Unreachable { .. } | Self::UnknownKey { .. } | Self::ChangedKey { .. } | Self::RevokedKey { .. } | Self::Login { .. }
+        )
+    }
+
+    /// What to do now, for the host of this name in the inventory.
+    #[must_use]
+    pub fn hint(&self, host: &str) -> Option<String> {
+        match self {
+            Self::Unreachable { .. } => Some("is it up, and is its address right in the inventory?".into()),
+            Self::UnknownKey { .. } => Some(format!("compare the fingerprint with the master's console, then run 'tanker trust {host}'")),
+            Self::ChangedKey { .. } => Some(format!(
+                "if {host} was rebuilt, run 'tanker trust {host} --rebuilt'; if not, somebody may be between you and it"
+            )),
+            Self::RevokedKey { .. } => Some("this key must not be used any more: the host needs a new one".into()),
+            Self::Login { .. } => Some("name its key with 'identity' in the inventory, or load it into your SSH agent".into()),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,124 @@
+//! The scripts that run on a master: real files under src/scripts, embedded here.
+
+/// Shared by all of them.
+const LIB: &str = include_str!("../scripts/lib.sh");
+/// Shared by the long jobs.
+const JOB: &str = include_str!("../scripts/job.sh");
+
+/// A script with its arguments, ready to be sent.
+#[derive(Debug, Clone)]
+pub struct Script {
+    /// Its file's name: what `ps` shows on the master.
+    pub name: &'static str,
+    text: String,
+    args: Vec<String>,
+}
+
+macro_rules! scripts {
+    ($($(#[$doc:meta])* $function:ident => $file:literal;)*) => {
+        impl Script {
+            $($(#[$doc])*
+            #[must_use]
+            pub fn $function<S: Into<String>>(args: impl IntoIterator<Item = S>) -> Self {
+                Self::new($file, include_str!(concat!("../scripts/", $file, ".sh")), args.into_iter().map(Into::into).collect())
+            })*
+        }
+    };
+}
+
+scripts! {
+    /// `facts.sh DIRECTORY...`
+    facts => "facts";
+    /// `tasks.sh`
+    tasks => "tasks";
+    /// `start.sh JOB OWNER ARGUMENT...`, files on stdin.
+    start => "start";
+    /// `poll.sh JOB OFFSET`
+    poll => "poll";
+    /// `clean.sh JOB`
+    clean => "clean";
+    /// `thaw.sh`
+    thaw => "thaw";
+    /// `read.sh FILE OFFSET`
+    read => "read";
+    /// `prove.sh FILE`
+    prove => "prove";
+    /// `receive.sh JOB NAME LENGTH SHA256`, the file on stdin.
+    receive => "receive";
+}
+
+/// The whole text of a long job: `backup`, `prepare` or `cutover`.
+#[must_use]
+pub fn job_script(name: &str) -> Option<String> {
+    let body = match name {
+        "backup" => include_str!("../scripts/backup.sh"),
+        "prepare" => include_str!("../scripts/prepare.sh"),
+        "cutover" => include_str!("../scripts/cutover.sh"),
+        _ => return None,
+    };
+    Some(format!("{LIB}\n{JOB}\n{body}"))
+}
+
+impl Script {
+    fn new(name: &'static str, body: &str, args: Vec<String>) -> Self {
+        Self { name, text: format!("{LIB}\n{body}").trim_end().to_owned(), args }
+    }
+
+    /// The command for the far shell. The script's text doesn't stand in it: it comes first on stdin, and runs only when it
+    /// has arrived whole. Whatever stdin holds behind it is the script's to read.
+    #[must_use]
+    pub fn command(&self, sudo: bool) -> String {
+        let load = format!("s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"", self.text.len());
+        let mut words = vec!["env", "LC_ALL=C", "bash", "-c", &load, "tanker"];
+        let title = format!("tanker-{}", self.name);
+        words[5] = &title;
+        if sudo {
+            words.splice(0..0, ["sudo", "-n", "--"]);
+        }
+        words.extend(self.args.iter().map(String::as_str));
+        words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
+    }
+
+    /// What goes to stdin before anything else.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+}
+
+/// Quotes one word for a POSIX shell: the only way in which parameters reach a master.
+#[must_use]
+pub fn quote(word: &str) -> String {
+    let plain = !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-=:@%+,".contains(&b));
+    if plain { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn words_reach_the_far_shell_as_they_are() {
+        for word in ["plain", "", "two words", "it's", "$(reboot)", "`id`", "a\nb", "\\", "*", "ünïcode", "-n", "'"] {
+            let out = Command::new("sh").arg("-c").arg(format!("printf %s {}", quote(word))).output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&out.stdout), word, "{word:?}");
+        }
+    }
+
+    #[test]
+    fn a_script_that_arrives_cut_short_does_not_run_at_all() {
+        let script = Script::new("probe", "printf '%s|' \"$@\"; cat", vec!["a b".into(), "$x".into()]);
+        let run = |input: &[u8]| {
+            let mut child = Command::new("sh").arg("-c").arg(script.command(false)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            child.stdin.take().unwrap().write_all(input).unwrap();
+            child.wait_with_output().unwrap()
+        };
+        let whole = [script.text().as_bytes(), b"rest of stdin"].concat();
+        assert_eq!(String::from_utf8_lossy(&run(&whole).stdout), "a b|$x|rest of stdin");
+        let cut = run(&whole[..script.text().len() - 1]);
+        assert!(!cut.status.success() && cut.stdout.is_empty());
+    }
+}

@@ -1,0 +1,86 @@
+//! Which algorithms are offered, and what is said when nothing fits.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use russh::client::{Config, GexParams};
+use russh::keys::Algorithm;
+use russh::{Preferred, cipher, kex, mac};
+
+use super::RemoteError;
+use crate::model::text::printable;
+
+const KEX: [kex::Name; 10] = [
+    kex::MLKEM768X25519_SHA256,
+    kex::CURVE25519,
+    kex::CURVE25519_PRE_RFC_8731,
+    kex::ECDH_SHA2_NISTP256,
+    kex::ECDH_SHA2_NISTP384,
+    kex::ECDH_SHA2_NISTP521,
+    kex::DH_G16_SHA512,
+    kex::DH_G18_SHA512,
+    kex::DH_G14_SHA256,
+    kex::DH_GEX_SHA256,
+];
+const CIPHERS: [cipher::Name; 6] =
+    [cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
+const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
+
+/// The configuration of a connection; `legacy` adds, last, what stock OpenSSH 5.3 (CentOS 6) needs.
+pub(super) fn config(legacy: bool) -> Result<Config, RemoteError> {
+    let mut kex = KEX.to_vec();
+    let mut mac = MACS.to_vec();
+    if legacy {
+        kex.extend([kex::DH_G14_SHA1, kex::DH_GEX_SHA1]);
+        mac.extend([mac::HMAC_SHA1_ETM, mac::HMAC_SHA1]);
+    }
+    // Without these two a server doesn't say which RSA hashes it knows, and strict key exchange is off.
+    kex.extend([kex::EXTENSION_SUPPORT_AS_CLIENT, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT]);
+    let preferred = Preferred { kex: Cow::Owned(kex), cipher: Cow::Borrowed(&CIPHERS), mac: Cow::Owned(mac), ..Preferred::DEFAULT };
+    Ok(Config {
+        // Below 16 MiB russh's own rekey can kill a connection with bulk data in flight.
+        window_size: 16 << 20,
+        maximum_packet_size: 32768,
+        nodelay: true,
+        // 3072 bits is what CentOS 6 has groups for and takes 0.04 s; the default takes 15 times as long and can fail.
+        gex: GexParams::new(2048, 3072, 8192).map_err(|e| RemoteError::Answer(e.to_string()))?,
+        keepalive_interval: Some(Duration::from_secs(5)),
+        keepalive_max: 3,
+        channel_buffer_size: 1024,
+        preferred,
+        ..Config::default()
+    })
+}
+
+/// The same configuration, asking for host keys of the known types first.
+pub(super) fn prefer_known(config: &Config, known: &[Algorithm]) -> Config {
+    let same_key = |a: &Algorithm, b: &Algorithm| a == b || matches!((a, b), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }));
+    let mut keys: Vec<Algorithm> = config.preferred.key.to_vec();
+    keys.sort_by_key(|algorithm| !known.iter().any(|k| same_key(k, algorithm)));
+    let preferred = Preferred { key: Cow::Owned(keys), ..config.preferred.clone() };
+    Config {
+        preferred,
+        client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-tanker_", env!("CARGO_PKG_VERSION")))),
+        gex: config.gex.clone(),
+        window_size: config.window_size,
+        maximum_packet_size: config.maximum_packet_size,
+        nodelay: config.nodelay,
+        keepalive_interval: config.keepalive_interval,
+        keepalive_max: config.keepalive_max,
+        channel_buffer_size: config.channel_buffer_size,
+        ..Config::default()
+    }
+}
+
+/// Why a connection failed, as a sentence.
+pub(super) fn reason(error: &russh::Error) -> String {
+    match error {
+        russh::Error::NoCommonAlgo { kind, theirs, .. } => printable(&format!(
+            "no {kind:?} algorithm in common, it offers only {}; 'legacy = true' in the inventory allows SHA-1",
+            theirs.join(" ")
+        )),
+        russh::Error::IO(e) => printable(&e.to_string()),
+        russh::Error::Disconnect | russh::Error::HUP => "it closed the connection".into(),
+        other => printable(&other.to_string()),
+    }
+}

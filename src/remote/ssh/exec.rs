@@ -1,0 +1,157 @@
+//! Running a script on a master: its text and input go to stdin, its output comes back, under a time limit.
+
+use std::io::Read;
+use std::time::Duration;
+
+use bytes::Bytes;
+use russh::client::Msg;
+use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
+use tokio::sync::mpsc;
+
+use super::{RemoteError, Session, algorithms};
+use crate::model::text::printable;
+use crate::remote::{Script, Stdout};
+
+/// What a script may print when its output is held in memory (I8).
+const LONGEST_OUTPUT: usize = 32 << 20;
+/// What is kept of stderr.
+const LONGEST_STDERR: usize = 16 << 10;
+/// Read from an input at once.
+const CHUNK: usize = 256 << 10;
+
+struct Ended {
+    code: u32,
+    stderr: Vec<u8>,
+}
+
+impl Session {
+    /// Runs a script that answers little, within the time it has.
+    ///
+    /// # Errors
+    /// When it ends with another code than 0, prints too much, takes too long, or the line is lost.
+    pub async fn run(&self, script: &Script, input: &[u8], limit: Duration) -> Result<Stdout, RemoteError> {
+        let (sink, mut source) = mpsc::channel::<Bytes>(64);
+        let collect = async {
+            let mut all = Vec::new();
+            while let Some(data) = source.recv().await {
+                if all.len() + data.len() > LONGEST_OUTPUT {
+                    return Err(RemoteError::Answer(format!("{} printed more than {LONGEST_OUTPUT} bytes", script.name)));
+                }
+                all.extend_from_slice(&data);
+            }
+            Ok(all)
+        };
+        let both = async { tokio::try_join!(self.stream(script, input, sink), collect) };
+        let (ended, stdout) = tokio::time::timeout(limit, both)
+            .await
+            .map_err(|_| RemoteError::TimedOut { what: script.name.to_owned(), seconds: limit.as_secs() })??;
+        finish(script, ended, stdout)
+    }
+
+    /// Runs a script whose output goes to `sink` as it comes; a sink that is slow throttles the line.
+    ///
+    /// # Errors
+    /// As [`Self::run`], but without a limit on the whole: a line that is silent is found by keepalives.
+    pub async fn pull(&self, script: &Script, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
+        let ended = self.stream(script, &b""[..], sink).await?;
+        finish(script, ended, Vec::new()).map(drop)
+    }
+
+    /// Runs a script that reads `input` on stdin.
+    ///
+    /// # Errors
+    /// As [`Self::pull`]. An input that fails is a lost upload: the script sees too few bytes and says so.
+    pub async fn push(&self, script: &Script, input: impl Read + Send) -> Result<Stdout, RemoteError> {
+        let (sink, mut source) = mpsc::channel::<Bytes>(64);
+        let collect = async {
+            let mut all = Vec::new();
+            while let Some(data) = source.recv().await {
+                all.extend_from_slice(&data[..data.len().min(LONGEST_STDERR)]);
+            }
+            Ok(all)
+        };
+        let (ended, stdout) = tokio::try_join!(self.stream(script, input, sink), collect)?;
+        finish(script, ended, stdout)
+    }
+
+    async fn stream(&self, script: &Script, input: impl Read + Send, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
+        let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
+        let channel = self.handle.channel_open_session().await.map_err(lost)?;
+        channel.exec(true, script.command(self.sudo)).await.map_err(lost)?;
+        let (mut read, write) = channel.split();
+        let writing = feed(&write, script.text(), input);
+        let reading = drain(&mut read, sink);
+        tokio::pin!(writing, reading);
+        // A write hangs for ever once the far side has ended: reading decides when it is over.
+        let ended = tokio::select! {
+            ended = &mut reading => ended,
+            fed = &mut writing => match fed {
+                Ok(()) => reading.await,
+                Err(e) => Err(e),
+            },
+        };
+        // Dropping a channel doesn't close it; that the line is gone is no news here.
+        let _ = write.close().await;
+        ended
+    }
+
+    /// Says goodbye. A line that is lost already is none of this function's business.
+    pub async fn close(self) {
+        let _ = tokio::time::timeout(Duration::from_secs(2), self.handle.disconnect(russh::Disconnect::ByApplication, "", "en")).await;
+    }
+}
+
+async fn feed(write: &ChannelWriteHalf<Msg>, text: &str, mut input: impl Read + Send) -> Result<(), RemoteError> {
+    let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
+    write.data_bytes(text.as_bytes().to_vec()).await.map_err(lost)?;
+    loop {
+        let mut buffer = vec![0; CHUNK];
+        let read = input.read(&mut buffer).map_err(|e| RemoteError::Answer(format!("the file to send can't be read: {e}")))?;
+        if read == 0 {
+            return write.eof().await.map_err(lost);
+        }
+        buffer.truncate(read);
+        write.data_bytes(buffer).await.map_err(lost)?;
+    }
+}
+
+/// Reads until the channel is gone: the exit status can come before the last data.
+async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
+    let mut code = None;
+    let mut stderr = Vec::new();
+    while let Some(message) = read.wait().await {
+        match message {
+            ChannelMsg::Data { data } => {
+                if sink.send(data).await.is_err() {
+                    return Err(RemoteError::Answer("what came from the master could not be taken any more".into()));
+                }
+            }
+            ChannelMsg::ExtendedData { data, .. } => {
+                let room = LONGEST_STDERR.saturating_sub(stderr.len());
+                stderr.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
+            ChannelMsg::ExitSignal { signal_name, .. } => stderr.extend_from_slice(format!("killed by {signal_name:?}").as_bytes()),
+            ChannelMsg::Failure => return Err(RemoteError::Answer("the server refuses to run commands".into())),
+            _ => {}
+        }
+    }
+    match code {
+        Some(code) => Ok(Ended { code, stderr }),
+        None if stderr.starts_with(b"killed by") => Ok(Ended { code: 255, stderr }),
+        None => Err(RemoteError::Lost("it ended without an exit status".into())),
+    }
+}
+
+fn finish(script: &Script, ended: Ended, stdout: Stdout) -> Result<Stdout, RemoteError> {
+    if ended.code == 0 {
+        return Ok(stdout);
+    }
+    let said = printable(&String::from_utf8_lossy(&ended.stderr));
+    let reason = match (said.is_empty(), ended.code) {
+        (false, _) => said,
+        (true, 127) => "bash is not there".to_owned(),
+        (true, code) => format!("{} ended with code {code} and said nothing", script.name),
+    };
+    Err(RemoteError::Script { name: script.name, code: ended.code, reason, stdout })
+}

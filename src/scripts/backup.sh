@@ -1,0 +1,237 @@
+# The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
+# except that it freezes only while somebody renews its lease.
+# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM     (and the files containers, trees, dump.name)
+#   FREEZE          pause | none
+#   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
+#   LEASE           seconds without renewal after which it does the same
+#   IMAGES_FORM     separate (one tar an image, to 6.0) | together (docker-images.tar, from 6.1)
+# containers: a line each, in start order: NAME IMAGE STATE, where STATE `freeze` is frozen, `keep` only committed
+# trees: a line each: MEMBER ROOT PATH..., host directories and volumes that are taken in two passes
+# Of MODE `watchdog` is the timer's own.
+
+# ---- the watchdog (I1) -----------------------------------------------------------------------------------------------
+
+# Thaws when the deadline passes, when the lease is not renewed, or when the job has died. Runs in a session of its own.
+watchdog() {
+  local started reason stuck
+  started=$(uptime_seconds)
+  echo $$ > "$job/watchdog"
+  while [ ! -e "$job/thawed" ]; do
+    reason=
+    if ! job_alive "$job"; then reason="the job died while containers were frozen"
+    elif [ $(($(uptime_seconds) - started)) -ge "$freeze_timeout" ]; then reason="the freeze took longer than $freeze_timeout s"
+    elif [ "$(lease_age)" -gt "$lease" ]; then reason="tanker was not heard of for $lease s"; fi
+    if [ -n "$reason" ]; then
+      # Void first, then thaw: a capture that saw one thawed container is never taken for a good one.
+      echo "$reason" > "$job/void.new" && mv "$job/void.new" "$job/void"
+      event "void $reason"
+      while ! stuck=$(thaw_listed "$job"); do event "stuck ${stuck//$'\n'/ }"; sleep 2; done
+      : > "$job/thawed"
+      return
+    fi
+    sleep 0.3
+  done
+}
+
+# ---- capture ---------------------------------------------------------------------------------------------------------
+
+# What a tree looks like now: one line a file, newlines in names turned into NUL so that line tools can work on it.
+list_tree() {
+  local root=$1; shift
+  (cd "$root" && find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>>"$job/log" | tr '\0\n' '\n\0' | sort
+}
+paths_of() { cut -d' ' -f10-; }
+
+# tar's exit code 1 means that a file changed or vanished while it was read: the frozen pass takes it again.
+tar_live() { tar "$@" 2>>"$job/log"; [ $? -le 1 ]; }
+
+live_pass() {
+  local member=$1 root=$2; shift 2
+  list_tree "$root" "$@" > "$job/$member.before" || return 1
+  # Longer than a tick of the kernel's clock: what changes after tar has read it shows another time than the list.
+  sleep 0.05
+  tar_live "${tar_flags[@]}" --one-file-system -cf "$job/a/$member" -C "$root" "$@"
+}
+
+frozen_pass() {
+  local member=$1 root=$2 code; shift 2
+  list_tree "$root" "$@" > "$job/$member.after" || return 1
+  comm -13 "$job/$member.before" "$job/$member.after" | paths_of | tr '\0\n' '\n\0' > "$job/$member.changed"
+  [ -s "$job/$member.changed" ] || return 0
+  tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-recursion -T "$job/$member.changed" 2>>"$job/log"
+  code=$?
+  # Host processes are not frozen: what they removed between list and tar is told by a third look.
+  [ $code -le 1 ] || { list_tree "$root" "$@" > "$job/$member.after" && [ -n "$(missing_since "$member" "$root")" ]; }
+}
+missing_since() {
+  local path
+  while IFS= read -r -d '' path; do [ -e "$2/$path" ] || [ -L "$2/$path" ] || echo gone; done < "$job/$1.changed" | head -n 1
+}
+
+# Puts the second pass behind the first, in place: cuts the zero blocks that end the first tar, appends the second.
+join_passes() {
+  local member=$1 end
+  # Names that the frozen pass no longer found.
+  comm -23 <(paths_of < "$job/$member.before" | sort) <(paths_of < "$job/$member.after" | sort) | tr '\0\n' '\n\0' > "$job/a/$member.deleted"
+  [ -s "$job/a/$member.deleted" ] || rm -f "$job/a/$member.deleted"
+  [ -s "$job/$member.delta" ] || return 0
+  end=$(tar -tRf "$job/a/$member" 2>>"$job/log" | sed -n 's/^block \([0-9]*\): \*\* Block of NULs \*\*$/\1/p' | tail -n 1)
+  [ -n "$end" ] || return 1
+  truncate -s $((end * 512)) "$job/a/$member" && cat "$job/$member.delta" >> "$job/a/$member" && rm -f "$job/$member.delta"
+}
+
+each_tree() {
+  local verb=$1 line; local -a words
+  while read -r line; do
+    read -ra words <<< "$line"
+    "$verb" "${words[@]}" || fail "$verb of ${words[0]} failed: $(last_words)"
+  done < "$job/trees"
+}
+
+dump_database() {
+  local name=$1 member
+  member=$(cat "$job/dump.name")
+  # shellcheck disable=SC2016 # the container's shell expands it
+  in_container "$name" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/pg_dumpall ] && exec su postgres -s /bin/sh -c $d/pg_dumpall; done; echo "no pg_dumpall" >&2; exit 1' > "$job/a/$member" 2>>"$job/log" &&
+    tail -n 5 "$job/a/$member" | grep -q 'PostgreSQL database cluster dump complete'
+}
+
+commit_all() {
+  local name image state failed=0 pid; local -a pids=() flags=()
+  # From 1.1 to 1.5 a commit thaws the container behind it unless told not to pause.
+  at_least 1.1 "$docker" && flags=(--pause=false)
+  while read -r name image state; do
+    echo "${image}_$stock_id" >> "$job/images"
+    docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & pids+=($!)
+  done < "$job/containers"
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  return $failed
+}
+
+# ---- freeze and thaw -------------------------------------------------------------------------------------------------
+
+freeze_all() {
+  local name state; local -a names=() paused=()
+  while read -r name _ state; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
+  [ ${#names[@]} -gt 0 ] || return 0
+  # An operator's own pause since the preflight is not ours to undo.
+  read_words paused < <(frozen_of "${names[@]}")
+  [ ${#paused[@]} -eq 0 ] || fail "${paused[*]} was paused by somebody else meanwhile"
+  for name in "${names[@]}"; do
+    [ ! -e "$job/void" ] || fail "the freeze was called off: $(cat "$job/void")"
+    echo "$name" >> "$job/frozen"
+    timeout 30 docker pause "$name" >/dev/null || fail "docker pause $name failed: $(last_words)"
+  done
+  # Old clients print usage and exit 0: only the state counts.
+  all_frozen || fail "docker pause did not freeze $thawed"
+}
+
+all_frozen() {
+  local name; local -a names=() frozen=()
+  [ -s "$job/frozen" ] || return 0
+  read_words names < "$job/frozen"
+  read_words frozen < <(frozen_of "${names[@]}")
+  for name in "${names[@]}"; do
+    case " ${frozen[*]-} " in *" $name "*) ;; *) thawed=$name; return 1 ;; esac
+  done
+}
+
+thaw_all() {
+  local stuck
+  [ ! -e "$job/thawed" ] || return 0
+  if stuck=$(thaw_listed "$job"); then : > "$job/thawed"; return 0; fi
+  event "stuck ${stuck//$'\n'/ }"
+  return 1
+}
+
+# ---- pack ------------------------------------------------------------------------------------------------------------
+
+save_images() {
+  local name image _; local -a images=()
+  while read -r name image _; do
+    if [ "$images_form" = together ]; then images+=("${image}_$stock_id"); continue; fi
+    docker save "${image}_$stock_id" > "$job/a/${image//\//__}_$stock_id.tar" || return 1
+    append "${image//\//__}_$stock_id.tar" || return 1
+  done < "$job/containers"
+  [ "$images_form" = together ] || return 0
+  docker save "${images[@]}" > "$job/a/docker-images.tar" && append docker-images.tar
+}
+# Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must.
+append() {
+  (cd "$job/a" && stat -c '%s %n' "$1") >> "$job/contents" || return 1
+  tar --format=gnu --numeric-owner -rf "$job/outer.tar" -C "$job/a" "$1" && rm -f "$job/a/$1"
+}
+
+on_exit() {
+  local code=$?
+  trap '' TERM INT HUP
+  thaw_all
+  if [ $code -ne 0 ]; then
+    grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
+    remove_images "$job" || event "note temporary images could not be removed"
+    rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
+  fi
+}
+
+main() {
+  begin_job "$1"
+  stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7
+  if [ "$mode" = watchdog ]; then watchdog; return; fi
+  sign_job
+  trap on_exit EXIT
+  trap 'exit 143' TERM INT HUP
+  local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member
+  mkdir -p "$job/a"
+
+  step dump
+  postgres=$(awk '$1 ~ /-postgres$/ && $3 == "freeze" { print $1 }' "$job/containers")
+  if [ -n "$postgres" ]; then dump_database "$postgres" || fail "pg_dumpall failed: $(last_words)"
+  else note "postgres does not run: no database dump"; fi
+  step live
+  each_tree live_pass
+
+  step freeze
+  [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"
+  began=$(now_ms)
+  if [ "$freeze" = pause ]; then
+    setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" </dev/null >/dev/null 2>&1 9>&- &
+    while [ ! -s "$job/watchdog" ]; do sleep 0.02; done
+    event frozen
+    freeze_all
+  fi
+  step commit
+  attempt commit_all
+  step delta
+  each_tree frozen_pass
+  if [ "$freeze" = pause ]; then
+    all_frozen || fail "$thawed was thawed behind tanker's back: the capture is void"
+  fi
+  [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"
+
+  step thaw
+  attempt thaw_all
+  [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"
+  event "thawed $(($(now_ms) - began))"
+
+  step tasks
+  timeout 90 fuel task --list --json > "$job/tasks.out" 2>"$job/tasks.err" </dev/null; event "tasks $?"
+  step save
+  each_tree join_passes_of
+  mv "$job/description.json" "$job/a/tanker.json"
+  (cd "$job/a" && ls -A) > "$job/members"
+  append tanker.json || fail "the outer tar can't be written: $(last_words)"
+  while read -r member; do [ "$member" = tanker.json ] || append "$member" || fail "$member can't be added: $(last_words)"; done < "$job/members"
+  attempt save_images
+  remove_images "$job" || note "temporary images could not be removed"
+  step compress
+  echo "$archive" > "$job/growing"
+  event "tar $(stat -c %s "$job/outer.tar")"
+  mv "$job/outer.tar" "${archive%.lrz}"
+  attempt lrzip -q -L 2 -o "$archive" "${archive%.lrz}"
+  rm -f "${archive%.lrz}" "$job/growing"
+  step digest
+  event "archive $(stat -c %s "$archive") $(sha256sum < "$archive" | cut -d' ' -f1) ${archive##*/}"
+  event finished
+}
+join_passes_of() { join_passes "$1"; }
+main "$@"

@@ -1,0 +1,43 @@
+# shellcheck shell=bash
+# What the long jobs on a master share (backup, restore): the event log that tanker follows, steps, failing.
+# It stands between lib.sh and the job.
+
+event() { printf '%s %s\n' "$(now_ms)" "${*//$'\n'/ }" >> "$job/events"; }
+step() { current_step=$1; event "step $1"; }
+# Ends the job with its reason; the trap that the job set does the cleaning.
+fail() { event "failed $current_step $*"; exit 1; }
+note() { event "note $*"; }
+
+# Everything that the job prints goes to its log: the last line of it is the reason that is reported.
+last_words() { tail -n 3 "$job/log" 2>/dev/null | tr '\n' ' ' | cut -c1-600; }
+attempt() { "$@" || fail "$(printf '%s' "${1##*/}") failed: $(last_words)"; }
+
+begin_job() {
+  job=$1
+  job_dir "$job"
+  current_step=start
+  docker=$(docker_version)
+}
+# From here on the job counts as alive.
+sign_job() { printf '%s %s\n' "$$" "$(process_start $$)" > "$job/pid.new" && mv "$job/pid.new" "$job/pid"; }
+
+lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; echo $(($(uptime_seconds) - lease)); }
+
+# The `Id` of the container, spelt `ID` before 1.0.
+container_id() { docker inspect "$1" 2>/dev/null | sed -n 's/^ *"I[Dd]": "\([0-9a-f]*\)".*/\1/p' | head -n 1; }
+
+# Runs a command in a container; before 1.3 there is no `docker exec`, but LXC underneath.
+in_container() {
+  local name=$1; shift
+  if at_least 1.3 "$docker"; then docker exec "$name" "$@" </dev/null
+  else lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
+}
+
+# tar for state: owners by number, holes kept, xattrs, ACLs and capabilities where this tar knows them.
+tar_flags=(--format=posix "--pax-option=delete=atime,delete=ctime" --numeric-owner --sparse)
+for flag in --xattrs --acls --selinux; do
+  tar "$flag" -cf /dev/null -T /dev/null >/dev/null 2>&1 && tar_flags+=("$flag")
+done
+tar_extract_flags=("${tar_flags[@]}" --same-owner --preserve-permissions)
+# Without this newer tars leave capabilities (security.*) out when they unpack.
+tar --xattrs-include='*' -cf /dev/null -T /dev/null >/dev/null 2>&1 && tar_extract_flags+=("--xattrs-include=*")

@@ -1,0 +1,103 @@
+# shellcheck shell=bash
+# shellcheck disable=SC2034 # the scripts behind it use what is set here
+# What every script that tanker runs on a master shares. It is put in front of the script before it is sent.
+# bash 4.1 and coreutils 8.4 (CentOS 6) only.
+set -u
+export LC_ALL=C HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+umask 077
+tanker_root=${TANKER_ROOT:-/var/backup/fuel/tanker}
+
+# One fact: a name, the length of its value in bytes, the value. The length is what makes any value safe to send.
+emit() { printf '@%s %d\n%s\n' "$1" "${#2}" "$2"; }
+
+die() { echo "$*" >&2; exit 1; }
+
+# Seconds since boot with hundredths: unlike the clock, nobody sets it back.
+uptime_seconds() { local up; read -r up _ < /proc/uptime; echo "${up%.*}"; }
+now_ms() { local ns; ns=$(date +%s%N); echo $((ns / 1000000)); }
+
+# A job's folder, refused unless it lies where tanker puts jobs: what follows may remove it.
+job_dir() {
+  case $1 in
+    "$tanker_root"/*[!a-zA-Z0-9._-]*) die "'$1' is no job of tanker" ;;
+    "$tanker_root"/[0-9a-z]*) ;;
+    *) die "'$1' is no job of tanker" ;;
+  esac
+}
+
+# at_least 1.3 1.10.2: is the second version the first or later?
+at_least() {
+  local i; local -a want have
+  IFS=. read -ra want <<< "$1"; IFS=. read -ra have <<< "$2"
+  for ((i = 0; i < ${#want[@]}; i++)); do
+    [ "${have[i]:-0}" -eq "${want[i]}" ] 2>/dev/null && continue
+    [ "${have[i]:-0}" -gt "${want[i]}" ] 2>/dev/null; return
+  done
+  return 0
+}
+docker_version() { docker -v 2>/dev/null | sed -n 's/^Docker version \([0-9][0-9.]*\).*/\1/p'; }
+
+container_state() { docker inspect -f "{{.State.$2}}" "$1" 2>/dev/null; }
+is_running() { [ "$(container_state "$1" Running)" = true ]; }
+
+# The cgroup of a process in the freezer hierarchy: where `docker pause` writes too.
+freezer_of() {
+  local path mount
+  [ "${1:-0}" -gt 0 ] 2>/dev/null || return 1
+  path=$(sed -n 's/^[0-9]*:\([^:]*,\)\{0,1\}freezer\(,[^:]*\)\{0,1\}:\(.*\)$/\3/p' "/proc/$1/cgroup" 2>/dev/null | head -n 1)
+  [ -n "$path" ] && [ "$path" != / ] || return 1
+  mount=$(awk '$3 == "cgroup" && $4 ~ /(^|,)freezer(,|$)/ { print $2; exit }' /proc/mounts)
+  [ -n "$mount" ] && [ -e "$mount$path/freezer.state" ] || return 1
+  echo "$mount$path/freezer.state"
+}
+
+# Which of these containers are frozen, by Docker's word or by the kernel's: either counts, for `docker pause` has been
+# seen to lie. One call of Docker for all of them: the freeze lasts as long as this is slow.
+frozen_of() {
+  local name paused pid freezer
+  [ $# -gt 0 ] || return 0
+  docker inspect -f '{{.Name}} {{.State.Paused}} {{.State.Pid}}' "$@" 2>/dev/null | while read -r name paused pid; do
+    if [ "$paused" = true ]; then echo "${name#/}"
+    elif freezer=$(freezer_of "$pid") && [ "$(cat "$freezer" 2>/dev/null)" != THAWED ]; then echo "${name#/}"; fi
+  done
+}
+
+# Thaws what the job's list of frozen containers names and looks whether it is thawed; Docker first, then the kernel,
+# for Docker may be hung or never have known of the freeze. Prints those that stay frozen.
+thaw_listed() {
+  local try name pid freezer; local -a names=() stuck=()
+  [ -s "$1/frozen" ] || return 0
+  while read -r name; do names=("$name" ${names[@]+"${names[@]}"}); done < "$1/frozen"
+  for try in 1 2 3 4; do
+    read_words stuck < <(frozen_of "${names[@]}")
+    [ ${#stuck[@]} -gt 0 ] || return 0
+    for name in "${stuck[@]}"; do
+      timeout 20 docker unpause "$name" >/dev/null 2>&1 && continue
+      pid=$(container_state "$name" Pid) && freezer=$(freezer_of "$pid") && echo THAWED > "$freezer"
+    done
+    [ "$try" = 1 ] || sleep "0.$try"
+  done
+  read_words stuck < <(frozen_of "${names[@]}")
+  [ ${#stuck[@]} -gt 0 ] || return 0
+  printf '%s\n' "${stuck[@]}"
+  return 1
+}
+read_words() { local word; eval "$1=()"; while read -r word; do eval "$1+=(\"\$word\")"; done; }
+
+# Alive means: the very process that the job recorded, not another one with its number.
+job_alive() {
+  local pid start
+  read -r pid start 2>/dev/null < "$1/pid" || return 1
+  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]
+}
+process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+remove_images() {
+  local image failed=0
+  [ -f "$1/images" ] || return 0
+  while read -r image; do
+    docker inspect "$image" >/dev/null 2>&1 || continue
+    docker rmi "$image" >/dev/null 2>&1 || failed=1
+  done < "$1/images"
+  return $failed
+}

@@ -1,0 +1,87 @@
+# The part of a restore that changes nothing the master uses (I4): unpacks the archive that was pushed, stages the host
+# directories beside the ones in use, loads the images under names of their own.
+# usage: run.sh JOB STOCK_ID     (and the files containers, directories, volumes, members)
+# containers: a line each: SERVICE NAME IMAGE;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
+
+unpack_archive() {
+  lrzip -q -d -o "$job/archive.tar" "$job/archive.tar.lrz" || return 1
+  mkdir "$job/x" && tar --no-same-owner -xf "$job/archive.tar" -C "$job/x" && rm -f "$job/archive.tar"
+}
+
+check_members() {
+  local size name
+  while read -r size name; do
+    [ "$(stat -c %s "$job/x/$name" 2>/dev/null)" = "$size" ] || { echo "the member $name is not as the manifest says"; return 1; }
+  done < "$job/members"
+}
+
+# Unpacks a tree, then removes what had gone between its two passes, children before their directories.
+unpack_tree() {
+  local member=$1 to=$2 path i; local -a gone=()
+  mkdir -p "$to" && tar "${tar_extract_flags[@]}" --recursive-unlink -xf "$job/x/$member" -C "$to" || return 1
+  [ -f "$job/x/$member.deleted" ] || return 0
+  while IFS= read -r -d '' path; do
+    case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
+    gone+=("$to/$path")
+  done < "$job/x/$member.deleted"
+  for ((i = ${#gone[@]} - 1; i >= 0; i--)); do
+    if [ -d "${gone[i]}" ] && [ ! -L "${gone[i]}" ]; then rmdir "${gone[i]}" || return 1
+    else rm -f "${gone[i]}" || return 1; fi
+  done
+}
+
+# Beside the directory in use, so that the cutover is a rename.
+stage_directories() {
+  local directory new
+  while read -r directory; do
+    [ -d "$job/root$directory" ] || continue
+    new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
+    mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && mv "$job/root$directory" "$new" || return 1
+  done < "$job/directories"
+}
+
+load_images() {
+  local file service image
+  while read -r service _ image; do echo "${image}_$stock_id" >> "$job/images"; done < "$job/containers"
+  for file in "$job"/x/*.tar; do
+    [ "${file##*/}" != system-dirs.tar ] || continue
+    docker load < "$file" && rm -f "$file" || return 1
+  done
+  while read -r service _ image; do
+    docker inspect "${image}_$stock_id" >/dev/null || { echo "the archive brought no image for $service"; return 1; }
+  done < "$job/containers"
+}
+
+remove_staged() {
+  local new _
+  [ -f "$job/staged" ] || return 0
+  while read -r new _; do rm -rf "$new"; done < "$job/staged"
+}
+
+on_exit() {
+  local code=$?
+  trap '' TERM INT HUP
+  [ $code -ne 0 ] || return
+  grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
+  remove_staged; remove_images "$job" || note "loaded images could not be removed"
+  rm -rf "$job/x" "$job/root" "$job/archive.tar"
+}
+
+main() {
+  begin_job "$1"; sign_job
+  stock_id=$2
+  local member service
+  trap on_exit EXIT
+  trap 'exit 143' TERM INT HUP
+  step unpack
+  attempt unpack_archive
+  attempt check_members
+  step stage
+  attempt unpack_tree system-dirs.tar "$job/root"
+  while read -r member service _; do attempt unpack_tree "$member" "$job/volume/$member"; done < "$job/volumes"
+  attempt stage_directories
+  step load
+  attempt load_images
+  event finished
+}
+main "$@"

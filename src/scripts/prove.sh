@@ -1,0 +1,3 @@
+# Decompresses an archive into nothing: what lrzip's own checksum says of it.
+# usage: prove.sh FILE
+lrzip -q -t "$1" >/dev/null 2>&1 </dev/null || die "lrzip refuses the archive that it has just written"

@@ -1,0 +1,4 @@
+# Sends a file from an offset on.
+# usage: read.sh FILE OFFSET
+[ -f "$1" ] || die "$1 is not there"
+exec tail -c "+$(($2 + 1))" -- "$1"

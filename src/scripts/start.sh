@@ -1,0 +1,62 @@
+# Starts a job that outlives this connection: takes the master's lock, writes what the job needs into its folder, and
+# runs it in a session of its own. The job inherits the lock and so holds it exactly as long as it lives.
+# usage: start.sh JOB OWNER ARGUMENT...    stdin: NAME LENGTH, newline, the bytes, for each file; `. 0` ends it
+
+# The lock is on the spool folder itself, which the last job removes: whoever waited on the removed one tries again.
+take_lock() {
+  local try
+  for try in 1 2 3; do
+    mkdir -p "$tanker_root" && chmod 700 "$tanker_root" || die "the spool $tanker_root can't be made"
+    exec 9<"$tanker_root" || continue
+    flock -n 9 || die "another tanker works on this master: $(live_owners)"
+    [ "$(stat -c %i "$tanker_root" 2>/dev/null)" != "$(stat -L -c %i /proc/self/fd/9)" ] || return 0
+  done
+  die "the lock on $tanker_root can't be taken (try $try)"
+}
+live_owners() { local job; for job in "$tanker_root"/*/; do ! job_alive "$job" || cat "$job/owner"; done; }
+
+receive_files() {
+  local name length
+  while read -r name length; do
+    [ "$name" != . ] || return 0
+    case $name in *[!a-z.]*) die "'$name' is no name for a job's file" ;; esac
+    head -c "$length" > "$1/$name" || return 1
+    [ "$(stat -c %s "$1/$name")" = "$length" ] || return 1
+  done
+  return 1
+}
+
+# Whatever an earlier run left behind, its owner dead: containers thawed, images and folders removed.
+remove_dead_jobs() {
+  local left
+  for left in "$tanker_root"/*/; do
+    left=${left%/}
+    [ -d "$left" ] && [ "$left" != "$1" ] || continue
+    # A restore that stopped half way holds the only copy of what it replaced.
+    [ ! -e "$left/cutover" ] || continue
+    job_alive "$left" && continue
+    thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
+    remove_images "$left"
+    rm -rf "$left"
+  done
+}
+
+main() {
+  local job=$1 owner=$2 try; shift 2
+  job_dir "$job"
+  take_lock
+  remove_dead_jobs "$job"
+  # A job may be continued (a restore's cutover follows its preparation): then its folder is there.
+  mkdir -p "$job" || die "the job's folder $job can't be made"
+  printf '%s\n' "$owner" > "$job/owner"
+  receive_files "$job" || die "the job's files did not arrive whole"
+  uptime_seconds > "$job/lease"
+  rm -f "$job/pid"
+  setsid bash "$job/run.sh" "$job" "$@" </dev/null >>"$job/log" 2>&1 &
+  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    [ ! -s "$job/pid" ] || return 0
+    sleep "0.$((try / 10))5"
+  done
+  die "the job did not start: $(tail -n 1 "$job/log")"
+}
+main "$@"

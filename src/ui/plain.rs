@@ -1,0 +1,31 @@
+//! Progress as lines: one for each step and each remark.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use crate::model::id::HostName;
+use crate::model::text::{human_bytes, human_duration};
+use crate::monitor::{Event, Monitor, Step};
+
+/// Remembers the current step so that it is told once.
+#[derive(Default)]
+pub(super) struct Plain {
+    steps: Mutex<HashMap<HostName, Step>>,
+}
+
+impl Monitor for Plain {
+    fn event(&self, host: &HostName, event: Event) {
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = match event {
+            Event::Step(step) if steps.insert(host.clone(), step) == Some(step) => return,
+            Event::Step(step) => step.word().to_owned(),
+            Event::Frozen => "containers are being frozen".to_owned(),
+            Event::Thawed(took) => format!("thawed after {}", human_duration(took)),
+            Event::Note(note) => note,
+            // A line for every chunk would drown the rest; its end is worth one.
+            Event::Progress { bytes, total: Some(total) } if bytes == total => format!("{} done", human_bytes(bytes)),
+            Event::Progress { .. } | Event::Finished => return,
+        };
+        super::err(&format!("[{host}] {line}\n"));
+    }
+}

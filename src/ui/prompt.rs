@@ -1,0 +1,34 @@
+//! Questions: only on a terminal, and only before any work.
+
+use std::io::{BufRead, IsTerminal};
+
+/// Asks for a passphrase without showing it; none where nobody can answer.
+pub fn ask_passphrase(question: &str) -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        return None;
+    }
+    rpassword::prompt_password(question).ok()
+}
+
+/// Asks for a host's name typed back. None where nobody can answer.
+#[must_use]
+pub fn confirm_name(name: &str) -> Option<bool> {
+    super::err(&format!("Type the name of the host to go on ({name}): "));
+    answer().map(|line| line.trim() == name)
+}
+
+/// Asks for `yes`. None where nobody can answer.
+#[must_use]
+pub fn confirm_yes(question: &str) -> Option<bool> {
+    super::err(&format!("{question} (yes/no): "));
+    answer().map(|line| line.trim() == "yes")
+}
+
+fn answer() -> Option<String> {
+    if !std::io::stdin().is_terminal() {
+        super::err("\n");
+        return None;
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).ok().map(|_| line)
+}

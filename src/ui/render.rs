@@ -1,0 +1,204 @@
+//! Results as text. Whatever a master said is printable already (I8).
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::commands::check::Checked;
+use crate::commands::trust::Shown;
+use crate::library::{Entry, FileEntry, FileKind, Problem};
+use crate::model::facts::{ContainerState, JobTrace};
+use crate::model::id::HostName;
+use crate::model::manifest::{FreezeMethod, ProofPlace, TaskRecord};
+use crate::model::report::{RunReport, Severity};
+use crate::model::restore_plan::RestorePlan;
+use crate::model::text::{human_age, human_bytes, human_duration};
+use crate::remote::ssh::Verdict;
+
+/// One line a host, the reasons and hints of the bad ones below it.
+#[must_use]
+pub fn recap(report: &RunReport) -> String {
+    let width = report.outcomes.iter().map(|o| o.host.as_str().len()).max().unwrap_or(0);
+    let words = report.outcomes.iter().map(|o| o.severity.word().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    // What outranks everything stands on top.
+    let mut order: Vec<_> = report.outcomes.iter().collect();
+    order.sort_by_key(|o| std::cmp::Reverse(o.severity == Severity::Frozen));
+    for outcome in order {
+        let took = if outcome.took > Duration::ZERO { format!("  ({})", human_duration(outcome.took)) } else { String::new() };
+        let _ = writeln!(text, "{:<width$}  {:<words$}  {}{took}", outcome.host, outcome.severity.word(), outcome.summary);
+        if let Some(hint) = &outcome.hint {
+            let _ = writeln!(text, "{:<width$}  {:<words$}  -> {hint}", "", "");
+        }
+    }
+    text
+}
+
+/// What `check` found on one master.
+#[must_use]
+pub fn checked(host: &HostName, found: &Checked) -> String {
+    let facts = &found.facts;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<11} {value}");
+    };
+    line("release", format!("Fuel {}, host name {}, uuid {}", facts.release, facts.hostname, facts.uuid));
+    line("connection", found.negotiated.clone());
+    let running = facts.containers.iter().filter(|c| c.state == ContainerState::Running).count();
+    line("docker", format!("{}; {running} of {} Fuel containers run, {} others are left alone", facts.docker_version, facts.containers.len(), facts.other_containers));
+    for container in facts.containers.iter().filter(|c| c.state != ContainerState::Running) {
+        let state = if container.state == ContainerState::Paused { "paused" } else { "stopped" };
+        line("", format!("{} is {state}", container.name));
+    }
+    let size: u64 = facts.directories.iter().map(|(_, bytes)| bytes).sum();
+    line("directories", format!("{} in {}", human_bytes(size), facts.directories.iter().map(|(d, _)| d.as_str()).collect::<Vec<_>>().join(" ")));
+    line("space", format!("{} free for the spool, {} for Docker", human_bytes(facts.spool_free_bytes), human_bytes(facts.docker_free_bytes)));
+    for (tool, path) in &facts.tools {
+        line("tool", format!("{tool}: {path}"));
+    }
+    line("tasks", match &found.tasks {
+        Ok((count, unfinished)) if unfinished.is_empty() => format!("{count}, none unfinished"),
+        Ok((count, unfinished)) => format!("{count}, unfinished: {}", unfinished.join(", ")),
+        Err(reason) => format!("can't be read: {reason}"),
+    });
+    match &found.plan {
+        Ok(plan) => {
+            let count = plan.containers.iter().filter(|c| c.running).count();
+            line("a backup", format!("would freeze {count} containers with {} ({})", plan.freeze.as_str(), plan.freeze_reason));
+            line("", format!("would take {} volumes and needs {} of spool", plan.volumes.len(), human_bytes(plan.spool_bytes)));
+            for note in &plan.notes {
+                line("", note.clone());
+            }
+        }
+        Err(reasons) => line("a backup", format!("would be refused: {}", reasons.join("; "))),
+    }
+    format!("{host}\n{text}")
+}
+
+/// The library as a table, oldest first.
+#[must_use]
+pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
+    let mut rows = vec![["BACKUP", "AGE", "SIZE", "FREEZE", "FUEL", "PROVEN"].map(str::to_owned)];
+    for entry in entries {
+        let manifest = &entry.manifest;
+        let age = (now - manifest.description.started).to_std().unwrap_or_default();
+        let freeze = match manifest.freeze.method {
+            FreezeMethod::None => "none".to_owned(),
+            FreezeMethod::Pause => human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
+        };
+        rows.push([entry.name(), human_age(age), human_bytes(manifest.archive.bytes), freeze, manifest.description.release.to_string(), place(manifest.proof.place).to_owned()]);
+    }
+    let widths: Vec<usize> = (0..6).map(|n| rows.iter().map(|row| row[n].len()).max().unwrap_or(0)).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        text
+    })
+}
+
+fn place(place: ProofPlace) -> &'static str {
+    match place {
+        ProofPlace::Workstation => "here",
+        ProofPlace::Master => "on the master",
+    }
+}
+
+/// The library as JSON: `backups` (name, folder, manifest) and `problems` (path, reason).
+#[must_use]
+pub fn list_json(entries: &[Entry], problems: &[Problem]) -> String {
+    let backups: Vec<_> = entries.iter().map(|e| serde_json::json!({ "name": e.name(), "folder": e.folder, "manifest": e.manifest })).collect();
+    let problems: Vec<_> = problems.iter().map(|p| serde_json::json!({ "path": p.path, "reason": p.reason })).collect();
+    format!("{:#}\n", serde_json::json!({ "backups": backups, "problems": problems }))
+}
+
+/// One backup in full.
+#[must_use]
+pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
+    let manifest = &entry.manifest;
+    let about = &manifest.description;
+    let mut text = String::new();
+    let mut line = |name: &str, value: String| {
+        let _ = writeln!(text, "  {name:<11} {value}");
+    };
+    let age = (now - about.started).to_std().unwrap_or_default();
+    line("taken", format!("{} ({} ago), by tanker {}", about.started.to_rfc3339(), human_age(age), about.tanker));
+    line("master", format!("Fuel {}, host name {}, uuid {}, Docker {}", about.release, about.hostname, about.uuid, about.docker_version));
+    line("archive", format!("{} ({}, {} unpacked)", entry.archive().display(), human_bytes(manifest.archive.bytes), human_bytes(manifest.archive.tar_bytes)));
+    line("sha256", manifest.archive.sha256.clone());
+    let steps: Vec<String> = manifest.freeze.steps.iter().map(|(step, ms)| format!("{step} {}", human_duration(Duration::from_millis(*ms)))).collect();
+    line("freeze", match manifest.freeze.method {
+        FreezeMethod::None => "none: it may not be of one instant".to_owned(),
+        FreezeMethod::Pause => format!("{} ({})", human_duration(Duration::from_millis(manifest.freeze.milliseconds)), steps.join(", ")),
+    });
+    line("tasks", match &manifest.tasks {
+        TaskRecord::Clean => "none unfinished, none began meanwhile".to_owned(),
+        TaskRecord::Ignored { unfinished, reason } => {
+            let names: Vec<String> = unfinished.iter().map(crate::model::tasks::Task::describe).collect();
+            format!("IGNORED: {}", reason.clone().unwrap_or_else(|| names.join(", ")))
+        }
+    });
+    line("proven", format!("{}, {}", place(manifest.proof.place), manifest.proof.at.to_rfc3339()));
+    line("containers", about.containers.iter().map(|c| if c.running { c.service.clone() } else { format!("{} (stopped)", c.service) }).collect::<Vec<_>>().join(" "));
+    line("directories", about.directories.join(" "));
+    line("volumes", about.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect::<Vec<_>>().join(" "));
+    for member in &manifest.archive.members {
+        line("member", format!("{:>10}  {}", human_bytes(member.bytes), member.name));
+    }
+    for note in &manifest.notes {
+        line("note", note.clone());
+    }
+    format!("{}\n{text}", entry.name())
+}
+
+/// A file of a backup: kind and permissions, size, time, path.
+#[must_use]
+pub fn file_line(path: &str, file: &FileEntry) -> String {
+    let kind = match file.kind {
+        FileKind::File => '-',
+        FileKind::Directory => 'd',
+        FileKind::Symlink => 'l',
+        FileKind::Other => '?',
+    };
+    let time = i64::try_from(file.modified).ok().and_then(|s| DateTime::from_timestamp(s, 0)).unwrap_or_default();
+    format!("{kind}{:04o} {:>12} {} {path}\n", file.mode & 0o7777, file.bytes, time.format("%Y-%m-%d %H:%M"))
+}
+
+/// What a restore will do.
+#[must_use]
+pub fn plan(backup: &str, to: &HostName, plan: &RestorePlan) -> String {
+    let mut text = format!("Restore {backup} onto {to}:\n");
+    for (n, step) in plan.steps.iter().enumerate() {
+        let _ = writeln!(text, "  {}. {step}", n + 1);
+    }
+    for warning in &plan.warnings {
+        let _ = writeln!(text, "  !! {warning}");
+    }
+    text
+}
+
+/// The key a host shows.
+#[must_use]
+pub fn shown_key(shown: &Shown) -> String {
+    let known = match &shown.verdict {
+        Verdict::Known => "known already".to_owned(),
+        Verdict::Unknown => "not known yet".to_owned(),
+        Verdict::Changed(others) => format!("NOT the known one: {}", others.join(", ")),
+        Verdict::Revoked => "REVOKED".to_owned(),
+    };
+    format!("{} shows {} {}\n  {known}\n", shown.address, shown.algorithm, shown.fingerprint)
+}
+
+/// The jobs on a master.
+#[must_use]
+pub fn jobs(host: &HostName, jobs: &[JobTrace]) -> String {
+    let mut text = format!("{host}\n");
+    if jobs.is_empty() {
+        text.push_str("  no job of tanker's\n");
+    }
+    for job in jobs {
+        let frozen = if job.frozen { ", CONTAINERS FROZEN" } else { "" };
+        let _ = writeln!(text, "  {} {}{frozen}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
+    }
+    text
+}
