@@ -62,19 +62,24 @@ frozen_of() {
   done
 }
 
-# Thaws what the job's list of frozen containers names and looks whether it is thawed; Docker first, then the kernel,
-# for Docker may be hung or never have known of the freeze. Prints those that stay frozen.
+# Docker first, then the kernel: Docker may be hung, or never have known of the freeze.
+thaw_one() {
+  local pid freezer
+  timeout 20 docker unpause "$1" >/dev/null 2>&1 && return
+  pid=$(container_state "$1" Pid) && freezer=$(freezer_of "$pid") && echo THAWED > "$freezer"
+}
+
+# Thaws what the job's list of frozen containers names, all at once, and looks whether it is thawed. Prints those that
+# stay frozen.
 thaw_listed() {
-  local try name pid freezer; local -a names=() stuck=()
+  local try name; local -a names=() stuck=()
   [ -s "$1/frozen" ] || return 0
   while read -r name; do names=("$name" ${names[@]+"${names[@]}"}); done < "$1/frozen"
   for try in 1 2 3 4; do
     read_words stuck < <(frozen_of "${names[@]}")
     [ ${#stuck[@]} -gt 0 ] || return 0
-    for name in "${stuck[@]}"; do
-      timeout 20 docker unpause "$name" >/dev/null 2>&1 && continue
-      pid=$(container_state "$name" Pid) && freezer=$(freezer_of "$pid") && echo THAWED > "$freezer"
-    done
+    for name in "${stuck[@]}"; do thaw_one "$name" & done
+    wait
     [ "$try" = 1 ] || sleep "0.$try"
   done
   read_words stuck < <(frozen_of "${names[@]}")

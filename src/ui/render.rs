@@ -122,7 +122,7 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
         let _ = writeln!(text, "  {name:<11} {value}");
     };
     let age = (now - about.started).to_std().unwrap_or_default();
-    line("taken", format!("{} ({} ago), by tanker {}", about.started.to_rfc3339(), human_age(age), about.tanker));
+    line("taken", format!("{} (age: {}), by tanker {}", about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true), human_age(age), about.tanker));
     line("master", format!("Fuel {}, host name {}, uuid {}, Docker {}", about.release, about.hostname, about.uuid, about.docker_version));
     line("archive", format!("{} ({}, {} unpacked)", entry.archive().display(), human_bytes(manifest.archive.bytes), human_bytes(manifest.archive.tar_bytes)));
     line("sha256", manifest.archive.sha256.clone());
@@ -138,7 +138,7 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
             format!("IGNORED: {}", reason.clone().unwrap_or_else(|| names.join(", ")))
         }
     });
-    line("proven", format!("{}, {}", place(manifest.proof.place), manifest.proof.at.to_rfc3339()));
+    line("proven", format!("{}, {}", place(manifest.proof.place), manifest.proof.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
     line("containers", about.containers.iter().map(|c| if c.running { c.service.clone() } else { format!("{} (stopped)", c.service) }).collect::<Vec<_>>().join(" "));
     line("directories", about.directories.join(" "));
     line("volumes", about.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect::<Vec<_>>().join(" "));

@@ -1,0 +1,84 @@
+//! I1: no master stays frozen, whatever happens while it is.
+
+use std::time::Duration;
+
+use super::{Lab, end, signal, wait_until};
+
+/// Long enough that only a thaw ends it, not the commit.
+const SLOW_COMMIT: &str = "sleep 120";
+
+#[test]
+fn i1_an_interrupt_while_frozen_thaws_at_once_and_leaves_nothing() {
+    let lab = Lab::up("int", "5.1");
+    lab.ask("/usr/bin/docker pause fuel-core-5.1-rsyslog");
+    lab.break_docker("commit", SLOW_COMMIT);
+    let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    signal(&child, "INT");
+    end(child).expect_code(130).says("interrupted");
+    assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"], "what somebody else had paused stays paused, the rest runs");
+    lab.assert_clean();
+    assert_eq!(lab.listed(), 0);
+
+    // The same container is saved though it is paused, and stays so.
+    lab.heal();
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"]);
+    lab.tanker(&["show", "m@latest"]).expect_code(0).says("fuel-core-5.1-rsyslog was paused before and stays paused");
+}
+
+#[test]
+fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
+    let lab = Lab::up("lease", "5.1");
+    let inventory = lab.inventory_with("lease = 5");
+    lab.break_docker("commit", SLOW_COMMIT);
+
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("the lease runs out", Duration::from_secs(15), || lab.paused().is_empty());
+    assert_eq!(lab.listed(), 0);
+
+    // The job of the dead tanker still sleeps in its commit: it holds the master, and says whose it is.
+    lab.ask("pkill -f 'sleep 120'; sleep 2");
+    let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen again", Duration::from_secs(60), || lab.paused().len() == 11);
+    lab.lab(&["cut", "m"]).expect_code(0);
+    wait_until("the lease runs out", Duration::from_secs(15), || lab.paused().is_empty());
+    lab.lab(&["mend", "m"]).expect_code(0);
+    lab.ask("pkill -f 'sleep 120'; true");
+    end(child).expect_code(1).says("void");
+    lab.assert_clean();
+    assert_eq!(lab.listed(), 0);
+
+    lab.heal();
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(lab.listed(), 1);
+}
+
+#[test]
+fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_void() {
+    let lab = Lab::up("long", "8.0");
+    let inventory = lab.inventory_with("freeze_timeout = 5");
+    lab.break_docker("commit", "sleep 12");
+    lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("took longer than 5 s");
+    assert!(lab.paused().is_empty());
+    lab.assert_clean();
+    lab.heal();
+
+    // A pause that claims success and freezes nothing is not believed.
+    lab.break_docker("pause", "exit 0");
+    lab.tanker(&["backup"]).expect_code(1).says("did not freeze");
+    lab.assert_clean();
+    lab.heal();
+
+    // A task that begins while the capture runs makes it void.
+    lab.break_docker("exec", "sleep 6");
+    let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
+    wait_until("the job runs", Duration::from_secs(30), || lab.sh("grep -q ' step dump' /var/backup/fuel/tanker/*/events").code == Some(0));
+    lab.lab(&["tasks", "m", "ready"]).expect_code(0);
+    end(child).expect_code(1).says("a task began during the capture");
+    lab.assert_clean();
+    assert_eq!(lab.listed(), 0);
+}

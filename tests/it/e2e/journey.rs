@@ -1,0 +1,79 @@
+//! The whole way: back up, lose the master, bring its rebuilt successor back.
+
+use super::Lab;
+
+/// What must come back as it was: contents, links, holes, owners, modes, odd names, the volume, who the master is.
+const STATE: &str = r#"
+cd /var/www/nailgun/odd
+find . -printf '%p %y %s %m %U %G %T@ %l\n' | LC_ALL=C sort | od -c | md5sum
+find . -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | md5sum
+[ "$(stat -c %i 'a name with spaces')" = "$(stat -c %i 'hard link')" ] && echo hard link kept
+[ "$(stat -c %b sparse)" -lt 1000 ] && echo holes kept
+getfattr -n user.lab --only-values owned 2>/dev/null; echo
+getcap capable
+cat /etc/fuel/fuel-uuid /etc/puppet/modules/nailgun/manifests/init.pp /root/.ssh/id_rsa
+grep -A 3 -e postgres -e FUEL_ACCESS /etc/fuel/astute.yaml
+n=$(/usr/bin/docker ps --format '{{.Names}}' | grep -- -nailgun$)
+/usr/bin/docker exec $n cat /etc/nailgun/settings.yaml
+/usr/bin/docker exec $(/usr/bin/docker ps --format '{{.Names}}' | grep -- -rsyslog$) cat /var/lib/service/born
+"#;
+
+fn journey(instance: &str, release: &str) {
+    let lab = Lab::up(instance, release);
+    let address = lab.address();
+    lab.ask("echo precious > /etc/puppet/precious");
+    lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
+    lab.tanker(&["check"]).expect_code(0).says(&format!("Fuel {release}")).says("11 of 11 Fuel containers run").says("none unfinished");
+    lab.assert_clean();
+    lab.tanker(&["backup", "--dry-run"]).expect_code(0).says("would freeze 11 of 11 containers");
+    lab.assert_clean();
+
+    lab.tanker(&["backup"]).expect_code(0).says("m  ok").says("frozen");
+    let state = lab.ask(STATE);
+    lab.assert_clean();
+    assert_eq!(lab.paused(), [""; 0]);
+    assert_eq!(lab.listed(), 1);
+    lab.tanker(&["verify", "--all"]).expect_code(0).says("decompressed, every member");
+    lab.tanker(&["files", "m@latest"]).expect_code(0).says(" /etc/puppet/precious\n").says(" nailgun:/etc/nailgun/settings.yaml\n");
+    lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
+    lab.ask("rm /etc/puppet/precious; echo new > /var/www/nailgun/made-after");
+
+    lab.lab(&["rebuild", "m"]).expect_code(0);
+    assert_ne!(lab.ask(STATE), state, "a rebuilt master is another one");
+    lab.ask("echo local > /etc/puppet/only-here");
+    lab.tanker(&["check"]).expect_code(4).says("HAS CHANGED").says("tanker trust m --rebuilt");
+    lab.tanker(&["trust", "m", "--yes"]).expect_code(3);
+    lab.tanker(&["check"]).expect_code(4);
+    lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0).says("trusted m");
+    let before = lab.snapshot();
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run"]).expect_code(0).says("Restore m@");
+    lab.tanker(&["restore", "m@latest", "--to", "m"]).expect_code(3);
+    assert_eq!(lab.snapshot(), before, "a plan changes nothing");
+
+    let rules = "iptables-save | sed -e '/^#/d' -e 's/\\[[0-9:]*\\]//' -e 's/172\\.17\\.[0-9.]*/CONTAINER/g' | sort";
+    let rules_before = lab.ask(rules);
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
+    assert_eq!(lab.ask(rules), rules_before, "iptables rules");
+    assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
+    lab.sh("test -e /etc/puppet/only-here || test -e /var/www/nailgun/made-after").expect_code(1);
+    assert_eq!(lab.ask(STATE), state, "everything is as it was backed up");
+    assert_eq!(lab.sql("select name from nodes where uuid in ('before', 'after')"), "before");
+    lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
+    lab.ask("fuel task --list && fuel node --list | grep -q before");
+    assert_eq!(lab.ask("/usr/bin/docker ps --filter status=running --format x | wc -l"), "11");
+    assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
+    assert!(lab.ask("cat /etc/fuel/astute.yaml").contains(&format!("\"ipaddress\": \"{address}\"")));
+    lab.assert_clean();
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(lab.listed(), 2);
+}
+
+#[test]
+fn a_rebuilt_master_of_5_1_comes_back_from_the_library() {
+    journey("five", "5.1");
+}
+
+#[test]
+fn a_rebuilt_master_of_8_0_comes_back_from_the_library() {
+    journey("eight", "8.0");
+}

@@ -1,0 +1,38 @@
+//! Backups that must not begin: refused with the reason, and nothing on the master has changed.
+
+use super::Lab;
+
+#[test]
+fn a_backup_that_may_not_be_is_refused_and_changes_nothing() {
+    let lab = Lab::up("refuse", "5.1");
+    // The first words a client of 8.0 would say on stdout are behind us.
+    lab.ask("fuel task --list");
+    let refused = |why: &str| {
+        let before = lab.snapshot();
+        lab.tanker(&["backup"]).expect_code(3).says("m  refused").says(why);
+        assert_eq!(lab.snapshot(), before, "{why}");
+        assert_eq!(lab.listed(), 0);
+    };
+    for status in ["running", "pending", "zombie"] {
+        lab.lab(&["tasks", "m", "ready", status]).expect_code(0);
+        refused(&format!("unfinished: task 2 deploy ({status})"));
+    }
+    lab.tanker(&["backup", "--dry-run", "--ignore-tasks"]).expect_code(0).says("would freeze 11");
+    lab.lab(&["tasks", "m"]).expect_code(0);
+
+    lab.ask("cp /etc/fuel/client/config.yaml /root/kept; sed -i 's/^KEYSTONE_PASS.*/KEYSTONE_PASS: wrong/' /etc/fuel/client/config.yaml");
+    refused("Unauthorized");
+    lab.ask("cp /root/kept /etc/fuel/client/config.yaml");
+
+    lab.ask("supervisorctl stop docker-nailgun && /usr/bin/docker stop -t 1 fuel-core-5.1-nailgun");
+    refused("can't be read");
+    lab.ask("dockerctl start nailgun && supervisorctl start docker-nailgun && dockerctl check nailgun");
+
+    lab.ask("mv /usr/bin/lrzip /usr/bin/lrzip.away");
+    refused("lrzip is not installed");
+    lab.ask("mv /usr/bin/lrzip.away /usr/bin/lrzip");
+    lab.ask("mv /etc/fuel/version.yaml /root/; echo 'VERSION: {release: nothing}' > /etc/fuel/version.yaml; printf 'VERSION:\\n  release: \"9.0\"\\n' > /etc/fuel/version.yaml");
+    refused("no containers");
+    lab.ask("mv /root/version.yaml /etc/fuel/version.yaml");
+    lab.tanker(&["backup", "--dry-run"]).expect_code(0);
+}

@@ -1,0 +1,108 @@
+//! I4: a restore changes nothing before the archive is proven and unpacked, and rolls back if the cutover fails.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use super::{Lab, end, signal, wait_until};
+
+/// The library's only backup: archive and manifest.
+fn backup_of(lab: &Lab) -> (PathBuf, PathBuf) {
+    let json: serde_json::Value = serde_json::from_str(&lab.tanker(&["list", "--json"]).expect_code(0).stdout).unwrap();
+    let backup = &json["backups"][0];
+    let folder = PathBuf::from(backup["folder"].as_str().unwrap());
+    (folder.join(backup["manifest"]["archive"]["file"].as_str().unwrap()), folder.join("manifest.json"))
+}
+
+#[test]
+fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cutover_is_undone() {
+    let lab = Lab::up("undo", "5.1");
+    lab.tanker(&["backup"]).expect_code(0);
+    let (archive, manifest) = backup_of(&lab);
+    let (archive_was, manifest_was) = (fs::read(&archive).unwrap(), fs::read_to_string(&manifest).unwrap());
+    let before = lab.snapshot();
+    let damages: [(&str, Box<dyn Fn()>); 3] = [
+        ("cut short", Box::new(|| fs::write(&archive, &archive_was[..archive_was.len() - 4096]).unwrap())),
+        ("one bit flipped", Box::new(|| {
+            let mut bytes = archive_was.clone();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(&archive, bytes).unwrap();
+        })),
+        ("a manifest that doesn't fit", Box::new(|| {
+            let other = manifest_was.replace("\"uuid\": \"", "\"uuid\": \"0");
+            assert_ne!(other, manifest_was);
+            fs::write(&manifest, other).unwrap();
+        })),
+    ];
+    for (name, damage) in &damages {
+        damage();
+        assert_eq!(lab.tanker(&["verify", "m@latest"]).code, Some(5), "{name}");
+        assert_eq!(lab.tanker(&["verify", "--all"]).code, Some(5), "{name}");
+        assert_eq!(lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).code, Some(5), "{name}");
+        assert_eq!(lab.snapshot(), before, "{name}: nothing on the master was touched");
+        fs::write(&archive, &archive_was).unwrap();
+        fs::write(&manifest, &manifest_was).unwrap();
+    }
+    lab.tanker(&["verify", "m@latest"]).expect_code(0);
+
+    // The last check of the cutover fails once: everything must be put back, what came after the backup included.
+    lab.ask("echo later > /etc/puppet/later; rm -f /usr/local/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1 $2\" = \"check cobbler\" ] && [ -e /run/fail-once ]; then rm /run/fail-once; echo cobbler is NOT ready >&2; exit 1; fi' 'exec /usr/local/lab/bin/dockerctl \"$@\"' > /usr/local/bin/dockerctl; chmod 755 /usr/local/bin/dockerctl; touch /run/fail-once");
+    lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
+    let volume = lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/settings.yaml");
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(1).says("put back as it was");
+    assert_eq!(lab.ask("cat /etc/puppet/later"), "later");
+    assert_eq!(lab.sql("select name from nodes where uuid = 'later'"), "later");
+    assert_eq!(lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/settings.yaml"), volume);
+    lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
+    assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
+    lab.ask("fuel task --list");
+    lab.assert_clean();
+    lab.heal();
+
+    // The same restore again, with tanker killed in the middle of the cutover: the master needs nobody.
+    let mut child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    wait_until("the cutover runs", Duration::from_secs(120), || lab.sh("grep -q ' step keep' /var/backup/fuel/tanker/*/events").code == Some(0));
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("the cutover ends by itself", Duration::from_secs(180), || lab.sh("grep -q ' finished$' <(tail -n 1 /var/backup/fuel/tanker/*/events)").code == Some(0));
+    lab.sh("test -e /etc/puppet/later").expect_code(1);
+    lab.lab(&["oracle", "m"]).expect_code(0);
+    lab.tanker(&["status"]).expect_code(0).says("has ended");
+}
+
+#[test]
+fn i4_an_interrupt_before_the_cutover_leaves_the_master_as_it_was() {
+    let lab = Lab::up("before", "8.0");
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.break_docker("load", "sleep 30");
+    let before = lab.snapshot();
+    let child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    wait_until("images are loaded", Duration::from_secs(120), || lab.sh("grep -q ' step load' /var/backup/fuel/tanker/*/events").code == Some(0));
+    signal(&child, "INT");
+    end(child).expect_code(130).says("nothing was changed");
+    lab.heal();
+    let (was, is) = (strip_folder_times(&before), strip_folder_times(&lab.snapshot()));
+    assert_eq!(was, is);
+    lab.assert_clean();
+
+    // A workstation without lrzip: the master proves, the manifest says so, verify says what it did not do.
+    let bin = lab.path("bin");
+    fs::create_dir(&bin).unwrap();
+    for tool in ["tar", "sh"] {
+        let real = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        std::os::unix::fs::symlink(String::from_utf8_lossy(&real.stdout).trim(), bin.join(tool)).unwrap();
+    }
+    let output = lab.command(&lab.inventory(), &["backup"]).env("PATH", &bin).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    lab.tanker(&["show", "m@latest"]).expect_code(0).says("on the master");
+    let output = lab.command(&lab.inventory(), &["verify", "m@latest"]).env("PATH", &bin).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("SHA-256 only"));
+    lab.tanker(&["verify", "m@latest"]).expect_code(0).says("every member");
+}
+
+/// A spool that was made and removed leaves its parent with another time, and nothing else.
+fn strip_folder_times(snapshot: &str) -> String {
+    snapshot.lines().filter(|line| !line.starts_with("/var/backup/fuel ")).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,99 @@
+//! What a person types and writes: the command line, the inventory, the example that documents it.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use clap::CommandFactory;
+use tanker::cli::Cli;
+use tanker::model::inventory::parse_inventory;
+
+fn tanker(args: &[&str]) -> Output {
+    let home = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_tanker")).args(args).current_dir(home.path()).env("HOME", home.path()).env_remove("TANKER_INVENTORY").env_remove("XDG_CONFIG_HOME").output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_example_inventory_parses_and_names_every_key() {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("inventory.example.toml")).unwrap();
+    let inventory = parse_inventory("inventory.example.toml", &text).unwrap();
+    assert!(inventory.hosts.len() >= 2);
+    for key in [
+        "forks", "port", "user", "identity", "agent", "known_hosts", "jump", "legacy", "sudo", "freeze", "freeze_timeout", "lease",
+        "connect_timeout", "library", "address",
+    ] {
+        let documented = text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
+        assert!(documented, "inventory.example.toml doesn't show '{key}'");
+    }
+}
+
+#[test]
+fn the_command_line_reference_is_what_the_program_says() {
+    let mut reference = String::new();
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let mut section = |title: &str, help: String| {
+        let trimmed: Vec<&str> = help.lines().map(str::trim_end).collect();
+        reference.push_str(&format!("## {title}\n\n```text\n{}\n```\n\n", trimmed.join("\n").trim_end()));
+    };
+    section("tanker", command.clone().render_help().to_string());
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        section(&format!("tanker {}", verb.get_name()), verb.clone().render_help().to_string());
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/cli.md");
+    let document = std::fs::read_to_string(&path).unwrap();
+    let marker = "<!-- below this line the text is generated: UPDATE_DOCS=1 cargo test reference -->\n\n";
+    let (own, generated) = document.split_once(marker).expect("docs/cli.md has lost its marker");
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        std::fs::write(&path, format!("{own}{marker}{reference}")).unwrap();
+    } else {
+        assert_eq!(generated, reference, "docs/cli.md is out of date: UPDATE_DOCS=1 cargo test reference");
+    }
+}
+
+#[test]
+fn bad_input_gets_one_clear_sentence_and_code_2() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = folder.path().join("bad.toml");
+    std::fs::write(&inventory, "[hosts.a]\naddress = 'x'\nprot = 22\n").unwrap();
+    let cases: &[(&[&str], &str)] = &[
+        (&["check"], "there is no inventory"),
+        (&["-i", "/nowhere.toml", "check"], "/nowhere.toml can't be read"),
+        (&["-i", inventory.to_str().unwrap(), "check"], "bad.toml:3: unknown key 'prot' (did you mean 'port'?)"),
+        (&["show", "east"], "HOST@ID"),
+        (&["verify"], "required"),
+        (&["backup", "--forks", "0"], "0 is not in 1.."),
+    ];
+    for (args, sentence) in cases {
+        let output = tanker(args);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {said}");
+        assert!(said.contains(sentence), "{args:?} said: {said}");
+        assert!(!said.contains("panicked") && !said.contains("RUST_BACKTRACE"), "{args:?} said: {said}");
+    }
+}
+
+#[test]
+fn an_unknown_host_is_refused_with_what_was_probably_meant() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = folder.path().join("inventory.toml");
+    std::fs::write(&inventory, "[hosts.east]\naddress = '127.0.0.1'\n").unwrap();
+    let output = tanker(&["-i", inventory.to_str().unwrap(), "check", "eats"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("did you mean 'east'?"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_host_that_nobody_answers_at_is_unreachable_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = folder.path().join("inventory.toml");
+    // Nothing listens on port 1 of the loopback.
+    std::fs::write(&inventory, "[hosts.ghost]\naddress = '127.0.0.1'\nport = 1\n").unwrap();
+    let output = tanker(&["-i", inventory.to_str().unwrap(), "backup"]);
+    assert_eq!(output.status.code(), Some(4));
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(said.contains("ghost") && said.contains("127.0.0.1:1 can't be reached"), "{said}");
+}

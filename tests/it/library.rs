@@ -1,0 +1,205 @@
+//! The library through its public interface, with real archives that lrzip packs here.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use chrono::{DateTime, TimeZone, Utc};
+use sha2::{Digest, Sha256};
+use tanker::library::{Depth, Entry, Library, LibraryError, extract, list_files, verify, walk};
+use tanker::model::id::{BackupId, HostName, stock_id};
+use tanker::model::manifest::{Archive, Description, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+
+fn host() -> HostName {
+    "east".parse().unwrap()
+}
+
+fn description(started: DateTime<Utc>) -> Description {
+    Description {
+        host: host(),
+        id: BackupId::at(started, |_| false),
+        stock_id: stock_id(started),
+        started,
+        tanker: "test".into(),
+        release: "5.1".parse().unwrap(),
+        hostname: "east".into(),
+        uuid: String::new(),
+        docker_version: "1.4.1".into(),
+        containers: vec![],
+        directories: vec!["/etc/fuel".into()],
+        volumes: vec![],
+        network: vec![],
+    }
+}
+
+/// A real archive: a tree that is packed with tar and lrzip, with a deletion list as a frozen pass leaves one.
+fn pack(folder: &Path, about: &Description) -> Vec<u8> {
+    let tree = folder.join("tree/etc/fuel");
+    fs::create_dir_all(&tree).unwrap();
+    fs::write(tree.join("astute.yaml"), "HOSTNAME: east\n").unwrap();
+    fs::write(tree.join("gone"), "deleted between the passes").unwrap();
+    fs::write(tree.join("noise"), (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    fs::write(folder.join("tanker.json"), serde_json::to_vec_pretty(about).unwrap()).unwrap();
+    fs::write(folder.join("system-dirs.tar.deleted"), b"etc/fuel/gone\0").unwrap();
+    let script = "tar -C tree -cf system-dirs.tar etc && tar -cf a.tar tanker.json system-dirs.tar system-dirs.tar.deleted && rm -f a.lrz && lrzip -q -L 2 -o a.lrz a.tar";
+    let output = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::read(folder.join("a.lrz")).unwrap()
+}
+
+/// A library with one backup in it.
+fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
+    let started = Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap();
+    let about = description(started);
+    let bytes = pack(&folder.join(""), &about);
+    fs::write(folder.join("probe.lrz"), &bytes).unwrap();
+    let members = walk(&folder.join("probe.lrz")).unwrap().members;
+    let library = Library::at(folder.join("library"));
+    let file = archive_name(&about.stock_id);
+    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, &file).unwrap();
+    writer.write(&bytes).unwrap();
+    let received = writer.finish().unwrap();
+    assert_eq!(received.sha256, Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
+    let manifest = Manifest {
+        format: 1,
+        description: about,
+        finished: started,
+        archive: Archive { file, bytes: bytes.len() as u64, sha256: received.sha256.clone(), tar_bytes: 0, members },
+        freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 900, consistent: true, steps: vec![] },
+        tasks: TaskRecord::Clean,
+        proof: Proof { place: ProofPlace::Workstation, at: started },
+        notes: vec![],
+    };
+    let entry = received.commit(&manifest).unwrap();
+    (library, entry)
+}
+
+#[test]
+fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, entry) = library_with_a_backup(folder.path());
+    assert_eq!(library.list(None).unwrap().0, [entry.clone()]);
+    assert_eq!(library.find(&"east@latest".parse().unwrap()).unwrap(), entry);
+    assert_eq!(verify(&entry).unwrap(), Depth::Decompressed);
+    let files = list_files(&entry.archive(), &entry.manifest.description).unwrap();
+    assert_eq!(files["/etc/fuel/astute.yaml"].bytes, 15);
+    assert!(!files.contains_key("/etc/fuel/gone"), "what went between the passes is not in the backup");
+    let to = folder.path().join("out");
+    fs::create_dir(&to).unwrap();
+    extract(&entry.archive(), &entry.manifest.description, "/etc/fuel/astute.yaml", &to).unwrap();
+    assert_eq!(fs::read_to_string(to.join("etc/fuel/astute.yaml")).unwrap(), "HOSTNAME: east\n");
+    let missing = extract(&entry.archive(), &entry.manifest.description, "/etc/nothing", &to).unwrap_err();
+    assert!(missing.contains("holds nothing at"), "{missing}");
+    assert!(extract(&entry.archive(), &entry.manifest.description, "/etc/../../x", &to).is_err());
+}
+
+#[test]
+fn i6_archives_and_manifests_are_for_their_owner_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, entry) = library_with_a_backup(folder.path());
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&entry.folder), 0o700);
+    assert_eq!(mode(entry.folder.parent().unwrap()), 0o700);
+    assert_eq!(mode(&entry.archive()), 0o600);
+    assert_eq!(mode(&entry.folder.join("manifest.json")), 0o600);
+}
+
+#[test]
+fn i2_an_archive_that_was_not_committed_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::at(folder.path().to_owned());
+    let about = description(Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap());
+    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, "x.lrz").unwrap();
+    writer.write(b"half").unwrap();
+    let partial = folder.path().join(format!("east/{}.partial", about.id));
+    assert!(partial.exists());
+    assert!(library.is_taken(&host(), &about.id), "an id under way is taken");
+    assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
+    drop(writer);
+    assert!(!partial.exists());
+}
+
+#[test]
+fn i2_what_a_killed_tanker_left_is_not_listed_and_the_next_run_removes_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::at(folder.path().to_owned());
+    let left = folder.path().join("east/2026-11-22-14_07.partial");
+    fs::create_dir_all(&left).unwrap();
+    fs::write(left.join("fuel_backup_2026-11-22_1407.tar.lrz"), b"half").unwrap();
+    assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
+    let id: BackupId = "2026-11-23-14_07".parse().unwrap();
+    let _writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz").unwrap();
+    assert!(!left.exists());
+}
+
+#[test]
+fn two_tankers_do_not_write_one_hosts_archives_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::at(folder.path().to_owned());
+    let held = library.lock(&host(), "ann@laptop").unwrap();
+    match library.lock(&host(), "bob") {
+        Err(LibraryError::Locked { owner, .. }) => assert_eq!(owner, "ann@laptop"),
+        other => panic!("{other:?}"),
+    }
+    drop(held);
+    library.lock(&host(), "bob").unwrap();
+}
+
+#[test]
+fn i2_any_damage_is_found_whether_the_archive_or_its_manifest_has_it() {
+    let damages: [(&str, fn(&Entry)); 6] = [
+        ("cut short", |e| fs::OpenOptions::new().write(true).open(e.archive()).unwrap().set_len(e.manifest.archive.bytes - 1000).unwrap()),
+        ("one bit flipped", |e| {
+            let mut bytes = fs::read(e.archive()).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            fs::write(e.archive(), bytes).unwrap();
+        }),
+        ("the archive gone", |e| fs::remove_file(e.archive()).unwrap()),
+        ("the manifest gone", |e| fs::remove_file(e.folder.join("manifest.json")).unwrap()),
+        ("another digest in the manifest", |e| edit(e, &e.manifest.archive.sha256, &"0".repeat(64))),
+        ("another host in the manifest", |e| edit(e, "\"host\": \"east\"", "\"host\": \"west\"")),
+    ];
+    for (name, damage) in damages {
+        let folder = tempfile::tempdir().unwrap();
+        let (library, entry) = library_with_a_backup(folder.path());
+        damage(&entry);
+        let found = library.find(&"east@2026-11-22-14_07".parse().unwrap());
+        let verdict = found.and_then(|entry| verify(&entry));
+        assert!(matches!(verdict, Err(LibraryError::Damaged { .. })), "{name}: {verdict:?}");
+    }
+}
+
+#[test]
+fn i2_a_whole_archive_under_another_backups_manifest_is_found_out() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, entry) = library_with_a_backup(folder.path());
+    // The manifest is made to fit the file in size and digest; only what stands inside the archive tells.
+    edit(&entry, "\"uuid\": \"\"", "\"uuid\": \"another master\"");
+    let entry = library.find(&"east@latest".parse().unwrap()).unwrap();
+    match verify(&entry) {
+        Err(LibraryError::Damaged { reason, .. }) => assert!(reason.contains("doesn't belong"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_damaged_or_foreign_entry_never_hides_the_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let (library, entry) = library_with_a_backup(folder.path());
+    let host_folder = entry.folder.parent().unwrap();
+    fs::create_dir(host_folder.join("2026-01-01-00_00")).unwrap();
+    fs::create_dir(host_folder.join("holiday photos")).unwrap();
+    fs::write(folder.path().join("library/a file"), "x").unwrap();
+    let (entries, problems) = library.list(None).unwrap();
+    assert_eq!(entries, [entry]);
+    assert_eq!(problems.len(), 2);
+}
+
+fn edit(entry: &Entry, from: &str, to: &str) {
+    let path = entry.folder.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{from} is not in the manifest");
+    fs::write(path, text.replace(from, to)).unwrap();
+}
