@@ -17,7 +17,7 @@ pub use lock::HostLock;
 pub use verify::{Depth, verify};
 pub use writer::{Received, Writer};
 
-use crate::model::id::{BackupRef, HostName, Which};
+use crate::model::id::{BackupId, BackupRef, HostName, Which};
 use crate::model::pattern::closest;
 
 /// The manifest's file name.
@@ -102,14 +102,23 @@ impl Library {
             Which::Id(id) => entry.manifest.description.id == *id,
         };
         // `list` has the newest last.
-        if let Some(entry) = entries.iter().rev().find(wanted) {
-            return Ok(entry.clone());
-        }
-        if let Which::Id(id) = &name.which {
-            let folder = self.root.join(name.host.as_str()).join(id.as_str());
-            if let Some(problem) = problems.into_iter().find(|p| p.path == folder) {
-                return Err(LibraryError::Damaged { name: name.to_string(), reason: problem.reason });
+        let found = entries.iter().rev().find(wanted);
+        // A damaged newest must not be passed over in silence for an older one.
+        let in_the_way = problems.into_iter().find(|problem| {
+            let folder = problem.path.file_name().unwrap_or_default().to_string_lossy();
+            match (&name.which, folder.parse::<BackupId>()) {
+                (Which::Id(id), Ok(damaged)) => damaged == *id,
+                (Which::Latest, Ok(damaged)) => found.is_none_or(|found| damaged >= found.manifest.description.id),
+                (_, Err(_)) => false,
             }
+        });
+        match (found, in_the_way) {
+            (_, Some(problem)) => {
+                let folder = problem.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                return Err(LibraryError::Damaged { name: format!("{}@{folder}", name.host), reason: problem.reason });
+            }
+            (Some(entry), None) => return Ok(entry.clone()),
+            (None, None) => {}
         }
         Err(LibraryError::NoSuchBackup { name: name.to_string(), hint: self.hint(name, &entries) })
     }

@@ -13,7 +13,7 @@
 
 # Thaws when the deadline passes, when the lease is not renewed, or when the job has died. Runs in a session of its own.
 watchdog() {
-  local started reason stuck
+  local started reason stuck pid
   started=$(uptime_seconds)
   echo $$ > "$job/watchdog"
   while [ ! -e "$job/thawed" ]; do
@@ -27,6 +27,8 @@ watchdog() {
       event "void $reason"
       while ! stuck=$(thaw_listed "$job"); do event "stuck ${stuck//$'\n'/ }"; sleep 2; done
       : > "$job/thawed"
+      # The job is of no use any more, and holds the master's lock.
+      ! job_alive "$job" || { read -r pid _ < "$job/pid"; kill -TERM "-$pid"; }
       return
     fi
     sleep 0.3
@@ -136,6 +138,9 @@ all_frozen() {
   done
 }
 
+not_void() { [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"; }
+not_void_but() { not_void; fail "$1"; }
+
 thaw_all() {
   local stuck
   [ ! -e "$job/thawed" ] || return 0
@@ -167,6 +172,7 @@ on_exit() {
   trap '' TERM INT HUP
   thaw_all
   if [ $code -ne 0 ]; then
+    [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
     grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
@@ -204,13 +210,13 @@ main() {
   step delta
   each_tree frozen_pass
   if [ "$freeze" = pause ]; then
-    all_frozen || fail "$thawed was thawed behind tanker's back: the capture is void"
+    all_frozen || not_void_but "$thawed was thawed behind tanker's back: the capture is void"
   fi
-  [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"
+  not_void
 
   step thaw
   attempt thaw_all
-  [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"
+  not_void
   event "thawed $(($(now_ms) - began))"
 
   step tasks

@@ -152,22 +152,27 @@ retag() {
 
 recreate() { dockerctl destroy all </dev/null && dockerctl start all </dev/null; }
 
+# One part of the way back; a part that fails is said and doesn't keep the others from being tried.
+undo() { "$@" || { undone=; note "putting back: $1 failed: $(last_words)"; }; }
+
 roll_back() {
-  local failed=0
+  undone=yes
   event "step rollback"
-  unsupervise || failed=1
-  if [ -e "$job/replaced" ]; then dockerctl destroy all </dev/null || failed=1; else dockerctl stop all </dev/null || failed=1; fi
-  unswap_directories || failed=1
+  undo unsupervise
   if [ -e "$job/replaced" ]; then
-    retag "before_$stock_id" "$job/before.containers" || failed=1
-    dockerctl start all </dev/null || failed=1
-    fill_volumes "$job/before.volumes" "$job/before" || failed=1
+    undo dockerctl destroy all </dev/null
+    undo unswap_directories
+    undo retag "before_$stock_id" "$job/before.containers"
+    undo dockerctl start all </dev/null
+    undo fill_volumes "$job/before.volumes" "$job/before"
   else
-    dockerctl start all </dev/null || failed=1
+    undo dockerctl stop all </dev/null
+    undo unswap_directories
+    undo dockerctl start all </dev/null
   fi
-  supervise || failed=1
-  check_all || failed=1
-  if [ $failed -eq 0 ]; then rm -f "$job/cutover"; discard; event rolled-back
+  undo supervise
+  undo check_all
+  if [ -n "$undone" ]; then rm -f "$job/cutover"; discard; event rolled-back
   else event "stuck the master could not be put back as it was: what was replaced is kept in $job and beside each directory as .tanker-old-*"; fi
 }
 

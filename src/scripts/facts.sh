@@ -31,7 +31,7 @@ main() {
     ! mountpoint -q "$directory" || emit "mountpoint.$directory" yes
   done
   if command -v docker >/dev/null; then
-    emit docker "$(first_line docker -v)"
+    emit docker "$(first_line timeout 60 docker -v)"
     if ids=$(timeout 60 docker ps -aq --no-trunc 2>&1); then
       # shellcheck disable=SC2086 # a list of ids
       [ -z "$ids" ] || emit containers "$(timeout 60 docker inspect $ids 2>/dev/null)"

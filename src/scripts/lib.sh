@@ -16,6 +16,9 @@ die() { echo "$*" >&2; exit 1; }
 uptime_seconds() { local up; read -r up _ < /proc/uptime; echo "${up%.*}"; }
 now_ms() { local ns; ns=$(date +%s%N); echo $((ns / 1000000)); }
 
+# Under another name first: who reads it meanwhile must not find it empty.
+renew_lease() { uptime_seconds > "$1/lease.$$" && mv "$1/lease.$$" "$1/lease"; }
+
 # A job's folder, refused unless it lies where tanker puts jobs: what follows may remove it.
 job_dir() {
   case $1 in

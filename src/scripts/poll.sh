@@ -5,7 +5,7 @@ main() {
   local job=$1 offset=$2 file events
   job_dir "$job"
   [ -d "$job" ] || die "the job $job is gone: the master may have been restarted"
-  uptime_seconds > "$job/lease"
+  renew_lease "$job"
   if job_alive "$job"; then emit alive yes; else emit alive no; fi
   # The dot keeps the last newline, which the offset counts.
   events=$(tail -c "+$((offset + 1))" "$job/events" 2>/dev/null; echo .)

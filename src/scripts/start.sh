@@ -50,7 +50,7 @@ main() {
   mkdir -p "$job" || die "the job's folder $job can't be made"
   printf '%s\n' "$owner" > "$job/owner"
   receive_files "$job" || die "the job's files did not arrive whole"
-  uptime_seconds > "$job/lease"
+  renew_lease "$job"
   rm -f "$job/pid"
   setsid bash "$job/run.sh" "$job" "$@" </dev/null >>"$job/log" 2>&1 &
   for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do

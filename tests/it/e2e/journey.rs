@@ -59,7 +59,7 @@ fn journey(instance: &str, release: &str) {
     assert_eq!(lab.ask(STATE), state, "everything is as it was backed up");
     assert_eq!(lab.sql("select name from nodes where uuid in ('before', 'after')"), "before");
     lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
-    lab.ask("fuel task --list && fuel node --list | grep -q before");
+    lab.ask("fuel task --list");
     assert_eq!(lab.ask("/usr/bin/docker ps --filter status=running --format x | wc -l"), "11");
     assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
     assert!(lab.ask("cat /etc/fuel/astute.yaml").contains(&format!("\"ipaddress\": \"{address}\"")));

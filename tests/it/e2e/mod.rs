@@ -132,12 +132,12 @@ impl Lab {
     /// Puts a script in front of one docker verb, for a fault; `heal` takes it away.
     pub fn break_docker(&self, verb: &str, script: &str) {
         self.ask(&format!(
-            "rm -f /usr/local/bin/docker; printf '%s\\n' '#!/bin/bash' 'if [ \"$1\" = {verb} ]; then {script}; fi' 'exec /usr/local/lab/bin/docker-played-old \"$@\"' > /usr/local/bin/docker; chmod 755 /usr/local/bin/docker"
+            "rm -f /var/lab/bin/docker; printf '%s\\n' '#!/bin/bash' 'if [ \"$1\" = {verb} ]; then {script}; fi' 'exec /var/lab/bin/docker-played-old \"$@\"' > /var/lab/bin/docker; chmod 755 /var/lab/bin/docker"
         ));
     }
 
     pub fn heal(&self) {
-        self.ask("ln -sfn /usr/local/lab/bin/docker-played-old /usr/local/bin/docker; ln -sfn /usr/local/lab/bin/dockerctl /usr/local/bin/dockerctl");
+        self.ask("ln -sfn docker-played-old /var/lab/bin/docker; ln -sfn dockerctl-of-the-lab /var/lab/bin/dockerctl");
     }
 
     pub fn listed(&self) -> usize {
