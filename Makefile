@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint bench lab-up lab-down deny
+.PHONY: help demo test lint oracle bench lab-up lab-down deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

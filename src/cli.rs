@@ -9,7 +9,12 @@ use crate::model::manifest::FreezeMethod;
 
 /// Backs up and restores Fuel masters over SSH, from this workstation.
 #[derive(Debug, Parser)]
-#[command(name = "tanker", version, max_term_width = 100, after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 refused, 4 unreachable, 5 damaged, 6 half restored, 7 still frozen, 130 interrupted.")]
+#[command(
+    name = "tanker",
+    version,
+    max_term_width = 100,
+    after_help = "Exit codes: 0 ok, 1 failed, 2 usage, 3 refused, 4 unreachable, 5 damaged, 6 half restored, 7 still frozen, 130 interrupted."
+)]
 pub struct Cli {
     /// The inventory; looked for at ./inventory.toml and in the XDG config folder (tanker/inventory.toml) unless given
     #[arg(short, long, global = true, value_name = "FILE", env = "TANKER_INVENTORY")]

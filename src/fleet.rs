@@ -86,11 +86,7 @@ where
             // The semaphore is never closed: a missing permit could only mean that, and then nobody waits for turns.
             let _turn = turns.acquire_owned().await.ok();
             let began = Instant::now();
-            let ending = if cancel.is_cancelled() {
-                Ending::bad(Severity::Interrupted, "not begun", None)
-            } else {
-                begun.await
-            };
+            let ending = if cancel.is_cancelled() { Ending::bad(Severity::Interrupted, "not begun", None) } else { begun.await };
             (place, outcome(name, ending, began.elapsed()))
         });
     }
@@ -100,7 +96,9 @@ where
             outcomes[place] = Some(outcome);
         }
     }
-    let lost = |host: &HostName| outcome(host.clone(), Ending::bad(Severity::Failed, "tanker itself failed here: please report this", None), Duration::ZERO);
+    let lost = |host: &HostName| {
+        outcome(host.clone(), Ending::bad(Severity::Failed, "tanker itself failed here: please report this", None), Duration::ZERO)
+    };
     RunReport { outcomes: hosts.iter().zip(outcomes).map(|(host, o)| o.unwrap_or_else(|| lost(host))).collect() }
 }
 

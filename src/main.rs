@@ -77,10 +77,15 @@ impl Start {
         if let Some(path) = &self.inventory {
             return Ok(path.clone());
         }
-        let config = std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
+        let config =
+            std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
         let places = [PathBuf::from("inventory.toml"), config];
         places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
-            Report::msg(format!("there is no inventory: neither {} nor {} is there; name one with -i", places[0].display(), places[1].display()))
+            Report::msg(format!(
+                "there is no inventory: neither {} nor {} is there; name one with -i",
+                places[0].display(),
+                places[1].display()
+            ))
         })
     }
 
@@ -173,7 +178,8 @@ impl Start {
             let answer = tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str()));
             if answer != Some(true) {
                 prepared.leave().await;
-                let why = if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
+                let why =
+                    if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
                 ui::err(&format!("tanker: {why}; nothing was changed\n"));
                 return Ok(Severity::Refused);
             }
@@ -202,7 +208,9 @@ impl Start {
         match &shown.verdict {
             tanker::remote::ssh::Verdict::Known => return Ok(Severity::Ok),
             tanker::remote::ssh::Verdict::Revoked => return refuse("a revoked key is never trusted"),
-            tanker::remote::ssh::Verdict::Changed(_) if !args.rebuilt => return refuse("the key has changed: say --rebuilt if the host was rebuilt"),
+            tanker::remote::ssh::Verdict::Changed(_) if !args.rebuilt => {
+                return refuse("the key has changed: say --rebuilt if the host was rebuilt");
+            }
             _ => {}
         }
         if !args.yes {
@@ -305,8 +313,12 @@ impl Start {
         }
         for entry in entries {
             match verify(&entry) {
-                Ok(tanker::library::Depth::Decompressed) => ui::out(&format!("{}  ok  SHA-256, decompressed, every member\n", entry.name())),
-                Ok(tanker::library::Depth::Hashed) => ui::out(&format!("{}  ok  SHA-256 only: lrzip is not installed here\n", entry.name())),
+                Ok(tanker::library::Depth::Decompressed) => {
+                    ui::out(&format!("{}  ok  SHA-256, decompressed, every member\n", entry.name()))
+                }
+                Ok(tanker::library::Depth::Hashed) => {
+                    ui::out(&format!("{}  ok  SHA-256 only: lrzip is not installed here\n", entry.name()))
+                }
                 Err(e) => worst = worst.max(complain(&e)),
             }
         }
@@ -355,7 +367,12 @@ fn complain(error: &LibraryError) -> Severity {
 
 /// Patterns over the hosts of the library, which may hold more than the inventory knows.
 fn chosen_in_library(entries: &[Entry], inventory: Option<Inventory>, patterns: &[String]) -> Result<Vec<HostName>, Report> {
-    let text: String = entries.iter().map(|entry| format!("[hosts.'{0}']\naddress='{0}'\n", entry.manifest.description.host)).collect::<std::collections::BTreeSet<_>>().into_iter().collect();
+    let text: String = entries
+        .iter()
+        .map(|entry| format!("[hosts.'{0}']\naddress='{0}'\n", entry.manifest.description.host))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
     let mut known = parse_inventory("library", &text)?;
     if let Some(inventory) = inventory {
         known.groups = inventory.groups;

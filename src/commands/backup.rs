@@ -139,7 +139,14 @@ fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, librar
     }
 }
 
-async fn start(ctx: &Context, host: &Host, job: &Job, link: &mut Link, description: &Description, plan: &BackupPlan) -> Result<(), RemoteError> {
+async fn start(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    description: &Description,
+    plan: &BackupPlan,
+) -> Result<(), RemoteError> {
     let state = |running| if running { "freeze" } else { "keep" };
     let containers: String = plan.containers.iter().map(|c| format!("{} {} {}\n", c.name, c.image, state(c.running))).collect();
     let directories: String = plan.directories.iter().map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
@@ -217,7 +224,12 @@ impl Seen {
     fn freeze_steps(&self) -> Vec<(String, u64)> {
         let frozen = ["freeze", "commit", "delta", "thaw"];
         let next = self.steps.iter().skip(1).map(|(_, at)| *at);
-        self.steps.iter().zip(next).filter(|((name, _), _)| frozen.contains(&name.as_str())).map(|((name, at), end)| (name.clone(), end.saturating_sub(*at))).collect()
+        self.steps
+            .iter()
+            .zip(next)
+            .filter(|((name, _), _)| frozen.contains(&name.as_str()))
+            .map(|((name, at), end)| (name.clone(), end.saturating_sub(*at)))
+            .collect()
     }
 }
 
@@ -259,9 +271,13 @@ async fn capture(
         NotReceived::Library(e) => library_ending(&e),
         NotReceived::TooMuch => failed("the master sent more than it had announced".into()),
     })?;
-    let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?.map_err(|e| library_ending(&e))?;
+    let received =
+        tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?.map_err(|e| library_ending(&e))?;
     if received.bytes != bytes || received.sha256 != sha256 {
-        return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}", received.bytes, received.sha256)));
+        return Err(failed(format!(
+            "what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}",
+            received.bytes, received.sha256
+        )));
     }
     if place == ProofPlace::Workstation {
         ctx.step(host, Step::Prove);
@@ -298,18 +314,24 @@ async fn judge_tasks_after(link: &mut Link, job: &Job, plan: &BackupPlan, code: 
         let unfinished = plan.tasks.iter().flat_map(|list| list.unfinished()).cloned().collect();
         return Ok(TaskRecord::Ignored { unfinished, reason: None });
     };
-    let after = after.map_err(|e| Ending::bad(Severity::Failed, format!("the tasks could not be read again after the capture: {e}"), None))?;
+    let after =
+        after.map_err(|e| Ending::bad(Severity::Failed, format!("the tasks could not be read again after the capture: {e}"), None))?;
     let begun: Vec<String> = after.begun_since(before).iter().map(|task| task.describe()).collect();
     if begun.is_empty() {
         return Ok(TaskRecord::Clean);
     }
-    Err(Ending::bad(Severity::Failed, format!("a task began during the capture, which is void: {}", begun.join(", ")), Some("run the backup again when it has ended".into())))
+    Err(Ending::bad(
+        Severity::Failed,
+        format!("a task began during the capture, which is void: {}", begun.join(", ")),
+        Some("run the backup again when it has ended".into()),
+    ))
 }
 
 async fn read_members(link: &mut Link, job: &Job, host: &Host) -> Result<Vec<Member>, Ending> {
     let script = Script::read([job.file("contents"), "0".to_owned()]);
     let text = link.run(&script, READING, READING).await.map_err(|e| remote_ending(host, &e))?;
-    let line = |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
+    let line =
+        |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
     Ok(String::from_utf8_lossy(&text).lines().filter_map(line).collect())
 }
 
@@ -352,4 +374,3 @@ pub(super) fn still_frozen(names: &[String]) -> Ending {
     let command = format!("for c in {}; do docker unpause $c; done", names.join(" "));
     Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
 }
-

@@ -71,7 +71,13 @@ pub(super) async fn receive(
     }
 }
 
-fn store(mut writer: Writer, mut source: mpsc::Receiver<Bytes>, total: u64, host: &HostName, monitor: &dyn Monitor) -> Result<Writer, NotReceived> {
+fn store(
+    mut writer: Writer,
+    mut source: mpsc::Receiver<Bytes>,
+    total: u64,
+    host: &HostName,
+    monitor: &dyn Monitor,
+) -> Result<Writer, NotReceived> {
     while let Some(chunk) = source.blocking_recv() {
         if writer.bytes() + chunk.len() as u64 > total {
             return Err(NotReceived::TooMuch);

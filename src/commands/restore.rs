@@ -102,7 +102,8 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
 
 /// A report with the one outcome of a restore.
 fn report(host: &HostName, ending: Ending, began: Instant) -> RunReport {
-    let outcome = Outcome { host: host.clone(), severity: ending.severity, summary: ending.summary, hint: ending.hint, took: began.elapsed() };
+    let outcome =
+        Outcome { host: host.clone(), severity: ending.severity, summary: ending.summary, hint: ending.hint, took: began.elapsed() };
     RunReport { outcomes: vec![outcome] }
 }
 
@@ -119,7 +120,7 @@ async fn bring_over(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entr
         ("volumes", lines(backup.volumes.iter().map(|v| format!("{} {} {}", v.member, v.service, v.path))).into_bytes()),
         ("members", lines(manifest.archive.members.iter().map(|m| format!("{} {}", m.bytes, m.name))).into_bytes()),
     ];
-    job.start(link, "prepare", &ctx.owner, &[backup.stock_id.clone()], &files).await.map_err(|e| remote_ending(host, &e))?;
+    job.start(link, "prepare", &ctx.owner, std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| remote_ending(host, &e))?;
     let mut failed = None;
     job.follow(link, 0, |event| show(ctx, host, &mut failed, event)).await.map_err(|e| remote_ending(host, &e))?;
     if let Some((step, reason)) = failed {
@@ -193,15 +194,27 @@ async fn merge_astute(host: &Host, job: &Job, link: &mut Link, backup: &Descript
         String::from_utf8(bytes).map_err(|_| Ending::bad(Severity::Failed, format!("{path} is no UTF-8 text"), None))
     };
     let (theirs, ours) = (read(&staged).await?, read("/etc/fuel/astute.yaml").await?);
-    let merged = astute::merge(&theirs, &ours).map_err(|e| Ending::bad(Severity::Failed, format!("{e}; nothing in use was changed"), None))?;
+    let merged =
+        astute::merge(&theirs, &ours).map_err(|e| Ending::bad(Severity::Failed, format!("{e}; nothing in use was changed"), None))?;
     Ok(Some(merged))
 }
 
 /// From here on the master goes on by itself and ends in one of two ways: restored, or as it was.
-async fn cut_over(ctx: &Context, host: &Host, job: &Job, link: &mut Link, manifest: &Manifest, facts: &Facts, merged: Option<String>) -> Ending {
+async fn cut_over(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    manifest: &Manifest,
+    facts: &Facts,
+    merged: Option<String>,
+) -> Ending {
     let backup = &manifest.description;
     let before = lines(facts.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image)));
-    let volumes = facts.containers.iter().flat_map(|c| c.volumes.iter().enumerate().map(move |(n, (path, _))| format!("{}.{n} {} {path}", c.service, c.service)));
+    let volumes = facts
+        .containers
+        .iter()
+        .flat_map(|c| c.volumes.iter().enumerate().map(move |(n, (path, _))| format!("{}.{n} {} {path}", c.service, c.service)));
     let mut files = vec![("before.containers", before.into_bytes()), ("before.volumes", lines(volumes).into_bytes())];
     if let Some(merged) = merged {
         files.push(("astute.yaml", merged.into_bytes()));
@@ -232,7 +245,10 @@ async fn cut_over(ctx: &Context, host: &Host, job: &Job, link: &mut Link, manife
         })
         .await;
     if let Err(e) = followed {
-        let hint = format!("the master ends the cutover by itself, restored or as it was: look with 'tanker check {0}' and 'tanker status {0}'", host.name);
+        let hint = format!(
+            "the master ends the cutover by itself, restored or as it was: look with 'tanker check {0}' and 'tanker status {0}'",
+            host.name
+        );
         return Ending::bad(Severity::HalfRestored, format!("it could not be followed to its end: {e}"), Some(hint));
     }
     match (failed, rolled_back) {
@@ -251,7 +267,11 @@ async fn cut_over(ctx: &Context, host: &Host, job: &Job, link: &mut Link, manife
         }
         (Some((step, reason)), false) => {
             let why = stuck.unwrap_or_else(|| "it ended before everything was put back".into());
-            Ending::bad(Severity::HalfRestored, format!("{step}: {reason}; {why}"), Some(format!("what was replaced is kept in {} on the master", job.path())))
+            Ending::bad(
+                Severity::HalfRestored,
+                format!("{step}: {reason}; {why}"),
+                Some(format!("what was replaced is kept in {} on the master", job.path())),
+            )
         }
     }
 }

@@ -105,7 +105,10 @@ fn each_member(path: &Path, mut visit: impl FnMut(&str, &mut Entry<'_, &mut Chil
     drained.map(drop).map_err(|e| e.to_string())
 }
 
-fn read_members(output: &mut ChildStdout, visit: &mut impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>) -> Result<(), String> {
+fn read_members(
+    output: &mut ChildStdout,
+    visit: &mut impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>,
+) -> Result<(), String> {
     let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
     let mut archive = Archive::new(output);
     for entry in archive.entries().map_err(odd)? {

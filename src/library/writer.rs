@@ -62,7 +62,8 @@ impl Library {
         let host_folder = self.root.join(host.as_str());
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
             if entry.file_name().to_string_lossy().ends_with(".partial") {
-                fs::remove_dir_all(entry.path()).map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
+                fs::remove_dir_all(entry.path())
+                    .map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
             }
         }
         let partial = host_folder.join(format!("{id}.partial"));
@@ -113,11 +114,13 @@ impl Received {
         let path = self.folder.partial.join(MANIFEST);
         let mut text = serde_json::to_string_pretty(manifest).map_err(|e| LibraryError::file(&path, "can't be written")(e.into()))?;
         text.push('\n');
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(LibraryError::file(&path, "can't be made"))?;
+        let mut file =
+            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(LibraryError::file(&path, "can't be made"))?;
         let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
         written.map_err(LibraryError::file(&path, "can't be written"))?;
         sync_folder(&self.folder.partial)?;
-        fs::rename(&self.folder.partial, &self.folder.published).map_err(LibraryError::file(&self.folder.published, "can't be published"))?;
+        fs::rename(&self.folder.partial, &self.folder.published)
+            .map_err(LibraryError::file(&self.folder.published, "can't be published"))?;
         self.folder.done = true;
         if let Some(parent) = self.folder.published.parent() {
             sync_folder(parent)?;

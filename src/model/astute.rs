@@ -6,9 +6,8 @@
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// The settings that stay as the target has them.
-pub const NETWORK_KEYS: [&str; 9] = [
-    "HOSTNAME", "DNS_DOMAIN", "DNS_SEARCH", "DNS_UPSTREAM", "NTP1", "NTP2", "NTP3", "ADMIN_NETWORK", "EXTRA_ADMIN_NETWORKS",
-];
+pub const NETWORK_KEYS: [&str; 9] =
+    ["HOSTNAME", "DNS_DOMAIN", "DNS_SEARCH", "DNS_UPSTREAM", "NTP1", "NTP2", "NTP3", "ADMIN_NETWORK", "EXTRA_ADMIN_NETWORKS"];
 
 /// Why two files could not be merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -63,10 +62,8 @@ fn sections<'a>(which: &'static str, text: &'a str) -> Result<Vec<Section<'a>>, 
         let first = line.chars().next().unwrap_or('\n');
         // A list may stand at the left margin under its key.
         if !first.is_whitespace() && !matches!(first, '#' | '-' | '}' | ']') {
-            let key = top_level_key(line).ok_or_else(|| Unmergeable {
-                which,
-                reason: "a line at the left margin is no 'KEY:' of a mapping".into(),
-            })?;
+            let key = top_level_key(line)
+                .ok_or_else(|| Unmergeable { which, reason: "a line at the left margin is no 'KEY:' of a mapping".into() })?;
             starts.push((offset, key));
         }
         offset += line.len();
@@ -78,7 +75,8 @@ fn sections<'a>(which: &'static str, text: &'a str) -> Result<Vec<Section<'a>>, 
 fn top_level_key(line: &str) -> Option<String> {
     let (key, _) = line.split_once(':')?;
     let key = key.trim();
-    let bare = key.strip_prefix('"').and_then(|k| k.strip_suffix('"')).or_else(|| key.strip_prefix('\'').and_then(|k| k.strip_suffix('\'')));
+    let bare =
+        key.strip_prefix('"').and_then(|k| k.strip_suffix('"')).or_else(|| key.strip_prefix('\'').and_then(|k| k.strip_suffix('\'')));
     Some(bare.unwrap_or(key).to_owned())
 }
 
@@ -100,9 +98,7 @@ fn load(which: &'static str, text: &str) -> Result<Vec<(String, Yaml)>, Unmergea
     let Some(Yaml::Hash(hash)) = documents.into_iter().next() else {
         return Err(bad("it is no mapping".into()));
     };
-    hash.into_iter()
-        .map(|(key, value)| key.into_string().map(|key| (key, value)).ok_or_else(|| bad("a key is no text".into())))
-        .collect()
+    hash.into_iter().map(|(key, value)| key.into_string().map(|key| (key, value)).ok_or_else(|| bad("a key is no text".into()))).collect()
 }
 
 fn value<'a>(document: &'a [(String, Yaml)], key: &str) -> Option<&'a Yaml> {

@@ -291,7 +291,9 @@ mod tests {
 
     fn master(containers: &str) -> Vec<u8> {
         let mut out = frame("user", "0") + &frame("hostname", "east") + &frame("release", "VERSION:\n  release: \"5.1\"\n  api: 1");
-        out += &(frame("docker", "Docker version 0.10.0, build dc9c28f/0.10.0") + &frame("spool_free_kib", "1000") + &frame("docker_free_kib", "2000"));
+        out += &(frame("docker", "Docker version 0.10.0, build dc9c28f/0.10.0")
+            + &frame("spool_free_kib", "1000")
+            + &frame("docker_free_kib", "2000"));
         out += &(frame("directory./etc/fuel", "8") + &frame("containers", containers));
         out.into_bytes()
     }

@@ -101,8 +101,7 @@ impl FromStr for BackupId {
     fn from_str(text: &str) -> Result<Self, BadName> {
         let shape = b"dddd-dd-dd-dd_dd";
         let bytes = text.as_bytes();
-        let fits = bytes.len() >= shape.len()
-            && shape.iter().zip(bytes).all(|(s, b)| if *s == b'd' { b.is_ascii_digit() } else { s == b });
+        let fits = bytes.len() >= shape.len() && shape.iter().zip(bytes).all(|(s, b)| if *s == b'd' { b.is_ascii_digit() } else { s == b });
         let suffix = bytes.get(shape.len()..).unwrap_or_default();
         let numbered = suffix.is_empty()
             || (suffix.len() >= 2 && suffix.len() <= 10 && suffix[0] == b'-' && suffix[1..].iter().all(u8::is_ascii_digit));

@@ -187,7 +187,13 @@ fn toml_reason(error: &toml::de::Error) -> String {
 }
 
 impl Reader<'_> {
-    fn host(&self, name: &Spanned<String>, table: &HostTable, defaults: &Defaults, library: &std::path::Path) -> Result<Host, BadInventory> {
+    fn host(
+        &self,
+        name: &Spanned<String>,
+        table: &HostTable,
+        defaults: &Defaults,
+        library: &std::path::Path,
+    ) -> Result<Host, BadInventory> {
         let host_name: HostName = name.get_ref().parse().map_err(|e| self.bad(name.span().start, format!("{e}")))?;
         let address = table.address.get_ref();
         if address.is_empty() || address.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') || address.starts_with('-') {
@@ -196,7 +202,10 @@ impl Reader<'_> {
         let user = table.user.clone().or_else(|| defaults.user.clone()).unwrap_or_else(|| "root".into());
         let jump = table.jump.as_ref().or(defaults.jump.as_ref());
         let jump = jump.map_or(Ok(Vec::new()), |hops| hops.iter().map(|hop| self.hop(hop, &user)).collect())?;
-        let seconds = |own: &Option<Spanned<u64>>, default: &Option<Spanned<u64>>, otherwise: u64, least: u64| match own.as_ref().or(default.as_ref()) {
+        let seconds = |own: &Option<Spanned<u64>>, default: &Option<Spanned<u64>>, otherwise: u64, least: u64| match own
+            .as_ref()
+            .or(default.as_ref())
+        {
             Some(given) if !(least..=86_400).contains(given.get_ref()) => {
                 Err(self.bad(given.span().start, format!("{} s is out of range: {least} to 86400", given.get_ref())))
             }
@@ -225,7 +234,9 @@ impl Reader<'_> {
             None | Some((_, "auto")) => Ok(None),
             Some((_, "pause")) => Ok(Some(FreezeMethod::Pause)),
             Some((_, "none")) => Ok(Some(FreezeMethod::None)),
-            Some((word, other)) => Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause or none", printable(other)))),
+            Some((word, other)) => {
+                Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause or none", printable(other))))
+            }
         }
     }
 
@@ -245,7 +256,11 @@ impl Reader<'_> {
         }
     }
 
-    fn groups(&self, groups: &BTreeMap<Spanned<String>, Vec<Spanned<String>>>, hosts: &[Host]) -> Result<BTreeMap<String, Vec<HostName>>, BadInventory> {
+    fn groups(
+        &self,
+        groups: &BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+        hosts: &[Host],
+    ) -> Result<BTreeMap<String, Vec<HostName>>, BadInventory> {
         let names: BTreeSet<&str> = hosts.iter().map(|host| host.name.as_str()).collect();
         let mut result = BTreeMap::new();
         for (group, members) in groups {
@@ -257,8 +272,12 @@ impl Reader<'_> {
             for member in members {
                 let host = hosts.iter().find(|host| host.name.as_str() == member.get_ref());
                 let host = host.ok_or_else(|| {
-                    let hint = closest(member.get_ref(), names.iter().copied()).map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default();
-                    self.bad(member.span().start, format!("the group '{name}' names '{}', which is no host{hint}", printable(member.get_ref())))
+                    let hint =
+                        closest(member.get_ref(), names.iter().copied()).map(|n| format!(" (did you mean '{n}'?)")).unwrap_or_default();
+                    self.bad(
+                        member.span().start,
+                        format!("the group '{name}' names '{}', which is no host{hint}", printable(member.get_ref())),
+                    )
                 })?;
                 list.push(host.name.clone());
             }

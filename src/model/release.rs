@@ -6,9 +6,8 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 /// The services of a master in start order; they are stopped and frozen in reverse.
-pub const START_ORDER: [&str; 11] = [
-    "postgres", "rabbitmq", "keystone", "rsync", "astute", "rsyslog", "nailgun", "ostf", "nginx", "cobbler", "mcollective",
-];
+pub const START_ORDER: [&str; 11] =
+    ["postgres", "rabbitmq", "keystone", "rsync", "astute", "rsyslog", "nailgun", "ostf", "nginx", "cobbler", "mcollective"];
 
 /// Host directories that hold a master's state. The stock backup takes a part of them that differs by release; what isn't
 /// there is left out.

@@ -36,7 +36,10 @@ pub fn plan_restore(
     let mut reasons = missing_tools(facts, &NEEDED_TOOLS);
     let mut warnings = Vec::new();
     if facts.release != backup.release {
-        reasons.push(format!("it runs Fuel {} and the backup is of Fuel {}: only the same release can be restored", facts.release, backup.release));
+        reasons.push(format!(
+            "it runs Fuel {} and the backup is of Fuel {}: only the same release can be restored",
+            facts.release, backup.release
+        ));
     }
     let supervisor = match backup.release.supervisor() {
         Supervisor::Supervisor => "supervisorctl",
@@ -72,7 +75,8 @@ fn space(reasons: &mut Vec<String>, place: &str, free: u64, needed: u64) {
 /// On the spool: the archive, the tar and what is unpacked from it. For Docker: the images, once in its temporary folder
 /// and once loaded, and what is committed of the containers that are replaced.
 fn space_needed(manifest: &Manifest) -> (u64, u64) {
-    let images: u64 = manifest.archive.members.iter().filter(|m| m.name.ends_with(".tar") && m.name != "system-dirs.tar").map(|m| m.bytes).sum();
+    let images: u64 =
+        manifest.archive.members.iter().filter(|m| m.name.ends_with(".tar") && m.name != "system-dirs.tar").map(|m| m.bytes).sum();
     let spool = manifest.archive.bytes.saturating_add(manifest.archive.tar_bytes.saturating_mul(2)).saturating_add(64 << 20);
     (spool, images.saturating_mul(2).saturating_add(64 << 20))
 }

@@ -64,9 +64,7 @@ pub fn parse_tasks(code: i64, stdout: &str, stderr: &str) -> Result<TaskList, Un
     // Fuel 8.0 says on stdout where it saved its settings before it prints the list.
     let start = stdout.lines().position(|line| line.starts_with('[')).unwrap_or(0);
     let json: String = stdout.lines().skip(start).collect::<Vec<_>>().join("\n");
-    serde_json::from_str(&json)
-        .map(TaskList)
-        .map_err(|_| UnreadableTasks::NoList(super::text::printable(stdout)))
+    serde_json::from_str(&json).map(TaskList).map_err(|_| UnreadableTasks::NoList(super::text::printable(stdout)))
 }
 
 /// The last of a client's words, which is where a Python traceback has its reason; the start where it is a message.
@@ -101,8 +99,10 @@ mod tests {
 
     #[test]
     fn running_pending_and_unheard_of_tasks_are_unfinished() {
-        let tasks = list(r#"[{"id":1,"status":"ready","name":"a"},{"id":2,"status":"error","name":"b"},
-            {"id":3,"status":"running","name":"c"},{"id":4,"status":"pending","name":"d"},{"id":5,"status":"zombie","name":"e"}]"#);
+        let tasks = list(
+            r#"[{"id":1,"status":"ready","name":"a"},{"id":2,"status":"error","name":"b"},
+            {"id":3,"status":"running","name":"c"},{"id":4,"status":"pending","name":"d"},{"id":5,"status":"zombie","name":"e"}]"#,
+        );
         let names: Vec<_> = tasks.unfinished().iter().map(|task| task.id).collect();
         assert_eq!(names, [3, 4, 5]);
     }

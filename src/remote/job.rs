@@ -78,7 +78,14 @@ impl Job {
     ///
     /// # Errors
     /// When another tanker holds the master's lock, or it can't be started.
-    pub async fn start(&self, link: &mut Link, script: &str, owner: &str, args: &[String], files: &[(&str, Vec<u8>)]) -> Result<(), RemoteError> {
+    pub async fn start(
+        &self,
+        link: &mut Link,
+        script: &str,
+        owner: &str,
+        args: &[String],
+        files: &[(&str, Vec<u8>)],
+    ) -> Result<(), RemoteError> {
         let text = job_script(script).ok_or_else(|| RemoteError::Answer(format!("there is no job '{script}'")))?;
         let mut input = Vec::new();
         for (name, bytes) in files.iter().map(|(n, b)| (*n, b.as_slice())).chain([("run.sh", text.as_bytes())]) {
@@ -116,7 +123,9 @@ impl Job {
                 if ended {
                     return Ok(offset);
                 }
-                return Err(RemoteError::Answer("the job on the master ended without a word: it was killed, or the master was restarted".into()));
+                return Err(RemoteError::Answer(
+                    "the job on the master ended without a word: it was killed, or the master was restarted".into(),
+                ));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -166,7 +175,10 @@ mod tests {
     #[test]
     fn i8_lines_of_an_event_log_that_make_no_sense_are_passed_over() {
         assert_eq!(parse_event("17 thawed 410"), Some(JobEvent::Thawed(410)));
-        assert_eq!(parse_event("17 failed freeze docker \u{1b}[2Jsaid no"), Some(JobEvent::Failed("freeze".into(), "docker ?[2Jsaid no".into())));
+        assert_eq!(
+            parse_event("17 failed freeze docker \u{1b}[2Jsaid no"),
+            Some(JobEvent::Failed("freeze".into(), "docker ?[2Jsaid no".into()))
+        );
         assert_eq!(parse_event("17 archive 12 abc fuel.lrz"), Some(JobEvent::Archive(12, "abc".into(), "fuel.lrz".into())));
         for bad in ["", "17", "17 thawed x", "17 archive 1", "17 whatever"] {
             assert_eq!(parse_event(bad), None, "{bad:?}");

@@ -111,9 +111,9 @@ impl RemoteError {
         match self {
             Self::Unreachable { .. } => Some("is it up, and is its address right in the inventory?".into()),
             Self::UnknownKey { .. } => Some(format!("compare the fingerprint with the master's console, then run 'tanker trust {host}'")),
-            Self::ChangedKey { .. } => Some(format!(
-                "if {host} was rebuilt, run 'tanker trust {host} --rebuilt'; if not, somebody may be between you and it"
-            )),
+            Self::ChangedKey { .. } => {
+                Some(format!("if {host} was rebuilt, run 'tanker trust {host} --rebuilt'; if not, somebody may be between you and it"))
+            }
             Self::RevokedKey { .. } => Some("this key must not be used any more: the host needs a new one".into()),
             Self::Login { .. } => Some("name its key with 'identity' in the inventory, or load it into your SSH agent".into()),
             _ => None,

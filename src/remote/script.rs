@@ -68,7 +68,10 @@ impl Script {
     /// has arrived whole. Whatever stdin holds behind it is the script's to read.
     #[must_use]
     pub fn command(&self, sudo: bool) -> String {
-        let load = format!("s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"", self.text.len());
+        let load = format!(
+            "s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"",
+            self.text.len()
+        );
         let mut words = vec!["env", "LC_ALL=C", "bash", "-c", &load, "tanker"];
         let title = format!("tanker-{}", self.name);
         words[5] = &title;
@@ -112,7 +115,8 @@ mod tests {
     fn a_script_that_arrives_cut_short_does_not_run_at_all() {
         let script = Script::new("probe", "printf '%s|' \"$@\"; cat", vec!["a b".into(), "$x".into()]);
         let run = |input: &[u8]| {
-            let mut child = Command::new("sh").arg("-c").arg(script.command(false)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+            let mut child =
+                Command::new("sh").arg("-c").arg(script.command(false)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(input).unwrap();
             child.wait_with_output().unwrap()
         };

@@ -13,7 +13,7 @@ services_of() { cut -d' ' -f1 "$1"; }
 unsupervise() {
   local service; local -a programs=()
   for service in $(services_of "$job/containers" | tac); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then systemctl stop "${programs[@]/%/.service}"; return; fi
+  if [ "$supervisor" = systemd ]; then systemctl stop "${programs[@]/%/.service}" && return 0 || return 1; fi
   supervisorctl stop "${programs[@]}"
   ! supervisorctl status | grep -E '^docker-' | grep -E ' (RUNNING|STARTING|BACKOFF) '
 }
@@ -21,7 +21,7 @@ unsupervise() {
 supervise() {
   local service; local -a programs=()
   for service in $(services_of "$job/containers"); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then systemctl start "${programs[@]/%/.service}"; return; fi
+  if [ "$supervisor" = systemd ]; then systemctl start "${programs[@]/%/.service}" && return 0 || return 1; fi
   supervisorctl start "${programs[@]}"
   supervisorctl status | grep -E '^docker-'
 }

@@ -34,7 +34,8 @@ at_least() {
   IFS=. read -ra want <<< "$1"; IFS=. read -ra have <<< "$2"
   for ((i = 0; i < ${#want[@]}; i++)); do
     [ "${have[i]:-0}" -eq "${want[i]}" ] 2>/dev/null && continue
-    [ "${have[i]:-0}" -gt "${want[i]}" ] 2>/dev/null; return
+    # A bare `return` inside a trap would give the status from before the trap.
+    if [ "${have[i]:-0}" -gt "${want[i]}" ] 2>/dev/null; then return 0; else return 1; fi
   done
   return 0
 }
@@ -68,7 +69,7 @@ frozen_of() {
 # Docker first, then the kernel: Docker may be hung, or never have known of the freeze.
 thaw_one() {
   local pid freezer
-  timeout 20 docker unpause "$1" >/dev/null 2>&1 && return
+  timeout 20 docker unpause "$1" >/dev/null 2>&1 && return 0
   pid=$(container_state "$1" Pid) && freezer=$(freezer_of "$pid") && echo THAWED > "$freezer"
 }
 

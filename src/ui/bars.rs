@@ -36,7 +36,11 @@ impl Bars {
 }
 
 fn style(frozen: bool) -> ProgressStyle {
-    let template = if frozen { "{spinner:.red} {prefix} {elapsed_precise:.red.bold} FROZEN {wide_msg:.red}" } else { "{spinner} {prefix} {elapsed_precise:.dim} {wide_msg}" };
+    let template = if frozen {
+        "{spinner:.red} {prefix} {elapsed_precise:.red.bold} FROZEN {wide_msg:.red}"
+    } else {
+        "{spinner} {prefix} {elapsed_precise:.dim} {wide_msg}"
+    };
     // The template is a constant that is known to be good; its default is only a little plainer.
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
@@ -55,7 +59,9 @@ impl Monitor for Bars {
                 }
             }
             Event::Progress { bytes, total } => {
-                let of = total.filter(|total| *total > 0).map(|total| format!(" of {} ({} %)", human_bytes(total), bytes.saturating_mul(100) / total));
+                let of = total
+                    .filter(|total| *total > 0)
+                    .map(|total| format!(" of {} ({} %)", human_bytes(total), bytes.saturating_mul(100) / total));
                 bar.bar.set_message(format!("{} {}{}", bar.step, human_bytes(bytes), of.unwrap_or_default()));
             }
             Event::Frozen => {

@@ -46,22 +46,39 @@ pub fn checked(host: &HostName, found: &Checked) -> String {
     line("release", format!("Fuel {}, host name {}, uuid {}", facts.release, facts.hostname, facts.uuid));
     line("connection", found.negotiated.clone());
     let running = facts.containers.iter().filter(|c| c.state == ContainerState::Running).count();
-    line("docker", format!("{}; {running} of {} Fuel containers run, {} others are left alone", facts.docker_version, facts.containers.len(), facts.other_containers));
+    line(
+        "docker",
+        format!(
+            "{}; {running} of {} Fuel containers run, {} others are left alone",
+            facts.docker_version,
+            facts.containers.len(),
+            facts.other_containers
+        ),
+    );
     for container in facts.containers.iter().filter(|c| c.state != ContainerState::Running) {
         let state = if container.state == ContainerState::Paused { "paused" } else { "stopped" };
         line("", format!("{} is {state}", container.name));
     }
     let size: u64 = facts.directories.iter().map(|(_, bytes)| bytes).sum();
-    line("directories", format!("{} in {}", human_bytes(size), facts.directories.iter().map(|(d, _)| d.as_str()).collect::<Vec<_>>().join(" ")));
-    line("space", format!("{} free for the spool, {} for Docker", human_bytes(facts.spool_free_bytes), human_bytes(facts.docker_free_bytes)));
+    line(
+        "directories",
+        format!("{} in {}", human_bytes(size), facts.directories.iter().map(|(d, _)| d.as_str()).collect::<Vec<_>>().join(" ")),
+    );
+    line(
+        "space",
+        format!("{} free for the spool, {} for Docker", human_bytes(facts.spool_free_bytes), human_bytes(facts.docker_free_bytes)),
+    );
     for (tool, path) in &facts.tools {
         line("tool", format!("{tool}: {path}"));
     }
-    line("tasks", match &found.tasks {
-        Ok((count, unfinished)) if unfinished.is_empty() => format!("{count}, none unfinished"),
-        Ok((count, unfinished)) => format!("{count}, unfinished: {}", unfinished.join(", ")),
-        Err(reason) => format!("can't be read: {reason}"),
-    });
+    line(
+        "tasks",
+        match &found.tasks {
+            Ok((count, unfinished)) if unfinished.is_empty() => format!("{count}, none unfinished"),
+            Ok((count, unfinished)) => format!("{count}, unfinished: {}", unfinished.join(", ")),
+            Err(reason) => format!("can't be read: {reason}"),
+        },
+    );
     match &found.plan {
         Ok(plan) => {
             let count = plan.containers.iter().filter(|c| c.running).count();
@@ -87,7 +104,14 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
             FreezeMethod::None => "none".to_owned(),
             FreezeMethod::Pause => human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
         };
-        rows.push([entry.name(), human_age(age), human_bytes(manifest.archive.bytes), freeze, manifest.description.release.to_string(), place(manifest.proof.place).to_owned()]);
+        rows.push([
+            entry.name(),
+            human_age(age),
+            human_bytes(manifest.archive.bytes),
+            freeze,
+            manifest.description.release.to_string(),
+            place(manifest.proof.place).to_owned(),
+        ]);
     }
     let widths: Vec<usize> = (0..6).map(|n| rows.iter().map(|row| row[n].len()).max().unwrap_or(0)).collect();
     rows.iter().fold(String::new(), |mut text, row| {
@@ -107,7 +131,8 @@ fn place(place: ProofPlace) -> &'static str {
 /// The library as JSON: `backups` (name, folder, manifest) and `problems` (path, reason).
 #[must_use]
 pub fn list_json(entries: &[Entry], problems: &[Problem]) -> String {
-    let backups: Vec<_> = entries.iter().map(|e| serde_json::json!({ "name": e.name(), "folder": e.folder, "manifest": e.manifest })).collect();
+    let backups: Vec<_> =
+        entries.iter().map(|e| serde_json::json!({ "name": e.name(), "folder": e.folder, "manifest": e.manifest })).collect();
     let problems: Vec<_> = problems.iter().map(|p| serde_json::json!({ "path": p.path, "reason": p.reason })).collect();
     format!("{:#}\n", serde_json::json!({ "backups": backups, "problems": problems }))
 }
@@ -122,24 +147,57 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
         let _ = writeln!(text, "  {name:<11} {value}");
     };
     let age = (now - about.started).to_std().unwrap_or_default();
-    line("taken", format!("{} (age: {}), by tanker {}", about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true), human_age(age), about.tanker));
+    line(
+        "taken",
+        format!(
+            "{} (age: {}), by tanker {}",
+            about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+            human_age(age),
+            about.tanker
+        ),
+    );
     line("master", format!("Fuel {}, host name {}, uuid {}, Docker {}", about.release, about.hostname, about.uuid, about.docker_version));
-    line("archive", format!("{} ({}, {} unpacked)", entry.archive().display(), human_bytes(manifest.archive.bytes), human_bytes(manifest.archive.tar_bytes)));
+    line(
+        "archive",
+        format!(
+            "{} ({}, {} unpacked)",
+            entry.archive().display(),
+            human_bytes(manifest.archive.bytes),
+            human_bytes(manifest.archive.tar_bytes)
+        ),
+    );
     line("sha256", manifest.archive.sha256.clone());
-    let steps: Vec<String> = manifest.freeze.steps.iter().map(|(step, ms)| format!("{step} {}", human_duration(Duration::from_millis(*ms)))).collect();
-    line("freeze", match manifest.freeze.method {
-        FreezeMethod::None => "none: it may not be of one instant".to_owned(),
-        FreezeMethod::Pause => format!("{} ({})", human_duration(Duration::from_millis(manifest.freeze.milliseconds)), steps.join(", ")),
-    });
-    line("tasks", match &manifest.tasks {
-        TaskRecord::Clean => "none unfinished, none began meanwhile".to_owned(),
-        TaskRecord::Ignored { unfinished, reason } => {
-            let names: Vec<String> = unfinished.iter().map(crate::model::tasks::Task::describe).collect();
-            format!("IGNORED: {}", reason.clone().unwrap_or_else(|| names.join(", ")))
-        }
-    });
+    let steps: Vec<String> =
+        manifest.freeze.steps.iter().map(|(step, ms)| format!("{step} {}", human_duration(Duration::from_millis(*ms)))).collect();
+    line(
+        "freeze",
+        match manifest.freeze.method {
+            FreezeMethod::None => "none: it may not be of one instant".to_owned(),
+            FreezeMethod::Pause => {
+                format!("{} ({})", human_duration(Duration::from_millis(manifest.freeze.milliseconds)), steps.join(", "))
+            }
+        },
+    );
+    line(
+        "tasks",
+        match &manifest.tasks {
+            TaskRecord::Clean => "none unfinished, none began meanwhile".to_owned(),
+            TaskRecord::Ignored { unfinished, reason } => {
+                let names: Vec<String> = unfinished.iter().map(crate::model::tasks::Task::describe).collect();
+                format!("IGNORED: {}", reason.clone().unwrap_or_else(|| names.join(", ")))
+            }
+        },
+    );
     line("proven", format!("{}, {}", place(manifest.proof.place), manifest.proof.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
-    line("containers", about.containers.iter().map(|c| if c.running { c.service.clone() } else { format!("{} (stopped)", c.service) }).collect::<Vec<_>>().join(" "));
+    line(
+        "containers",
+        about
+            .containers
+            .iter()
+            .map(|c| if c.running { c.service.clone() } else { format!("{} (stopped)", c.service) })
+            .collect::<Vec<_>>()
+            .join(" "),
+    );
     line("directories", about.directories.join(" "));
     line("volumes", about.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect::<Vec<_>>().join(" "));
     for member in &manifest.archive.members {

@@ -82,7 +82,13 @@ fn every_test_file_belongs_to_the_binary() {
     for path in files("tests/it", ".rs") {
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
         let parent = path.parent().unwrap();
-        let index = if name == "mod" || name == "main" { continue } else if parent.ends_with("it") { parent.join("main.rs") } else { parent.join("mod.rs") };
+        let index = if name == "mod" || name == "main" {
+            continue;
+        } else if parent.ends_with("it") {
+            parent.join("main.rs")
+        } else {
+            parent.join("mod.rs")
+        };
         assert!(fs::read_to_string(&index).unwrap().contains(&format!("mod {name};")), "{} is in no module", path.display());
     }
 }

@@ -9,7 +9,14 @@ use tanker::model::inventory::parse_inventory;
 
 fn tanker(args: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    Command::new(env!("CARGO_BIN_EXE_tanker")).args(args).current_dir(home.path()).env("HOME", home.path()).env_remove("TANKER_INVENTORY").env_remove("XDG_CONFIG_HOME").output().unwrap()
+    Command::new(env!("CARGO_BIN_EXE_tanker"))
+        .args(args)
+        .current_dir(home.path())
+        .env("HOME", home.path())
+        .env_remove("TANKER_INVENTORY")
+        .env_remove("XDG_CONFIG_HOME")
+        .output()
+        .unwrap()
 }
 
 fn stderr(output: &Output) -> String {
@@ -22,8 +29,21 @@ fn the_example_inventory_parses_and_names_every_key() {
     let inventory = parse_inventory("inventory.example.toml", &text).unwrap();
     assert!(inventory.hosts.len() >= 2);
     for key in [
-        "forks", "port", "user", "identity", "agent", "known_hosts", "jump", "legacy", "sudo", "freeze", "freeze_timeout", "lease",
-        "connect_timeout", "library", "address",
+        "forks",
+        "port",
+        "user",
+        "identity",
+        "agent",
+        "known_hosts",
+        "jump",
+        "legacy",
+        "sudo",
+        "freeze",
+        "freeze_timeout",
+        "lease",
+        "connect_timeout",
+        "library",
+        "address",
     ] {
         let documented = text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
         assert!(documented, "inventory.example.toml doesn't show '{key}'");

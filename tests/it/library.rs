@@ -79,7 +79,7 @@ fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
 fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     let folder = tempfile::tempdir().unwrap();
     let (library, entry) = library_with_a_backup(folder.path());
-    assert_eq!(library.list(None).unwrap().0, [entry.clone()]);
+    assert_eq!(library.list(None).unwrap().0, std::slice::from_ref(&entry));
     assert_eq!(library.find(&"east@latest".parse().unwrap()).unwrap(), entry);
     assert_eq!(verify(&entry).unwrap(), Depth::Decompressed);
     let files = list_files(&entry.archive(), &entry.manifest.description).unwrap();

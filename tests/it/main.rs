@@ -1,6 +1,6 @@
 //! Every test that goes through the public interface, in one binary. `e2e` runs the real program against the lab's real
 //! masters (tests/lab): it boots them, and removes them when the last test is done.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
+#![allow(clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 mod architecture;
 mod e2e;

@@ -122,7 +122,8 @@ async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
-                if sink.send(data).await.is_err() {
+                let taken = sink.send(data).await;
+                if taken.is_err() {
                     return Err(RemoteError::Answer("what came from the master could not be taken any more".into()));
                 }
             }

@@ -1,6 +1,7 @@
 //! Private keys, loaded and deciphered before any work begins: nothing asks for a passphrase half an hour in.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -39,9 +40,9 @@ impl Keyring {
         for host in hosts {
             for path in &host.identity {
                 let path = expand(path, home);
-                if !ring.keys.contains_key(&path) {
-                    let key = load_one(&path, ask)?;
-                    ring.keys.insert(path, Arc::new(key));
+                if let Entry::Vacant(place) = ring.keys.entry(path) {
+                    let key = load_one(place.key(), ask)?;
+                    place.insert(Arc::new(key));
                 }
             }
             if host.identity.is_empty() {
@@ -76,8 +77,9 @@ fn load_one(path: &Path, ask: &mut dyn FnMut(&str) -> Option<String>) -> Result<
     }
     for _ in 0..3 {
         let question = format!("Passphrase for {shown}: ");
-        let passphrase = ask(&question)
-            .ok_or_else(|| KeyringError(format!("{shown} is encrypted and there is no terminal to ask for its passphrase: load it into your SSH agent")))?;
+        let passphrase = ask(&question).ok_or_else(|| {
+            KeyringError(format!("{shown} is encrypted and there is no terminal to ask for its passphrase: load it into your SSH agent"))
+        })?;
         if let Ok(key) = load_secret_key(path, Some(&passphrase)) {
             return Ok(key);
         }

@@ -166,7 +166,8 @@ pub fn learn(path: &Path, endpoint: &Endpoint, key: &PublicKey, replace: bool) -
         Verdict::Unknown => Learned::Added,
     };
     if matches!(result, Learned::Added | Learned::Replaced(_)) {
-        let mut kept: String = text.lines().filter(|line| !replace || !is_plain_entry_of(line, &name)).map(|line| format!("{line}\n")).collect();
+        let mut kept: String =
+            text.lines().filter(|line| !replace || !is_plain_entry_of(line, &name)).map(|line| format!("{line}\n")).collect();
         let shown = key.to_openssh().map_err(|e| e.to_string())?;
         let words: Vec<&str> = shown.split_whitespace().take(2).collect();
         kept.push_str(&format!("{name} {}\n", words.join(" ")));

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use russh::keys::PublicKeyOrCertificate;
 use russh::client::{self, ChannelOpenHandle, Handle, Msg, Session as RusshSession};
+use russh::keys::PublicKeyOrCertificate;
 use russh::{Channel, ChannelOpenFailure};
 
 use super::RemoteError;
@@ -69,40 +69,77 @@ impl client::Handler for Client {
     }
 
     // russh accepts channels that a server opens; nothing on a master has a reason to.
-    async fn server_channel_open_session(&mut self, _: Channel<Msg>, reply: ChannelOpenHandle, _: &mut RusshSession) -> Result<(), Self::Error> {
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
+    ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
-    async fn server_channel_open_agent_forward(&mut self, _: Channel<Msg>, reply: ChannelOpenHandle, _: &mut RusshSession) -> Result<(), Self::Error> {
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
+    ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
     async fn server_channel_open_forwarded_tcpip(
-        &mut self, _: Channel<Msg>, _: &str, _: u32, _: &str, _: u32, reply: ChannelOpenHandle, _: &mut RusshSession,
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
     ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
     async fn server_channel_open_forwarded_streamlocal(
-        &mut self, _: Channel<Msg>, _: &str, reply: ChannelOpenHandle, _: &mut RusshSession,
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
     ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
     async fn server_channel_open_direct_tcpip(
-        &mut self, _: Channel<Msg>, _: &str, _: u32, _: &str, _: u32, reply: ChannelOpenHandle, _: &mut RusshSession,
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
     ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
     async fn server_channel_open_direct_streamlocal(
-        &mut self, _: Channel<Msg>, _: &str, reply: ChannelOpenHandle, _: &mut RusshSession,
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
     ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
     }
     async fn server_channel_open_x11(
-        &mut self, _: Channel<Msg>, _: &str, _: u32, reply: ChannelOpenHandle, _: &mut RusshSession,
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        reply: ChannelOpenHandle,
+        _: &mut RusshSession,
     ) -> Result<(), Self::Error> {
         reply.reject(ChannelOpenFailure::AdministrativelyProhibited).await;
         Ok(())
@@ -149,7 +186,9 @@ pub async fn shown_key(host: &Host, keyring: &Keyring, home: &Path) -> Result<Op
     .await;
     let key = collected.lock().unwrap_or_else(PoisonError::into_inner).take();
     // Refusing the key is how the probe ends.
-    if key.is_none() { outcome?; }
+    if key.is_none() {
+        outcome?;
+    }
     Ok(key)
 }
 
@@ -207,11 +246,7 @@ async fn tunnel(hop: &Handle<Client>, to: &Endpoint) -> Result<russh::ChannelStr
     Ok(channel.into_stream())
 }
 
-async fn with_limit<T>(
-    limit: Duration,
-    address: &str,
-    work: impl Future<Output = Result<T, russh::Error>>,
-) -> Result<T, RemoteError> {
+async fn with_limit<T>(limit: Duration, address: &str, work: impl Future<Output = Result<T, russh::Error>>) -> Result<T, RemoteError> {
     match tokio::time::timeout(limit, work).await {
         Ok(Ok(value)) => Ok(value),
         Ok(Err(e)) => Err(RemoteError::Unreachable { address: address.to_owned(), reason: algorithms::reason(&e) }),

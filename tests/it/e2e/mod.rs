@@ -69,7 +69,9 @@ impl Lab {
 
     pub fn sql(&self, statement: &str) -> String {
         let psql = "/usr/lib/postgresql/15/bin/psql -h /var/run/postgresql -U postgres -qtA -v ON_ERROR_STOP=1 nailgun";
-        self.ask(&format!("/usr/bin/docker exec $(/usr/bin/docker ps --format '{{{{.Names}}}}' | grep -- -postgres$) {psql} -c \"{statement}\""))
+        self.ask(&format!(
+            "/usr/bin/docker exec $(/usr/bin/docker ps --format '{{{{.Names}}}}' | grep -- -postgres$) {psql} -c \"{statement}\""
+        ))
     }
 
     pub fn inventory(&self) -> PathBuf {
@@ -95,7 +97,14 @@ impl Lab {
 
     pub fn command(&self, inventory: &Path, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_tanker"));
-        command.arg("-i").arg(inventory).args(args).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("-i")
+            .arg(inventory)
+            .args(args)
+            .env_remove("SSH_AUTH_SOCK")
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         command
     }
 
@@ -150,7 +159,10 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("{}", self.sh("tail -n 20 /var/backup/fuel/tanker/*/{events,log} 2>/dev/null; tail -n 5 /var/log/lab-boot.log").stdout);
+            eprintln!(
+                "{}",
+                self.sh("tail -n 20 /var/backup/fuel/tanker/*/{events,log} 2>/dev/null; tail -n 5 /var/log/lab-boot.log").stdout
+            );
         }
         self.lab(&["down"]);
     }

@@ -23,9 +23,13 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
 
     // A key that the server doesn't know, and one that is encrypted while nobody can be asked.
     let other = lab.path("other");
-    let keygen = |path: &str, passphrase: &str| assert!(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", passphrase, "-f", path]).status().unwrap().success());
+    let keygen = |path: &str, passphrase: &str| {
+        assert!(Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", passphrase, "-f", path]).status().unwrap().success())
+    };
     keygen(other.to_str().unwrap(), "");
-    with(&inventory.replace(&key, other.to_str().unwrap())).expect_code(4).says("accepts none of what tanker can show: ssh-ed25519 SHA256:");
+    with(&inventory.replace(&key, other.to_str().unwrap()))
+        .expect_code(4)
+        .says("accepts none of what tanker can show: ssh-ed25519 SHA256:");
     let locked = lab.path("locked");
     keygen(locked.to_str().unwrap(), "s3cret");
     let ran = with(&inventory.replace(&key, locked.to_str().unwrap())).expect_code(2);

@@ -24,17 +24,23 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     let before = lab.snapshot();
     let damages: [(&str, Box<dyn Fn()>); 3] = [
         ("cut short", Box::new(|| fs::write(&archive, &archive_was[..archive_was.len() - 4096]).unwrap())),
-        ("one bit flipped", Box::new(|| {
-            let mut bytes = archive_was.clone();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            fs::write(&archive, bytes).unwrap();
-        })),
-        ("a manifest that doesn't fit", Box::new(|| {
-            let other = manifest_was.replace("\"uuid\": \"", "\"uuid\": \"0");
-            assert_ne!(other, manifest_was);
-            fs::write(&manifest, other).unwrap();
-        })),
+        (
+            "one bit flipped",
+            Box::new(|| {
+                let mut bytes = archive_was.clone();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                fs::write(&archive, bytes).unwrap();
+            }),
+        ),
+        (
+            "a manifest that doesn't fit",
+            Box::new(|| {
+                let other = manifest_was.replace("\"uuid\": \"", "\"uuid\": \"0");
+                assert_ne!(other, manifest_was);
+                fs::write(&manifest, other).unwrap();
+            }),
+        ),
     ];
     for (name, damage) in &damages {
         damage();
@@ -63,10 +69,14 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
 
     // The same restore again, with tanker killed in the middle of the cutover: the master needs nobody.
     let mut child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
-    wait_until("the cutover runs", Duration::from_secs(120), || lab.sh("grep -q ' step keep' /var/backup/fuel/tanker/*/events").code == Some(0));
+    wait_until("the cutover runs", Duration::from_secs(120), || {
+        lab.sh("grep -q ' step keep' /var/backup/fuel/tanker/*/events").code == Some(0)
+    });
     signal(&child, "KILL");
     child.wait().unwrap();
-    wait_until("the cutover ends by itself", Duration::from_secs(180), || lab.sh("grep -q ' finished$' <(tail -n 1 /var/backup/fuel/tanker/*/events)").code == Some(0));
+    wait_until("the cutover ends by itself", Duration::from_secs(180), || {
+        lab.sh("grep -q ' finished$' <(tail -n 1 /var/backup/fuel/tanker/*/events)").code == Some(0)
+    });
     lab.sh("test -e /etc/puppet/later").expect_code(1);
     lab.lab(&["oracle", "m"]).expect_code(0);
     lab.tanker(&["status"]).expect_code(0).says("has ended");
@@ -79,7 +89,9 @@ fn i4_an_interrupt_before_the_cutover_leaves_the_master_as_it_was() {
     lab.break_docker("load", "sleep 30");
     let before = lab.snapshot();
     let child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
-    wait_until("images are loaded", Duration::from_secs(120), || lab.sh("grep -q ' step load' /var/backup/fuel/tanker/*/events").code == Some(0));
+    wait_until("images are loaded", Duration::from_secs(120), || {
+        lab.sh("grep -q ' step load' /var/backup/fuel/tanker/*/events").code == Some(0)
+    });
     signal(&child, "INT");
     end(child).expect_code(130).says("nothing was changed");
     lab.heal();

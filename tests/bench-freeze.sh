@@ -1,0 +1,41 @@
+#!/bin/bash
+# How long containers are frozen: tanker's backup against the by-hand procedure (pause all, tar everything, commit, unpause), on the
+# same master under write load, in turn, medians.
+# usage: tests/bench-freeze.sh [RUNS] [REPO_SIZE] [FILES]     (5 2G 100000 unless said)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TANKER_LAB=bench
+runs=${1:-5} size=${2:-2G} files=${3:-100000} lab=tests/lab/lab
+tests/prepare.sh python3-minimal
+cargo build --locked --quiet --release
+trap '$lab down' EXIT
+$lab down
+$lab up m --fuel 8.0 --repo-size "$size"
+inventory=$($lab inventory)
+$lab exec m bash -c "mkdir -p /var/www/nailgun/many && cd /var/www/nailgun/many && for ((d = 0; d < 100; d++)); do mkdir \$d; for ((f = 0; f < $files / 100; f++)); do echo \$d \$f > \$d/\$f; done; done"
+
+# shellcheck disable=SC2016 # the master's shell expands it
+by_hand='
+containers=$(/usr/bin/docker ps -q --filter name=fuel-core)
+began=$(date +%s%N)
+for c in $containers; do /usr/bin/docker pause $c >/dev/null; done
+tar -cf /var/backup/fuel/by-hand.tar -C / etc/puppet etc/fuel var/www/nailgun var/lib/fuel root/.ssh
+for c in $containers; do /usr/bin/docker commit --pause=false $c by-hand-$c >/dev/null; done
+for c in $containers; do /usr/bin/docker unpause $c >/dev/null; done
+echo $((($(date +%s%N) - began) / 1000000))
+rm -f /var/backup/fuel/by-hand.tar
+for c in $containers; do /usr/bin/docker rmi by-hand-$c >/dev/null; done'
+
+median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : int((v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
+ours='' theirs=''
+for n in $(seq "$runs"); do
+  hand=$($lab exec m bash -c "$by_hand")
+  target/release/tanker -q -i "$inventory" backup >/dev/null
+  tanker=$(target/release/tanker -i "$inventory" show m@latest --json | sed -n 's/^    "milliseconds": \([0-9]*\),$/\1/p')
+  echo "run $n of $runs: by hand $hand ms, tanker $tanker ms"
+  ours="$ours$tanker
+" theirs="$theirs$hand
+"
+done
+ours=$(printf %s "$ours" | median) theirs=$(printf %s "$theirs" | median)
+echo "median of $runs, $size of packages and $files files: by hand $theirs ms frozen, tanker $ours ms frozen, ratio $(awk "BEGIN { printf \"%.2f\", $ours / $theirs }")"
