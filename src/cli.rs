@@ -82,13 +82,18 @@ pub struct Backup {
     /// How to freeze containers, instead of what the inventory says
     #[arg(long, value_enum)]
     pub freeze: Option<FreezeArg>,
+    /// The master thaws by itself after this many seconds, and the capture is void
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=86_400))]
+    pub freeze_timeout: Option<u64>,
 }
 
 /// How to freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FreezeArg {
-    /// `docker pause`
+    /// `docker pause` (Docker 0.12 on)
     Pause,
+    /// The kernel's freezer, for an older Docker
+    Cgroup,
     /// Not at all: the backup may be inconsistent
     None,
 }
@@ -97,6 +102,7 @@ impl From<FreezeArg> for FreezeMethod {
     fn from(arg: FreezeArg) -> Self {
         match arg {
             FreezeArg::Pause => Self::Pause,
+            FreezeArg::Cgroup => Self::Cgroup,
             FreezeArg::None => Self::None,
         }
     }

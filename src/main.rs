@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::Utc;
 use clap::Parser;
@@ -137,6 +138,7 @@ impl Start {
             dry_run: args.dry_run,
             ignore_tasks: args.ignore_tasks,
             freeze: args.freeze.map(Into::into),
+            freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
         };
         let report = backup::backup(&ctx, &hosts, options).await;
         ui::out(&ui::recap(&report));

@@ -38,6 +38,8 @@ pub struct Options {
     pub ignore_tasks: bool,
     /// How to freeze, instead of what the inventory says.
     pub freeze: Option<FreezeMethod>,
+    /// How long a freeze may take, instead of what the inventory says.
+    pub freeze_timeout: Option<Duration>,
 }
 
 /// Backs up each host.
@@ -54,7 +56,8 @@ pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunR
 }
 
 async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
-    let host = ctx.host(name)?;
+    let mut host = ctx.host(name)?;
+    host.freeze_timeout = options.freeze_timeout.unwrap_or(host.freeze_timeout);
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;

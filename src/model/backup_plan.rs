@@ -113,17 +113,18 @@ pub fn judge_tasks(
 }
 
 fn choose_freeze(facts: &Facts, asked: Option<FreezeMethod>, reasons: &mut Vec<String>) -> (FreezeMethod, String) {
-    let can_pause = version_at_least(&facts.docker_version, &[0, 12]);
+    let version = &facts.docker_version;
+    let can_pause = version_at_least(version, &[0, 12]);
     match asked {
         Some(FreezeMethod::None) => (FreezeMethod::None, "told to: the capture may be inconsistent".into()),
-        _ if can_pause => (FreezeMethod::Pause, format!("Docker {} can pause", facts.docker_version)),
-        _ => {
-            reasons.push(format!(
-                "its Docker {} can't pause containers (0.12 on can): only '--freeze none' is left, which may be inconsistent",
-                facts.docker_version
-            ));
-            (FreezeMethod::None, String::new())
+        Some(FreezeMethod::Cgroup) => (FreezeMethod::Cgroup, "told to".into()),
+        Some(FreezeMethod::Pause) if !can_pause => {
+            reasons.push(format!("its Docker {version} can't pause containers (0.12 on can): '--freeze cgroup' does the same without it"));
+            (FreezeMethod::Pause, String::new())
         }
+        Some(FreezeMethod::Pause) => (FreezeMethod::Pause, "told to".into()),
+        None if can_pause => (FreezeMethod::Pause, format!("Docker {version} can pause")),
+        None => (FreezeMethod::Cgroup, format!("Docker {version} can't pause, the kernel's freezer can")),
     }
 }
 
@@ -216,7 +217,16 @@ mod tests {
         poor.spool_free_bytes = 0;
         poor.tools.remove("lrzip");
         poor.docker_version = "0.10.0".into();
-        assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap_err().len(), 3);
+        let pause = BackupOptions { freeze: Some(FreezeMethod::Pause), ..BackupOptions::default() };
+        assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), pause).unwrap_err().len(), 3);
+    }
+
+    #[test]
+    fn a_docker_that_can_not_pause_is_frozen_by_the_kernel() {
+        let mut old = facts();
+        old.docker_version = "0.10.0".into();
+        let plan = plan_backup(&old, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap();
+        assert_eq!(plan.freeze, FreezeMethod::Cgroup);
     }
 
     #[test]

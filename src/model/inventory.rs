@@ -233,9 +233,10 @@ impl Reader<'_> {
         match word.map(|word| (word, word.get_ref().as_str())) {
             None | Some((_, "auto")) => Ok(None),
             Some((_, "pause")) => Ok(Some(FreezeMethod::Pause)),
+            Some((_, "cgroup")) => Ok(Some(FreezeMethod::Cgroup)),
             Some((_, "none")) => Ok(Some(FreezeMethod::None)),
             Some((word, other)) => {
-                Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause or none", printable(other))))
+                Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause, cgroup or none", printable(other))))
             }
         }
     }
@@ -320,7 +321,10 @@ mod tests {
         assert_eq!(reason("[hosts.a]\naddres='x'\naddress='y'\n"), "inv.toml:2: unknown key 'addres' (did you mean 'address'?)");
         assert_eq!(reason("[hosts.a]\naddress='x'\n[hosts.b]\naddress='x'\n"), "inv.toml:4: 'b' has the same address as 'a'");
         assert_eq!(reason("[hosts.a]\naddress='x'\n[groups]\ng=['c']\n"), "inv.toml:4: the group 'g' names 'c', which is no host");
-        assert_eq!(reason("[hosts.a]\naddress='x'\nfreeze='melt'\n"), "inv.toml:3: 'melt' is no way to freeze: auto, pause or none");
+        assert_eq!(
+            reason("[hosts.a]\naddress='x'\nfreeze='melt'\n"),
+            "inv.toml:3: 'melt' is no way to freeze: auto, pause, cgroup or none"
+        );
         assert!(reason("[hosts.a]\nport=22\n").starts_with("inv.toml:1: missing field `address`"));
         assert!(reason("[hosts.'a/b']\naddress='x'\n").contains("no name for a host"));
         assert!(reason("what\n").starts_with("inv.toml:1:"));

@@ -113,7 +113,7 @@ pub struct Member {
 /// How the capture was kept consistent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freeze {
-    /// `pause` or `none`.
+    /// `pause`, `cgroup` or `none`.
     pub method: FreezeMethod,
     /// From before the first container was frozen until the last was seen thawed, measured on the master, in milliseconds.
     pub milliseconds: u64,
@@ -130,6 +130,8 @@ pub struct Freeze {
 pub enum FreezeMethod {
     /// `docker pause`.
     Pause,
+    /// The freezer cgroup, written to directly: what `docker pause` does, for a Docker that has no such command.
+    Cgroup,
     /// Not at all: the capture may be inconsistent.
     None,
 }
@@ -140,6 +142,7 @@ impl FreezeMethod {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",
+            Self::Cgroup => "cgroup",
             Self::None => "none",
         }
     }

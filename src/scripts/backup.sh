@@ -1,7 +1,7 @@
 # The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
 # except that it freezes only while somebody renews its lease.
 # usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM     (and the files containers, trees, dump.name)
-#   FREEZE          pause | none
+#   FREEZE          pause | cgroup | none
 #   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
 #   LEASE           seconds without renewal after which it does the same
 #   IMAGES_FORM     separate (one tar an image, to 6.0) | together (docker-images.tar, from 6.1)
@@ -122,10 +122,20 @@ freeze_all() {
   for name in "${names[@]}"; do
     [ ! -e "$job/void" ] || fail "the freeze was called off: $(cat "$job/void")"
     echo "$name" >> "$job/frozen"
-    timeout 30 docker pause "$name" >/dev/null || fail "docker pause $name failed: $(last_words)"
+    freeze_one "$name" || fail "$name could not be frozen: $(last_words)"
   done
   # Old clients print usage and exit 0: only the state counts.
-  all_frozen || fail "docker pause did not freeze $thawed"
+  all_frozen || fail "$thawed did not freeze"
+}
+
+# What `docker pause` does, and what is left to do where Docker has no such command.
+freeze_one() {
+  local pid freezer try
+  if [ "$freeze" = pause ]; then timeout 30 docker pause "$1" >/dev/null; return; fi
+  pid=$(container_state "$1" Pid) && freezer=$(freezer_of "$pid") || { echo "$1 has no cgroup in the freezer hierarchy"; return 1; }
+  echo FROZEN > "$freezer" || return 1
+  for ((try = 0; try < 100; try++)); do [ "$(cat "$freezer")" != FROZEN ] || return 0; sleep 0.02; done
+  return 1
 }
 
 all_frozen() {
@@ -199,7 +209,7 @@ main() {
   step freeze
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"
   began=$(now_ms)
-  if [ "$freeze" = pause ]; then
+  if [ "$freeze" != none ]; then
     setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" </dev/null >/dev/null 2>&1 9>&- &
     while [ ! -s "$job/watchdog" ]; do sleep 0.02; done
     event frozen
@@ -209,7 +219,7 @@ main() {
   attempt commit_all
   step delta
   each_tree frozen_pass
-  if [ "$freeze" = pause ]; then
+  if [ "$freeze" != none ]; then
     all_frozen || not_void_but "$thawed was thawed behind tanker's back: the capture is void"
   fi
   not_void

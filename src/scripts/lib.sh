@@ -58,19 +58,23 @@ freezer_of() {
 # Which of these containers are frozen, by Docker's word or by the kernel's: either counts, for `docker pause` has been
 # seen to lie. One call of Docker for all of them: the freeze lasts as long as this is slow.
 frozen_of() {
-  local name paused pid freezer
+  local name paused pid freezer field='{{.State.Paused}}'
   [ $# -gt 0 ] || return 0
-  docker inspect -f '{{.Name}} {{.State.Paused}} {{.State.Pid}}' "$@" 2>/dev/null | while read -r name paused pid; do
+  # Docker knows of pausing from 0.12 on; before that there is only the kernel to ask.
+  at_least 0.12 "${docker:=$(docker_version)}" || field=false
+  docker inspect -f "{{.Name}} $field {{.State.Pid}}" "$@" 2>/dev/null | while read -r name paused pid; do
     if [ "$paused" = true ]; then echo "${name#/}"
     elif freezer=$(freezer_of "$pid") && [ "$(cat "$freezer" 2>/dev/null)" != THAWED ]; then echo "${name#/}"; fi
   done
 }
 
-# Docker first, then the kernel: Docker may be hung, or never have known of the freeze.
+# Docker first, then the kernel: Docker may be hung, too old to know of pausing (and say so with exit code 0), or never have
+# known of the freeze.
 thaw_one() {
   local pid freezer
-  timeout 20 docker unpause "$1" >/dev/null 2>&1 && return 0
-  pid=$(container_state "$1" Pid) && freezer=$(freezer_of "$pid") && echo THAWED > "$freezer"
+  timeout 20 docker unpause "$1" >/dev/null 2>&1
+  pid=$(timeout 20 docker inspect -f '{{.State.Pid}}' "$1" 2>/dev/null) && freezer=$(freezer_of "$pid") || return 0
+  [ "$(cat "$freezer")" = THAWED ] || echo THAWED > "$freezer"
 }
 
 # Thaws what the job's list of frozen containers names, all at once, and looks whether it is thawed. Prints those that

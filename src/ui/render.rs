@@ -102,7 +102,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
         let age = (now - manifest.description.started).to_std().unwrap_or_default();
         let freeze = match manifest.freeze.method {
             FreezeMethod::None => "none".to_owned(),
-            FreezeMethod::Pause => human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
+            FreezeMethod::Pause | FreezeMethod::Cgroup => human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
         };
         rows.push([
             entry.name(),
@@ -173,7 +173,7 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
         "freeze",
         match manifest.freeze.method {
             FreezeMethod::None => "none: it may not be of one instant".to_owned(),
-            FreezeMethod::Pause => {
+            FreezeMethod::Pause | FreezeMethod::Cgroup => {
                 format!("{} ({})", human_duration(Duration::from_millis(manifest.freeze.milliseconds)), steps.join(", "))
             }
         },

@@ -45,9 +45,13 @@ impl Ran {
 
 impl Lab {
     pub fn up(instance: &str, release: &str) -> Self {
+        Self::up_with(instance, &["--fuel", release])
+    }
+
+    pub fn up_with(instance: &str, options: &[&str]) -> Self {
         let lab = Self { instance: format!("it-{instance}"), folder: tempfile::tempdir().unwrap() };
         lab.lab(&["down"]).expect_code(0);
-        lab.lab(&["up", "m", "--fuel", release]).expect_code(0);
+        lab.lab(&[&["up", "m"], options].concat()).expect_code(0);
         lab
     }
 
