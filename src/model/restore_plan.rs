@@ -116,3 +116,95 @@ fn network_warnings(manifest: &Manifest, facts: &Facts) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use chrono::{DateTime, Utc};
+
+    use super::*;
+    use crate::model::manifest::{Archive, Description, FORMAT, Freeze, FreezeMethod, Member, Proof, ProofPlace, TaskRecord};
+    use crate::model::tasks::parse_tasks;
+
+    fn manifest() -> Manifest {
+        let at = DateTime::<Utc>::UNIX_EPOCH;
+        Manifest {
+            format: FORMAT,
+            description: Description {
+                host: "east".parse().unwrap(),
+                id: "2026-11-22-14_07".parse().unwrap(),
+                stock_id: "2026-11-22_1407".into(),
+                started: at,
+                tanker: "0.1.0".into(),
+                release: "5.1".parse().unwrap(),
+                hostname: "east".into(),
+                uuid: String::new(),
+                docker_version: "0.10.0".into(),
+                containers: vec![],
+                directories: vec!["/etc/fuel".into()],
+                volumes: vec![],
+                network: network_settings("ADMIN_NETWORK:\n  cidr: 10.20.0.0/24\nNTP1: a\n"),
+            },
+            finished: at,
+            archive: Archive {
+                file: "fuel_backup_2026-11-22_1407.tar.lrz".into(),
+                bytes: 1 << 20,
+                sha256: "0".repeat(64),
+                tar_bytes: 10 << 20,
+                members: vec![Member { name: "fuel__nailgun_5.1_2026-11-22_1407.tar".into(), bytes: 5 << 20 }],
+            },
+            freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 1, consistent: true, steps: vec![] },
+            tasks: TaskRecord::Clean,
+            proof: Proof { place: ProofPlace::Workstation, at },
+            notes: vec![],
+        }
+    }
+
+    fn target() -> Facts {
+        Facts {
+            hostname: "east".into(),
+            release: "5.1".parse().unwrap(),
+            uuid: String::new(),
+            time: 0,
+            docker_version: "0.10.0".into(),
+            containers: vec![],
+            other_containers: 0,
+            directories: vec![],
+            mountpoints: vec![],
+            spool_free_bytes: 1 << 40,
+            docker_free_bytes: 1 << 40,
+            tools: NEEDED_TOOLS.iter().chain(&["supervisorctl"]).map(|t| ((*t).to_owned(), String::new())).collect::<BTreeMap<_, _>>(),
+            astute: "ADMIN_NETWORK:\n  cidr: 10.30.0.0/24\nNTP1: a\n".into(),
+            jobs: vec![],
+        }
+    }
+
+    fn refusal(facts: &Facts) -> String {
+        plan_restore(&manifest(), facts, parse_tasks(0, "[]", ""), false).unwrap_err().join("; ")
+    }
+
+    #[test]
+    fn i4_another_release_too_little_space_or_a_mount_point_is_refused_by_the_plan() {
+        let mut other = target();
+        other.release = "5.1.1".parse().unwrap();
+        assert!(refusal(&other).contains("runs Fuel 5.1.1 and the backup is of Fuel 5.1"));
+        let mut full = target();
+        (full.spool_free_bytes, full.docker_free_bytes) = (20 << 20, 8 << 20);
+        let why = refusal(&full);
+        assert!(why.contains("/var/backup/fuel has 20.0 MiB free") && why.contains("/var/lib/docker has 8.0 MiB free"), "{why}");
+        let mut mounted = target();
+        mounted.mountpoints = vec!["/etc/fuel".into()];
+        assert!(refusal(&mounted).contains("mount point"));
+        let running = parse_tasks(0, r#"[{"id":1,"name":"deploy","status":"running"}]"#, "");
+        assert!(plan_restore(&manifest(), &target(), running, false).unwrap_err()[0].contains("task 1 deploy (running)"));
+    }
+
+    #[test]
+    fn a_differing_admin_network_is_said_loudly_and_what_is_the_same_is_not_said() {
+        let plan = plan_restore(&manifest(), &target(), parse_tasks(0, "[]", ""), false).unwrap();
+        let loud =
+            "THE ADMIN NETWORK DIFFERS: ADMIN_NETWORK.cidr is 10.20.0.0/24 in the backup and 10.30.0.0/24 here; it stays 10.30.0.0/24";
+        assert_eq!(plan.warnings, [loud]);
+    }
+}

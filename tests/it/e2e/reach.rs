@@ -57,6 +57,15 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
     assert!(backup.stdout.contains("frozen"));
     lab.assert_clean();
 
+    // A server that offers what stock OpenSSH 5.3 does: taken where that is allowed, and explained where it isn't.
+    let old = "-o MACs=hmac-sha1 -o KexAlgorithms=diffie-hellman-group14-sha1 -o HostKeyAlgorithms=ssh-rsa -o Ciphers=aes128-ctr -o PubkeyAcceptedAlgorithms=ssh-ed25519";
+    lab.ask(&format!("/usr/sbin/sshd -p 2222 -o PidFile=none {old}"));
+    let legacy = inventory.replace("[defaults]", "[defaults]\nport = 2222");
+    fs::write(&file, &legacy).unwrap();
+    lab.tanker_with(&file, &["trust", "m", "--yes"]).expect_code(0).says("ssh-rsa SHA256:");
+    with(&legacy).expect_code(0).says("diffie-hellman-group14-sha1 aes128-ctr hmac-sha1");
+    with(&legacy.replace("[defaults]", "[defaults]\nlegacy = false")).expect_code(4).says("'legacy = true' in the inventory allows SHA-1");
+
     // Through a jump host: the master behind it has a key of its own, which is checked of its own (I7).
     let behind = inventory.replace(&format!("address = \"{address}\""), &format!("address = \"127.0.0.1\"\njump = [\"{address}\"]"));
     with(&behind).expect_code(4).says("the host key of 127.0.0.1:22 is unknown");
