@@ -75,10 +75,17 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     let library = ctx.library(&host);
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
     let description = describe(ctx, &host, &facts, &plan, &library);
-    let job = Job::new(&format!("backup-{}", description.id));
-    start(ctx, &host, &job, &mut link, &description, &plan).await.map_err(|e| remote_ending(&host, &e))?;
-
+    // Ids come again after an hour's end; a job's folder must never be that of an earlier one.
+    let job = Job::new(&format!("backup-{}.{}", description.id, description.started.timestamp_millis()));
     let mut seen = Seen::default();
+    if let Err(e) = start(ctx, &host, &job, &mut link, &description, &plan).await {
+        let ending = remote_ending(&host, &e);
+        if matches!(e, RemoteError::Lost(_) | RemoteError::TimedOut { .. }) {
+            // It may have been started all the same.
+            return Err(after_failure(ending, job.clean(&mut link).await, &Seen { frozen: true, ..seen }, &plan));
+        }
+        return Err(ending);
+    }
     let outcome = tokio::select! {
         outcome = capture(ctx, &host, &job, &mut link, &description, &plan, &library, lock, &mut seen) => outcome,
         () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "interrupted", None)),
@@ -268,7 +275,7 @@ async fn capture(
     };
 
     ctx.step(host, Step::Transfer);
-    let writer = library.begin(lock, &host.name, &description.id, &file).map_err(|e| library_ending(&e))?;
+    let writer = library.begin(lock, &host.name, &description.id, &file, bytes).map_err(|e| library_ending(&e))?;
     let writer = receive(link, &job.file(&file), bytes, writer, &host.name, &ctx.monitor).await.map_err(|e| match e {
         NotReceived::Remote(e) => remote_ending(host, &e),
         NotReceived::Library(e) => library_ending(&e),

@@ -225,14 +225,17 @@ async fn cut_over(
     };
     let key = match link.session().await {
         Ok(session) => session.key.clone().unwrap_or_else(|| "-".into()),
-        Err(e) => return remote_ending(host, &e),
+        Err(e) => return undone(job, link, remote_ending(host, &e)).await,
     };
     let offset = match event_log_length(job, link).await {
         Ok(offset) => offset,
-        Err(e) => return remote_ending(host, &e),
+        Err(e) => return undone(job, link, remote_ending(host, &e)).await,
     };
-    if let Err(e) = job.start(link, "cutover", &ctx.owner, &[backup.stock_id.clone(), supervisor.into(), key], &files).await {
-        return remote_ending(host, &e);
+    match job.start(link, "cutover", &ctx.owner, &[backup.stock_id.clone(), supervisor.into(), key], &files).await {
+        Ok(()) => {}
+        // It may have been started all the same: its log tells.
+        Err(RemoteError::Lost(_) | RemoteError::TimedOut { .. }) => {}
+        Err(e) => return undone(job, link, remote_ending(host, &e)).await,
     }
     let mut failed = None;
     let mut rolled_back = false;
@@ -274,6 +277,14 @@ async fn cut_over(
             )
         }
     }
+}
+
+/// The cutover was not begun: what was prepared for it is removed.
+async fn undone(job: &Job, link: &mut Link, mut ending: Ending) -> Ending {
+    if let Err(e) = job.clean(link).await {
+        ending.summary = format!("{}; and it could not be cleaned up: {e}", ending.summary);
+    }
+    ending
 }
 
 /// How much of the event log is of the preparation.

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256};
 use super::{Entry, HostLock, Library, LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::Manifest;
+use crate::model::text::human_bytes;
 
 /// An archive being received. Dropped before [`Received::commit`], it leaves nothing behind.
 #[derive(Debug)]
@@ -54,17 +55,23 @@ impl Drop for Folder {
 
 impl Library {
     /// Begins to receive an archive of this name. Folders of earlier attempts that died are removed first: with the lock
-    /// held nobody can be writing them.
+    /// held nobody can be writing them. `bytes` is how large it will be.
     ///
     /// # Errors
-    /// When the library can't be written.
-    pub fn begin(&self, lock: HostLock, host: &HostName, id: &BackupId, archive_name: &str) -> Result<Writer, LibraryError> {
+    /// When the library can't be written or has too little room.
+    pub fn begin(&self, lock: HostLock, host: &HostName, id: &BackupId, archive_name: &str, bytes: u64) -> Result<Writer, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
             if entry.file_name().to_string_lossy().ends_with(".partial") {
                 fs::remove_dir_all(entry.path())
                     .map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
             }
+        }
+        let disk = rustix::fs::statvfs(&host_folder).map_err(|e| LibraryError::file(&host_folder, "can't be read")(e.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free < bytes {
+            let (folder, free, needed) = (self.root.display(), human_bytes(free), human_bytes(bytes));
+            return Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")));
         }
         let partial = host_folder.join(format!("{id}.partial"));
         fs::DirBuilder::new().mode(0o700).create(&partial).map_err(LibraryError::file(&partial, "can't be made"))?;

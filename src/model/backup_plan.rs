@@ -57,6 +57,9 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
             ContainerState::Running => {}
         }
     }
+    for directory in &facts.mountpoints {
+        notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken"));
+    }
     if let Some(job) = facts.jobs.iter().find(|job| job.alive) {
         reasons.push(format!("another tanker works on it: {}", job.about));
     }

@@ -101,7 +101,7 @@ pub struct Facts {
     pub other_containers: usize,
     /// Host directories that are there, with their sizes in bytes.
     pub directories: Vec<(String, u64)>,
-    /// Those of them that are mount points.
+    /// Those of them that are mount points, or have one below them.
     pub mountpoints: Vec<String>,
     /// Bytes free where the spool lies.
     pub spool_free_bytes: u64,

@@ -51,7 +51,7 @@ pub fn plan_restore(
         reasons.push(format!("another tanker works on it: {}", job.about));
     }
     for directory in facts.mountpoints.iter().filter(|d| backup.directories.contains(d)) {
-        reasons.push(format!("{directory} is a mount point: tanker can't swap it for the restored one"));
+        reasons.push(format!("{directory} is a mount point or holds one: tanker can't swap it for the restored one"));
     }
     let (spool_bytes, docker_bytes) = space_needed(manifest);
     space(&mut reasons, "the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes);

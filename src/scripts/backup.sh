@@ -13,7 +13,7 @@
 
 # Thaws when the deadline passes, when the lease is not renewed, or when the job has died. Runs in a session of its own.
 watchdog() {
-  local started reason stuck pid
+  local started reason try
   started=$(uptime_seconds)
   echo $$ > "$job/watchdog"
   while [ ! -e "$job/thawed" ]; do
@@ -25,14 +25,20 @@ watchdog() {
       # Void first, then thaw: a capture that saw one thawed container is never taken for a good one.
       echo "$reason" > "$job/void.new" && mv "$job/void.new" "$job/void"
       event "void $reason"
-      while ! stuck=$(thaw_listed "$job"); do event "stuck ${stuck//$'\n'/ }"; sleep 2; done
+      thaw_stubbornly
+      # The job is of no use any more, and holds the master's lock. A pause that it had under way ends with it, or after it.
+      end_job "$job"
+      for try in 1 2 3; do thaw_stubbornly; sleep 1; done
       : > "$job/thawed"
-      # The job is of no use any more, and holds the master's lock.
-      ! job_alive "$job" || { read -r pid _ < "$job/pid"; kill -TERM "-$pid"; }
       return
     fi
     sleep 0.3
   done
+}
+
+thaw_stubbornly() {
+  local stuck
+  while ! stuck=$(thaw_listed "$job"); do event "stuck ${stuck//$'\n'/ }"; sleep 2; done
 }
 
 # ---- capture ---------------------------------------------------------------------------------------------------------
@@ -104,7 +110,7 @@ commit_all() {
   at_least 1.1 "$docker" && flags=(--pause=false)
   while read -r name image state; do
     echo "${image}_$stock_id" >> "$job/images"
-    docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & pids+=($!)
+    timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & pids+=($!)
   done < "$job/containers"
   for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
   return $failed
@@ -113,39 +119,40 @@ commit_all() {
 # ---- freeze and thaw -------------------------------------------------------------------------------------------------
 
 freeze_all() {
-  local name state; local -a names=() paused=()
+  local name paused freezer state; local -a names=()
   while read -r name _ state; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
   [ ${#names[@]} -gt 0 ] || return 0
-  # An operator's own pause since the preflight is not ours to undo.
-  read_words paused < <(frozen_of "${names[@]}")
-  [ ${#paused[@]} -eq 0 ] || fail "${paused[*]} was paused by somebody else meanwhile"
-  for name in "${names[@]}"; do
-    [ ! -e "$job/void" ] || fail "the freeze was called off: $(cat "$job/void")"
-    echo "$name" >> "$job/frozen"
-    freeze_one "$name" || fail "$name could not be frozen: $(last_words)"
-  done
+  survey "${names[@]}" > "$job/survey"
+  [ "$(wc -l < "$job/survey")" -eq ${#names[@]} ] || fail "Docker doesn't say in which state the containers are"
+  while read -r name paused freezer; do
+    # An operator's own pause since the preflight is not ours to undo.
+    if [ "$paused" = true ] || { [ "$freezer" != - ] && is_frozen "$name" "$freezer"; }; then fail "$name was paused by somebody else meanwhile"; fi
+  done < "$job/survey"
+  while read -r name _ freezer; do
+    not_void
+    # Written down first, or nobody would know what to thaw.
+    echo "$name $freezer" >> "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
+    freeze_one "$name" "$freezer" || fail "$name could not be frozen: $(last_words)"
+  done < "$job/survey"
   # Old clients print usage and exit 0: only the state counts.
   all_frozen || fail "$thawed did not freeze"
 }
 
 # What `docker pause` does, and what is left to do where Docker has no such command.
 freeze_one() {
-  local pid freezer try
-  if [ "$freeze" = pause ]; then timeout 30 docker pause "$1" >/dev/null; return; fi
-  pid=$(container_state "$1" Pid) && freezer=$(freezer_of "$pid") || { echo "$1 has no cgroup in the freezer hierarchy"; return 1; }
-  echo FROZEN > "$freezer" || return 1
-  for ((try = 0; try < 100; try++)); do [ "$(cat "$freezer")" != FROZEN ] || return 0; sleep 0.02; done
+  local try
+  if [ "$freeze" = pause ]; then timeout 30 docker pause "$1" >/dev/null || return 1; return 0; fi
+  [ "$2" != - ] || { echo "$1 has no cgroup in the freezer hierarchy"; return 1; }
+  echo FROZEN > "$2" || return 1
+  for ((try = 0; try < 100; try++)); do [ "$(cat "$2")" != FROZEN ] || return 0; sleep 0.02; done
   return 1
 }
 
 all_frozen() {
-  local name; local -a names=() frozen=()
-  [ -s "$job/frozen" ] || return 0
-  read_words names < "$job/frozen"
-  read_words frozen < <(frozen_of "${names[@]}")
-  for name in "${names[@]}"; do
-    case " ${frozen[*]-} " in *" $name "*) ;; *) thawed=$name; return 1 ;; esac
-  done
+  local name freezer
+  while read -r name _ freezer; do
+    is_frozen "$name" "$freezer" || { thawed=$name; return 1; }
+  done < "$job/survey"
 }
 
 not_void() { [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"; }
@@ -165,11 +172,11 @@ save_images() {
   local name image _; local -a images=()
   while read -r name image _; do
     if [ "$images_form" = together ]; then images+=("${image}_$stock_id"); continue; fi
-    docker save "${image}_$stock_id" > "$job/a/${image//\//__}_$stock_id.tar" || return 1
+    timeout 7200 docker save "${image}_$stock_id" > "$job/a/${image//\//__}_$stock_id.tar" || return 1
     append "${image//\//__}_$stock_id.tar" || return 1
   done < "$job/containers"
   [ "$images_form" = together ] || return 0
-  docker save "${images[@]}" > "$job/a/docker-images.tar" && append docker-images.tar
+  timeout 7200 docker save "${images[@]}" > "$job/a/docker-images.tar" && append docker-images.tar
 }
 # Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must.
 append() {
@@ -180,6 +187,8 @@ append() {
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
+  # Somebody may have said so while a pause was still under way.
+  [ $code -eq 0 ] || rm -f "$job/thawed"
   thaw_all
   if [ $code -ne 0 ]; then
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
@@ -190,13 +199,14 @@ on_exit() {
 }
 
 main() {
-  begin_job "$1"
+  [ "$3" = watchdog ] || sign_job "$1"
+  job=$1
+  begin_job
   stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7
   if [ "$mode" = watchdog ]; then watchdog; return; fi
-  sign_job
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
-  local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member
+  local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n
   mkdir -p "$job/a"
 
   step dump
@@ -211,7 +221,8 @@ main() {
   began=$(now_ms)
   if [ "$freeze" != none ]; then
     setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" </dev/null >/dev/null 2>&1 9>&- &
-    while [ ! -s "$job/watchdog" ]; do sleep 0.02; done
+    for ((n = 0; n < 500; n++)); do [ ! -s "$job/watchdog" ] || break; sleep 0.02; done
+    [ -s "$job/watchdog" ] || fail "the timer that thaws did not start: nothing was frozen"
     event frozen
     freeze_all
   fi

@@ -2,22 +2,18 @@
 # usage: clean.sh JOB
 
 main() {
-  local job=$1 pid try stuck
+  local job=$1 stuck
   job_dir "$job"
   if [ -d "$job" ]; then
     # A running cutover must not be stopped half way by somebody who cleans up: it ends by itself, or rolls back.
     if [ -e "$job/cutover" ]; then
       die "a restore on this master is half done in $job: it is left alone"
     fi
-    if job_alive "$job"; then
-      read -r pid _ < "$job/pid"
-      kill -TERM "-$pid" 2>/dev/null
-      for ((try = 0; try < 100; try++)); do job_alive "$job" || break; sleep 0.1; done
-      ! job_alive "$job" || kill -KILL "-$pid" 2>/dev/null
-    fi
+    end_job "$job"
     stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"
     remove_images "$job" || die "temporary images could not be removed"
+    remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"
   fi
   # Other jobs may be there; an empty spool is not left behind.

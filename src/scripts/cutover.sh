@@ -7,23 +7,26 @@
 
 services_of() { cut -d' ' -f1 "$1"; }
 
+# Nothing here may hang for ever: the way back would never begin.
+ctl() { timeout 1800 dockerctl "$@" </dev/null; }
+
 # ---- services --------------------------------------------------------------------------------------------------------
 
 # A supervisor that already stopped a program says so with an error: what counts is what it says afterwards.
 unsupervise() {
   local service; local -a programs=()
   for service in $(services_of "$job/containers" | tac); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then systemctl stop "${programs[@]/%/.service}" && return 0 || return 1; fi
-  supervisorctl stop "${programs[@]}"
-  ! supervisorctl status | grep -E '^docker-' | grep -E ' (RUNNING|STARTING|BACKOFF) '
+  if [ "$supervisor" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}" && return 0 || return 1; fi
+  timeout 300 supervisorctl stop "${programs[@]}"
+  ! timeout 60 supervisorctl status | grep -E '^docker-' | grep -E ' (RUNNING|STARTING|BACKOFF) '
 }
 
 supervise() {
   local service; local -a programs=()
   for service in $(services_of "$job/containers"); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then systemctl start "${programs[@]/%/.service}" && return 0 || return 1; fi
-  supervisorctl start "${programs[@]}"
-  supervisorctl status | grep -E '^docker-'
+  if [ "$supervisor" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}" && return 0 || return 1; fi
+  timeout 300 supervisorctl start "${programs[@]}"
+  timeout 60 supervisorctl status | grep -E '^docker-'
 }
 
 # Process 1 of the container doesn't pass SIGTERM on to postgres: ask postgres itself, or it is killed.
@@ -46,7 +49,7 @@ stop_all() {
   while read -r _ name _; do
     case $name in *-postgres) is_running "$name" && { stop_postgres "$name" || note "postgres did not stop by itself"; } ;; esac
   done < "$job/before.containers"
-  dockerctl stop all </dev/null
+  ctl stop all
 }
 
 # Where a container keeps the volume that it mounts at a path; the map was called `Volumes` before 1.8.
@@ -61,12 +64,12 @@ fill_volumes() {
   [ -s "$1" ] || return 0
   while read -r member service path; do
     name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/containers")
-    ! is_running "$name" || docker stop "$name" >/dev/null || return 1
+    ! is_running "$name" || timeout 300 docker stop "$name" >/dev/null || return 1
     to=$(volume_path "$name" "$path")
     case $to in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
     find "$to" -mindepth 1 -delete && cp -a "$2/$member/." "$to/" || return 1
   done < "$1"
-  while read -r service; do dockerctl start "$service" </dev/null || return 1; done < <(cut -d' ' -f2 "$1" | sort -u)
+  while read -r service; do ctl start "$service" || return 1; done < <(cut -d' ' -f2 "$1" | sort -u)
 }
 
 check_all() {
@@ -85,11 +88,12 @@ keep_aside() {
   local service name image member path from
   while read -r service name image; do
     echo "${image}_before_$stock_id" >> "$job/images"
-    docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
+    timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
   done < "$job/before.containers"
   while read -r member service path; do
     name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/before.containers")
     from=$(volume_path "$name" "$path")
+    case $from in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
     mkdir -p "$job/before/$member" && cp -a "$from/." "$job/before/$member/" || return 1
   done < "$job/before.volumes"
 }
@@ -98,6 +102,8 @@ keep_aside() {
 keep_key() {
   local new directory keys
   [ "$key" != - ] || return 0
+  # Who came in as another user, through sudo, has no key there to keep.
+  grep -qF "$key" /root/.ssh/authorized_keys 2>/dev/null || return 0
   while read -r new directory; do
     [ "$directory" = /root/.ssh ] || continue
     keys=$new/authorized_keys
@@ -150,7 +156,7 @@ retag() {
   done < "$2"
 }
 
-recreate() { dockerctl destroy all </dev/null && dockerctl start all </dev/null; }
+recreate() { ctl destroy all && ctl start all; }
 
 # One part of the way back; a part that fails is said and doesn't keep the others from being tried.
 undo() { "$@" || { undone=; note "putting back: $1 failed: $(last_words)"; }; }
@@ -160,15 +166,15 @@ roll_back() {
   event "step rollback"
   undo unsupervise
   if [ -e "$job/replaced" ]; then
-    undo dockerctl destroy all </dev/null
+    undo ctl destroy all
     undo unswap_directories
     undo retag "before_$stock_id" "$job/before.containers"
-    undo dockerctl start all </dev/null
+    undo ctl start all
     undo fill_volumes "$job/before.volumes" "$job/before"
   else
-    undo dockerctl stop all </dev/null
+    undo ctl stop all
     undo unswap_directories
-    undo dockerctl start all </dev/null
+    undo ctl start all
   fi
   undo supervise
   undo check_all
@@ -179,7 +185,7 @@ roll_back() {
 # Everything that only served this restore.
 discard() {
   local new directory old
-  while read -r new directory old; do rm -rf "$new" "$old"; done < <(cat "$job/swapped" "$job/staged" 2>/dev/null)
+  while read -r new directory old; do rm -rf --one-file-system "$new" "$old"; done < <(cat "$job/swapped" "$job/staged" 2>/dev/null)
   remove_images "$job" || note "temporary images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/volume" "$job/before" "$job/archive.tar.lrz"
 }
@@ -191,11 +197,12 @@ on_exit() {
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
   grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
-  roll_back
+  if [ -e "$job/touched" ]; then roll_back
+  else rm -f "$job/cutover"; discard; event rolled-back; fi
 }
 
 main() {
-  begin_job "$1"; sign_job
+  sign_job "$1"; begin_job
   stock_id=$2 supervisor=$3 key=$4
   : > "$job/cutover"
   trap on_exit EXIT
@@ -204,6 +211,7 @@ main() {
   attempt keep_key
   attempt place_astute
   step stop
+  : > "$job/touched"
   attempt stop_all
   step keep
   attempt keep_aside
@@ -221,6 +229,8 @@ main() {
   step check
   attempt check_all
   rules | cmp -s - "$job/rules.before" || note "the iptables rules differ from before: compare them with $job/rules.before"
+  # It is done: from here on nothing may be put back.
+  trap - EXIT; trap '' TERM INT HUP
   rm -f "$job/cutover"
   discard
   event finished

@@ -6,7 +6,7 @@ nearest_existing() { local path=$1; while [ ! -e "$path" ]; do path=$(dirname "$
 free_kib() { df -Pk "$(nearest_existing "$1")" | awk 'NR == 2 { print $4 }'; }
 
 main() {
-  local tool path directory ids images
+  local tool path directory ids images mounted
   emit user "$(id -u)"
   emit hostname "$(hostname)"
   emit time "$(date +%s)"
@@ -28,7 +28,8 @@ main() {
   for directory in "$@"; do
     [ -d "$directory" ] || continue
     emit "directory.$directory" "$(du -skx "$directory" 2>/dev/null | cut -f1)"
-    ! mountpoint -q "$directory" || emit "mountpoint.$directory" yes
+    mounted=$(awk -v d="$directory" '$2 == d || index($2, d "/") == 1 { print $2; exit }' /proc/mounts)
+    [ -z "$mounted" ] || emit "mountpoint.$directory" "$mounted"
   done
   if command -v docker >/dev/null; then
     emit docker "$(first_line timeout 60 docker -v)"

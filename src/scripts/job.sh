@@ -2,7 +2,8 @@
 # What the long jobs on a master share (backup, restore): the event log that tanker follows, steps, failing.
 # It stands between lib.sh and the job.
 
-event() { printf '%s %s\n' "$(now_ms)" "${*//$'\n'/ }" >> "$job/events"; }
+# Bytes that are no plain text become `?`: the log is followed by its length.
+event() { local text="$*"; printf '%s %s\n' "$(now_ms)" "${text//[! -~]/?}" >> "$job/events"; }
 step() { current_step=$1; event "step $1"; }
 # Ends the job with its reason; the trap that the job set does the cleaning.
 fail() { event "failed $current_step $*"; exit 1; }
@@ -13,13 +14,16 @@ last_words() { tail -n 3 "$job/log" 2>/dev/null | tr '\n' ' ' | cut -c1-600; }
 attempt() { "$@" || fail "$(printf '%s' "${1##*/}") failed: $(last_words)"; }
 
 begin_job() {
-  job=$1
-  job_dir "$job"
   current_step=start
   docker=$(docker_version)
+  probe_tar
 }
-# From here on the job counts as alive.
-sign_job() { printf '%s %s\n' "$$" "$(process_start $$)" > "$job/pid.new" && mv "$job/pid.new" "$job/pid"; }
+# From here on the job counts as alive: the first thing that a job does, for somebody waits for it.
+sign_job() {
+  job=$1
+  job_dir "$job"
+  printf '%s %s\n' "$$" "$(process_start $$)" > "$job/pid.new" && mv "$job/pid.new" "$job/pid"
+}
 
 lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; echo $(($(uptime_seconds) - lease)); }
 
@@ -29,15 +33,18 @@ container_id() { docker inspect "$1" 2>/dev/null | sed -n 's/^ *"I[Dd]": "\([0-9
 # Runs a command in a container; before 1.3 there is no `docker exec`, but LXC underneath.
 in_container() {
   local name=$1; shift
-  if at_least 1.3 "$docker"; then docker exec "$name" "$@" </dev/null
-  else lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
+  if at_least 1.3 "$docker"; then timeout 3600 docker exec "$name" "$@" </dev/null
+  else timeout 3600 lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
 }
 
 # tar for state: owners by number, holes kept, xattrs, ACLs and capabilities where this tar knows them.
-tar_flags=(--format=posix "--pax-option=delete=atime,delete=ctime" --numeric-owner --sparse)
-for flag in --xattrs --acls --selinux; do
-  tar "$flag" -cf /dev/null -T /dev/null >/dev/null 2>&1 && tar_flags+=("$flag")
-done
-tar_extract_flags=("${tar_flags[@]}" --same-owner --preserve-permissions)
-# Without this newer tars leave capabilities (security.*) out when they unpack.
-tar --xattrs-include='*' -cf /dev/null -T /dev/null >/dev/null 2>&1 && tar_extract_flags+=("--xattrs-include=*")
+probe_tar() {
+  local flag
+  tar_flags=(--format=posix "--pax-option=delete=atime,delete=ctime" --numeric-owner --sparse)
+  for flag in --xattrs --acls --selinux; do
+    tar "$flag" -cf /dev/null -T /dev/null >/dev/null 2>&1 && tar_flags+=("$flag")
+  done
+  tar_extract_flags=("${tar_flags[@]}" --same-owner --preserve-permissions)
+  # Without this newer tars leave capabilities (security.*) out when they unpack.
+  if tar --xattrs-include='*' -cf /dev/null -T /dev/null >/dev/null 2>&1; then tar_extract_flags+=("--xattrs-include=*"); fi
+}

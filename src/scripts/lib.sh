@@ -41,8 +41,7 @@ at_least() {
 }
 docker_version() { docker -v 2>/dev/null | sed -n 's/^Docker version \([0-9][0-9.]*\).*/\1/p'; }
 
-container_state() { docker inspect -f "{{.State.$2}}" "$1" 2>/dev/null; }
-is_running() { [ "$(container_state "$1" Running)" = true ]; }
+is_running() { [ "$(timeout 60 docker inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 
 # The cgroup of a process in the freezer hierarchy: where `docker pause` writes too.
 freezer_of() {
@@ -55,46 +54,76 @@ freezer_of() {
   echo "$mount$path/freezer.state"
 }
 
-# Which of these containers are frozen, by Docker's word or by the kernel's: either counts, for `docker pause` has been
-# seen to lie. One call of Docker for all of them: the freeze lasts as long as this is slow.
-frozen_of() {
-  local name paused pid freezer field='{{.State.Paused}}'
+# For each of these containers: its name, whether Docker calls it paused, the file that freezes it (- where there is none).
+# One call of Docker for all of them: the freeze lasts as long as this is slow.
+survey() {
+  local name paused pid field='{{.State.Paused}}'
   [ $# -gt 0 ] || return 0
   # Docker knows of pausing from 0.12 on; before that there is only the kernel to ask.
   at_least 0.12 "${docker:=$(docker_version)}" || field=false
-  docker inspect -f "{{.Name}} $field {{.State.Pid}}" "$@" 2>/dev/null | while read -r name paused pid; do
-    if [ "$paused" = true ]; then echo "${name#/}"
-    elif freezer=$(freezer_of "$pid") && [ "$(cat "$freezer" 2>/dev/null)" != THAWED ]; then echo "${name#/}"; fi
+  timeout 60 docker inspect -f "{{.Name}} $field {{.State.Pid}}" "$@" 2>/dev/null | while read -r name paused pid; do
+    echo "${name#/} $paused $(freezer_of "$pid" || echo -)"
   done
 }
 
-# Docker first, then the kernel: Docker may be hung, too old to know of pausing (and say so with exit code 0), or never have
-# known of the freeze.
+# Is what a line of the job's list names frozen? The kernel's word counts, which needs no Docker. Where there is no such file,
+# Docker is asked, and no answer counts as frozen.
+is_frozen() {
+  if [ "$2" != - ]; then
+    # A cgroup that is gone holds nobody.
+    [ -e "$2" ] && [ "$(cat "$2" 2>/dev/null)" != THAWED ]
+  else
+    [ "$(timeout 20 docker inspect -f '{{.State.Paused}}' "$1" 2>/dev/null)" != false ]
+  fi
+}
+
+# Docker first, then the kernel: Docker may be hung, or too old to know of pausing (and say so with exit code 0).
 thaw_one() {
-  local pid freezer
   timeout 20 docker unpause "$1" >/dev/null 2>&1
-  pid=$(timeout 20 docker inspect -f '{{.State.Pid}}' "$1" 2>/dev/null) && freezer=$(freezer_of "$pid") || return 0
-  [ "$(cat "$freezer")" = THAWED ] || echo THAWED > "$freezer"
+  [ "$2" = - ] || ! is_frozen "$1" "$2" || echo THAWED > "$2"
 }
 
-# Thaws what the job's list of frozen containers names, all at once, and looks whether it is thawed. Prints those that
-# stay frozen.
+# Thaws what the job's list of frozen containers names, all at once, and looks whether it is thawed. Prints those that stay
+# frozen, or of which nobody knows.
 thaw_listed() {
-  local try name; local -a names=() stuck=()
-  [ -s "$1/frozen" ] || return 0
-  while read -r name; do names=("$name" ${names[@]+"${names[@]}"}); done < "$1/frozen"
-  for try in 1 2 3 4; do
-    read_words stuck < <(frozen_of "${names[@]}")
-    [ ${#stuck[@]} -gt 0 ] || return 0
-    for name in "${stuck[@]}"; do thaw_one "$name" & done
-    wait
-    [ "$try" = 1 ] || sleep "0.$try"
+  local try name freezer stuck; local -a pids
+  for try in 0 1 2 3 4; do
+    stuck=$(listed_frozen "$1")
+    [ -n "$stuck" ] || return 0
+    [ "$try" -lt 2 ] || sleep "0.$try"
+    pids=()
+    while read -r name freezer; do thaw_one "$name" "$freezer" & pids+=($!); done <<< "$stuck"
+    wait "${pids[@]}"
   done
-  read_words stuck < <(frozen_of "${names[@]}")
-  [ ${#stuck[@]} -gt 0 ] || return 0
-  printf '%s\n' "${stuck[@]}"
+  stuck=$(listed_frozen "$1")
+  [ -n "$stuck" ] || return 0
+  echo "$stuck" | cut -d' ' -f1
   return 1
 }
+listed_frozen() {
+  local name freezer
+  [ -s "$1/frozen" ] || return 0
+  while read -r name freezer; do ! is_frozen "$name" "$freezer" || echo "$name $freezer"; done < "$1/frozen"
+}
+
+# Ends every process of a job, those that `timeout` put into groups of their own too; its watchdog has another session.
+end_job() {
+  local pid try
+  read -r pid _ 2>/dev/null < "$1/pid" || return 0
+  job_alive "$1" || return 0
+  pkill -TERM -s "$pid"
+  for ((try = 0; try < 400; try++)); do job_alive "$1" || return 0; sleep 0.1; done
+  pkill -KILL -s "$pid"
+  sleep 0.2
+}
+
+# What a restore staged beside the directories in use.
+remove_staged() {
+  local new _
+  [ -f "$1/staged" ] || return 0
+  while read -r new _; do rm -rf --one-file-system "$new"; done < "$1/staged"
+}
+
 read_words() { local word; eval "$1=()"; while read -r word; do eval "$1+=(\"\$word\")"; done; }
 
 # Alive means: the very process that the job recorded, not another one with its number.
@@ -109,8 +138,8 @@ remove_images() {
   local image failed=0
   [ -f "$1/images" ] || return 0
   while read -r image; do
-    docker inspect "$image" >/dev/null 2>&1 || continue
-    docker rmi "$image" >/dev/null 2>&1 || failed=1
+    timeout 60 docker inspect "$image" >/dev/null 2>&1 || continue
+    timeout 300 docker rmi "$image" >/dev/null 2>&1 || failed=1
   done < "$1/images"
   return $failed
 }

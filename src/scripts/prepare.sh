@@ -15,19 +15,20 @@ check_members() {
   done < "$job/members"
 }
 
-# Unpacks a tree, then removes what had gone between its two passes, children before their directories.
+# Unpacks a tree without what had gone between its two passes. Both passes stand behind one another: what stands twice ends up
+# as it stands last. Never with --recursive-unlink, which empties a directory whose second pass brings only what changed.
 unpack_tree() {
-  local member=$1 to=$2 path i; local -a gone=()
-  mkdir -p "$to" && tar "${tar_extract_flags[@]}" --recursive-unlink -xf "$job/x/$member" -C "$to" || return 1
-  [ -f "$job/x/$member.deleted" ] || return 0
-  while IFS= read -r -d '' path; do
-    case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
-    gone+=("$to/$path")
-  done < "$job/x/$member.deleted"
-  for ((i = ${#gone[@]} - 1; i >= 0; i--)); do
-    if [ -d "${gone[i]}" ] && [ ! -L "${gone[i]}" ]; then rmdir "${gone[i]}" || return 1
-    else rm -f "${gone[i]}" || return 1; fi
-  done
+  local member=$1 to=$2 path; local -a without=()
+  mkdir -p "$to" || return 1
+  if [ -f "$job/x/$member.deleted" ]; then
+    while IFS= read -r -d '' path; do
+      case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
+      # A name with a newline can't stand in a list of lines; one file too many is what that costs.
+      case $path in *$'\n'*) ;; *) printf '%s\n' "$path" ;; esac
+    done < "$job/x/$member.deleted" > "$job/deleted" || return 1
+    without=(--anchored --no-wildcards -X "$job/deleted")
+  fi
+  tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to"
 }
 
 # Beside the directory in use, so that the cutover is a rename.
@@ -36,7 +37,8 @@ stage_directories() {
   while read -r directory; do
     [ -d "$job/root$directory" ] || continue
     new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
-    mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && mv "$job/root$directory" "$new" || return 1
+    mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && rm -rf --one-file-system "$new" &&
+      mv -T "$job/root$directory" "$new" || return 1
   done < "$job/directories"
 }
 
@@ -45,17 +47,11 @@ load_images() {
   while read -r service _ image; do echo "${image}_$stock_id" >> "$job/images"; done < "$job/containers"
   for file in "$job"/x/*.tar; do
     [ "${file##*/}" != system-dirs.tar ] || continue
-    docker load < "$file" && rm -f "$file" || return 1
+    timeout 7200 docker load < "$file" && rm -f "$file" || return 1
   done
   while read -r service _ image; do
     docker inspect "${image}_$stock_id" >/dev/null || { echo "the archive brought no image for $service"; return 1; }
   done < "$job/containers"
-}
-
-remove_staged() {
-  local new _
-  [ -f "$job/staged" ] || return 0
-  while read -r new _; do rm -rf "$new"; done < "$job/staged"
 }
 
 on_exit() {
@@ -63,12 +59,12 @@ on_exit() {
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
   grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
-  remove_staged; remove_images "$job" || note "loaded images could not be removed"
+  remove_staged "$job"; remove_images "$job" || note "loaded images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/archive.tar"
 }
 
 main() {
-  begin_job "$1"; sign_job
+  sign_job "$1"; begin_job
   stock_id=$2
   local member service
   trap on_exit EXIT

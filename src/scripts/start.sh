@@ -31,18 +31,23 @@ remove_dead_jobs() {
   local left
   for left in "$tanker_root"/*/; do
     left=${left%/}
-    [ -d "$left" ] && [ "$left" != "$1" ] || continue
+    [ -d "$left" ] || continue
+    case ${left##*/} in
+      # A restore's cutover goes on in the folder that its preparation left; one that is being pushed has no process yet.
+      restore-*) [ "$left" != "$1" ] && [ -z "$(find "$left" -maxdepth 1 -mmin -15 -print 2>/dev/null | head -n 1)" ] || continue ;;
+    esac
     # A restore that stopped half way holds the only copy of what it replaced.
     [ ! -e "$left/cutover" ] || continue
     job_alive "$left" && continue
     thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
     remove_images "$left"
+    remove_staged "$left"
     rm -rf "$left"
   done
 }
 
 main() {
-  local job=$1 owner=$2 try; shift 2
+  local job=$1 owner=$2 try child; shift 2
   job_dir "$job"
   take_lock
   remove_dead_jobs "$job"
@@ -53,10 +58,12 @@ main() {
   renew_lease "$job"
   rm -f "$job/pid"
   setsid bash "$job/run.sh" "$job" "$@" </dev/null >>"$job/log" 2>&1 &
-  for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+  child=$!
+  for ((try = 0; try < 300; try++)); do
     [ ! -s "$job/pid" ] || return 0
-    sleep "0.$((try / 10))5"
+    sleep 0.1
   done
+  kill -KILL "$child"
   die "the job did not start: $(tail -n 1 "$job/log")"
 }
 main "$@"

@@ -7,7 +7,10 @@ main() {
     job=${job%/}
     [ -s "$job/frozen" ] || continue
     [ -e "$job/void" ] || echo "thawed by hand" > "$job/void"
-    if stuck=$(thaw_listed "$job"); then : > "$job/thawed"; emit thawed "$(cat "$job/frozen")"
+    if stuck=$(thaw_listed "$job"); then
+      # While its job lives a pause may still be under way: then the mark is its watchdog's to set.
+      job_alive "$job" || : > "$job/thawed"
+      emit thawed "$(cut -d' ' -f1 "$job/frozen")"
     else emit frozen "$stuck"; all=1; fi
   done
   return $all

@@ -28,7 +28,15 @@ fn journey(instance: &str, release: &str) {
     lab.tanker(&["backup", "--dry-run"]).expect_code(0).says("would freeze 11 of 11 containers");
     lab.assert_clean();
 
+    // Between the live and the frozen pass files come and go, in directories that hold others: what counts is the frozen instant.
+    lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x");
+    let meanwhile =
+        "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked; echo 2 > turns; ln -s /etc/fuel linked; fi";
+    lab.break_docker("pause", meanwhile);
     lab.tanker(&["backup"]).expect_code(0).says("m  ok").says("frozen");
+    lab.heal();
+    let listing = "cd /etc/puppet/d && find . -printf '%p %y %l\\n' | LC_ALL=C sort && cat stays comes turns";
+    let changed = lab.ask(listing);
     let state = lab.ask(STATE);
     lab.assert_clean();
     assert_eq!(lab.paused(), [""; 0]);
@@ -57,6 +65,7 @@ fn journey(instance: &str, release: &str) {
     assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
     lab.sh("test -e /etc/puppet/only-here || test -e /var/www/nailgun/made-after").expect_code(1);
     assert_eq!(lab.ask(STATE), state, "everything is as it was backed up");
+    assert_eq!(lab.ask(listing), changed, "both passes");
     assert_eq!(lab.sql("select name from nodes where uuid in ('before', 'after')"), "before");
     lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
     lab.ask("fuel task --list");
