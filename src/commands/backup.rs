@@ -20,7 +20,7 @@ use crate::model::text::human_bytes;
 use crate::monitor::{Event, Step};
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
-use crate::remote::{RemoteError, Script};
+use crate::remote::{RemoteError, Script, TANKER_ROOT};
 
 /// A small file of a job's.
 const READING: Duration = Duration::from_secs(60);
@@ -364,12 +364,12 @@ fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Se
     if let RemoteError::Script { stdout, .. } = &error
         && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
     {
-        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>());
+        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), plan.freeze);
     }
     let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
     if unconfirmed {
         let names: Vec<String> = plan.containers.iter().filter(|c| c.running).map(|c| c.name.clone()).collect();
-        let mut frozen = still_frozen(&names);
+        let mut frozen = still_frozen(&names, plan.freeze);
         frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
         return frozen;
     }
@@ -379,8 +379,12 @@ fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Se
 }
 
 /// Containers that are or may be frozen, with the command that ends it.
-pub(super) fn still_frozen(names: &[String]) -> Ending {
+pub(super) fn still_frozen(names: &[String], method: FreezeMethod) -> Ending {
     let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
-    let command = format!("for c in {}; do docker unpause $c; done", names.join(" "));
+    let command = match method {
+        // The job's list names the kernel's files; a Docker that old has no command for it.
+        FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
+        FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
+    };
     Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
 }

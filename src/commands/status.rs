@@ -8,6 +8,7 @@ use super::{Context, look, look_ending, remote_ending};
 use crate::fleet::{self, Ending};
 use crate::model::facts::{JobTrace, parse_frames};
 use crate::model::id::HostName;
+use crate::model::manifest::FreezeMethod;
 use crate::model::report::{RunReport, Severity};
 use crate::monitor::{Event, Step};
 use crate::remote::{RemoteError, Script};
@@ -75,7 +76,7 @@ async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
         }
         Err(RemoteError::Script { stdout, .. }) => {
             let frozen = parse_frames(&stdout).ok().and_then(|mut frames| frames.remove("frozen")).unwrap_or_default();
-            Err(super::backup::still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>()))
+            Err(super::backup::still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), FreezeMethod::Pause))
         }
         Err(e) => Err(remote_ending(&host, &e)),
     }

@@ -109,6 +109,7 @@ struct Defaults {
     library: Option<PathBuf>,
 }
 
+// The same keys as in `Defaults`: serde can't flatten a struct into one that denies unknown fields.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct HostTable {

@@ -153,11 +153,7 @@ impl client::Handler for Client {
 pub async fn connect(host: &Host, keyring: &Keyring, home: &Path) -> Result<Session, RemoteError> {
     let known = KnownKeys::read(&expand(&host.known_hosts, home)).map_err(RemoteError::Answer)?;
     let config = Arc::new(algorithms::config(host.legacy)?);
-    let mut hops: Vec<Handle<Client>> = Vec::new();
-    for hop in &host.jump {
-        let (handle, _, _) = open(host, hop, hops.last(), &known, &config, keyring).await?;
-        hops.push(handle);
-    }
+    let hops = open_hops(host, &known, &config, keyring).await?;
     let (handle, key, negotiated) = open(host, &host.endpoint, hops.last(), &known, &config, keyring).await?;
     Ok(Session { handle, sudo: host.sudo, key, negotiated, _hops: hops })
 }
@@ -170,11 +166,7 @@ pub async fn shown_key(host: &Host, keyring: &Keyring, home: &Path) -> Result<Op
     let collected = Arc::new(Mutex::new(None));
     let known = KnownKeys::read(&expand(&host.known_hosts, home)).map_err(RemoteError::Answer)?;
     let config = Arc::new(algorithms::config(host.legacy)?);
-    let mut hops: Vec<Handle<Client>> = Vec::new();
-    for hop in &host.jump {
-        let (handle, _, _) = open(host, hop, hops.last(), &known, &config, keyring).await?;
-        hops.push(handle);
-    }
+    let hops = open_hops(host, &known, &config, keyring).await?;
     let address = address_of(&host.endpoint);
     let probe = Probe { collected: Arc::clone(&collected) };
     let outcome = with_limit(host.connect_timeout, &address, async {
@@ -205,6 +197,21 @@ impl client::Handler for Probe {
         }
         Ok(false)
     }
+}
+
+/// Connects and logs in to each jump host through the one before it, each with its own key check.
+async fn open_hops(
+    host: &Host,
+    known: &KnownKeys,
+    config: &Arc<client::Config>,
+    keyring: &Keyring,
+) -> Result<Vec<Handle<Client>>, RemoteError> {
+    let mut hops: Vec<Handle<Client>> = Vec::new();
+    for hop in &host.jump {
+        let (handle, _, _) = open(host, hop, hops.last(), known, config, keyring).await?;
+        hops.push(handle);
+    }
+    Ok(hops)
 }
 
 async fn open(
