@@ -28,7 +28,7 @@ inventory=$($lab inventory)
 say "Something to lose: a manifest of our own, and a row in nailgun's database"
 run $lab exec east bash -c 'echo "node controller { include ours }" > /etc/puppet/manifests/ours.pp'
 checksum=$($lab exec east sha256sum /etc/puppet/manifests/ours.pp)
-sql "insert into nodes (uuid, name, mac) values ('before', 'before the backup', 'x')"
+run sql "insert into nodes (uuid, name, mac) values ('before', 'before the backup', 'x')"
 
 say "Look first: nothing is changed by this"
 run tanker check
@@ -39,7 +39,7 @@ run tanker list
 run tanker verify --all
 
 say "After the backup a row more, and a file less"
-sql "insert into nodes (uuid, name, mac) values ('after', 'after the backup', 'x')"
+run sql "insert into nodes (uuid, name, mac) values ('after', 'after the backup', 'x')"
 run $lab exec east rm /etc/puppet/manifests/ours.pp
 
 say "The disaster: east is gone, and a factory-fresh one stands in its place"

@@ -168,6 +168,9 @@ struct Counted {
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(buffer)?;
+        if read == 0 {
+            return Ok(0);
+        }
         self.bytes += read as u64;
         self.monitor.event(&self.host, Event::Progress { bytes: self.bytes, total: Some(self.total) });
         Ok(read)
