@@ -153,7 +153,7 @@ pub struct Extract {
     pub backup: BackupRef,
     /// A path as `files` prints it, or a directory above such paths
     pub path: String,
-    /// The folder to put it into, with its path below it
+    /// The folder to put it into, with its path below it (a volume's files: their path in the volume)
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
 }

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod commands;
 pub mod exit;
 pub mod fleet;
+pub mod interrupt;
 pub mod library;
 pub mod model;
 pub mod monitor;

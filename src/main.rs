@@ -13,6 +13,7 @@ use tanker::cli::{self, Cli, Command};
 use tanker::commands::{Context, backup, check, restore, status, trust};
 use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
+use tanker::interrupt::interrupted;
 use tanker::library::{Entry, Library, LibraryError, Problem, extract, list_files, verify};
 use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let result = runtime.map_err(Report::from).and_then(|runtime| runtime.block_on(run(cli)));
     match result {
+        Ok(severity) if ui::output_was_lost() => exit_code(severity.max(Severity::Failed)),
         Ok(severity) => exit_code(severity),
         Err(report) => {
             ui::err(&format!("tanker: {report:#}\n"));
@@ -230,6 +232,9 @@ impl Start {
     /// Every library that the inventory names; with `--library` only that one, and no inventory is needed.
     fn libraries(&self) -> Result<Vec<Library>, Report> {
         if let Some(library) = &self.library {
+            if !library.is_dir() {
+                return Err(Report::msg(format!("there is no library at {}", library.display())));
+            }
             return Ok(vec![Library::at(library.clone())]);
         }
         let inventory = self.inventory()?;
@@ -277,10 +282,10 @@ impl Start {
         } else {
             ui::out(&ui::list_table(&entries, Utc::now()));
             for problem in &problems {
-                ui::err(&format!("tanker: {}: {}\n", problem.path.display(), problem.reason));
+                ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
             }
         }
-        Ok(Severity::Ok)
+        Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
     }
 
     fn show(&self, args: &cli::Show) -> Result<Severity, Report> {
@@ -302,8 +307,12 @@ impl Start {
         if args.all {
             let (all, problems) = self.everything()?;
             entries = all;
+            if entries.is_empty() && problems.is_empty() {
+                ui::err("tanker: there is no backup to verify\n");
+                return Ok(Severity::Refused);
+            }
             for problem in problems {
-                ui::out(&format!("{}  DAMAGED  {}\n", problem.path.display(), problem.reason));
+                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
                 worst = Severity::Damaged;
             }
         }
@@ -320,6 +329,10 @@ impl Start {
                 }
                 Ok(tanker::library::Depth::Hashed) => {
                     ui::out(&format!("{}  ok  SHA-256 only: lrzip is not installed here\n", entry.name()))
+                }
+                Err(LibraryError::Damaged { name, reason }) => {
+                    ui::out(&format!("{name}  DAMAGED  {reason}\n"));
+                    worst = Severity::Damaged;
                 }
                 Err(e) => worst = worst.max(complain(&e)),
             }
@@ -385,14 +398,4 @@ fn chosen_in_library(entries: &[Entry], inventory: Option<Inventory>, patterns: 
         }
     }
     Ok(select(&known, patterns)?)
-}
-
-async fn interrupted() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (mut term, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = term.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
-    }
 }

@@ -88,7 +88,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     }
     let outcome = tokio::select! {
         outcome = capture(ctx, &host, &job, &mut link, &description, &plan, &library, lock, &mut seen) => outcome,
-        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "interrupted", None)),
+        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
     };
     let published = outcome.and_then(|(received, manifest)| {
         let manifest = record_reason(manifest, unreadable);
@@ -275,7 +275,8 @@ async fn capture(
     };
 
     ctx.step(host, Step::Transfer);
-    let writer = library.begin(lock, &host.name, &description.id, &file, bytes).map_err(|e| library_ending(&e))?;
+    // By now the master has been frozen and packed: nothing is `refused` any more.
+    let writer = library.begin(lock, &host.name, &description.id, &file, bytes).map_err(|e| failed(e.to_string()))?;
     let writer = receive(link, &job.file(&file), bytes, writer, &host.name, &ctx.monitor).await.map_err(|e| match e {
         NotReceived::Remote(e) => remote_ending(host, &e),
         NotReceived::Library(e) => library_ending(&e),

@@ -27,7 +27,12 @@ pub async fn status(ctx: &Context, hosts: &[HostName], forks: usize) -> (RunRepo
             match result {
                 Ok(jobs) => {
                     let frozen = jobs.iter().any(|job| job.frozen);
-                    let summary = format!("{} jobs{}", jobs.len(), if frozen { ", containers frozen now" } else { "" });
+                    let summary = format!(
+                        "{} {}{}",
+                        jobs.len(),
+                        if jobs.len() == 1 { "job" } else { "jobs" },
+                        if frozen { ", containers frozen now" } else { "" }
+                    );
                     found.lock().unwrap_or_else(PoisonError::into_inner).insert(name, jobs);
                     Ending::ok(summary)
                 }

@@ -28,6 +28,18 @@ pub struct Problem {
     pub reason: String,
 }
 
+impl Problem {
+    /// `HOST@ID`, as the folders are named.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let part = |path: Option<&std::path::Path>| {
+            let name = path.and_then(std::path::Path::file_name).unwrap_or_default();
+            crate::model::text::printable(&name.to_string_lossy())
+        };
+        format!("{}@{}", part(self.path.parent()), part(Some(&self.path)))
+    }
+}
+
 impl Entry {
     /// `HOST@ID`.
     #[must_use]

@@ -33,14 +33,14 @@ pub struct Library {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file operation failed.
-    #[error("{path} {what}: {source}")]
+    #[error("{path} {what}: {cause}")]
     File {
         /// Which file or folder.
         path: PathBuf,
         /// `can't be read`, …
         what: &'static str,
         /// The system's word for it.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// Another tanker writes this host's archives.
     #[error("another tanker writes backups of {host} into this library: {owner}")]
@@ -74,7 +74,7 @@ pub enum LibraryError {
 impl LibraryError {
     fn file(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
-        move |source| Self::File { path, what, source }
+        move |cause| Self::File { path, what, cause }
     }
 }
 

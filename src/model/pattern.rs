@@ -40,6 +40,9 @@ pub fn select(inventory: &Inventory, patterns: &[String]) -> Result<Vec<HostName
         }
     }
     let hosts: Vec<HostName> = inventory.hosts.iter().map(|host| &host.name).filter(|name| chosen.contains(name)).cloned().collect();
+    if all.is_empty() {
+        return Err(BadPattern("the inventory names no host".into()));
+    }
     if hosts.is_empty() {
         return Err(BadPattern(format!("no host of the inventory fits '{}'", super::text::printable(&patterns.join(" ")))));
     }

@@ -46,7 +46,7 @@ main() {
   for path in "$tanker_root"/*/owner; do
     [ -f "$path" ] || continue
     path=${path%/owner}
-    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; tail -n 1 "$path/events" 2>/dev/null)"
+    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
   done
 }
 main "$@"

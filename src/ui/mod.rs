@@ -8,8 +8,9 @@ mod plain;
 mod prompt;
 mod render;
 
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use prompt::{ask_passphrase, confirm_name, confirm_yes};
 pub use render::{checked, file_line, jobs, list_json, list_table, plan, recap, show, shown_key};
@@ -35,9 +36,24 @@ impl Monitor for Silent {
     fn event(&self, _: &HostName, _: Event) {}
 }
 
-/// Prints what was asked for. A reader that has gone away (`| head`) is no error.
+/// Whether something that was asked for could not be printed.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Prints what was asked for. A reader that has gone away (`| head`) is no error; a full disk is one.
 pub fn out(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    let written = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    if let Err(e) = written
+        && e.kind() != ErrorKind::BrokenPipe
+        && !LOST.swap(true, Ordering::Relaxed)
+    {
+        err(&format!("tanker: the output can't be written: {e}\n"));
+    }
+}
+
+/// Whether a part of the output is missing where it went.
+#[must_use]
+pub fn output_was_lost() -> bool {
+    LOST.load(Ordering::Relaxed)
 }
 
 /// Prints something for the operator beside it.

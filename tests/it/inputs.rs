@@ -83,6 +83,7 @@ fn bad_input_gets_one_clear_sentence_and_code_2() {
         (&["check"], "there is no inventory"),
         (&["-i", "/nowhere.toml", "check"], "/nowhere.toml can't be read"),
         (&["-i", inventory.to_str().unwrap(), "check"], "bad.toml:3: unknown key 'prot' (did you mean 'port'?)"),
+        (&["--library", "/nowhere", "verify", "--all"], "there is no library at /nowhere"),
         (&["show", "east"], "HOST@ID"),
         (&["verify"], "required"),
         (&["backup", "--forks", "0"], "0 is not in 1.."),
@@ -116,4 +117,14 @@ fn a_host_that_nobody_answers_at_is_unreachable_and_named() {
     assert_eq!(output.status.code(), Some(4));
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.contains("ghost") && said.contains("127.0.0.1:1 can't be reached"), "{said}");
+}
+
+#[test]
+fn output_that_does_not_fit_where_it_goes_is_a_failure() {
+    let library = tempfile::tempdir().unwrap();
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tanker"));
+    let output = command.arg("--library").arg(library.path()).arg("list").stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("the output can't be written"), "{}", stderr(&output));
 }
