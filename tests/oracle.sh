@@ -10,7 +10,7 @@ tests/prepare.sh
 cargo build --locked --quiet
 trap '$lab down' EXIT
 $lab down
-$lab up m --fuel "${FUEL:-8.0}"
+$lab up m --fuel "${FUEL:-5.1}"
 inventory=$($lab inventory)
 tanker() { target/debug/tanker -q -i "$inventory" "$@"; }
 verdict() { tanker backup "$@" >/dev/null && tanker restore m@latest --to m --yes >/dev/null; $lab oracle m | tail -n 1; }
