@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::id::{BackupRef, HostName};
 use crate::model::manifest::FreezeMethod;
+use crate::model::restore_parts::Part;
 
 /// Backs up and restores Fuel masters over SSH, from this workstation.
 #[derive(Debug, Parser)]
@@ -85,6 +86,9 @@ pub struct Backup {
     /// The master thaws by itself after this many seconds, and the capture is void
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(5..=86_400))]
     pub freeze_timeout: Option<u64>,
+    /// Only state, configuration and the database dump: no package repositories, no images but those that hold state
+    #[arg(long)]
+    pub light: bool,
 }
 
 /// How to freeze.
@@ -94,6 +98,8 @@ pub enum FreezeArg {
     Pause,
     /// The kernel's freezer, for an older Docker
     Cgroup,
+    /// Stop the containers in order and start them again: minutes
+    Stop,
     /// Not at all: the backup may be inconsistent
     None,
 }
@@ -103,6 +109,7 @@ impl From<FreezeArg> for FreezeMethod {
         match arg {
             FreezeArg::Pause => Self::Pause,
             FreezeArg::Cgroup => Self::Cgroup,
+            FreezeArg::Stop => Self::Stop,
             FreezeArg::None => Self::None,
         }
     }
@@ -162,7 +169,8 @@ pub struct Extract {
 #[derive(Debug, Args)]
 pub struct Restore {
     /// HOST@ID or HOST@latest
-    pub backup: BackupRef,
+    #[arg(required_unless_present_any = ["resume", "rollback"])]
+    pub backup: Option<BackupRef>,
     /// The host of the inventory to restore onto
     #[arg(long, value_name = "HOST")]
     pub to: HostName,
@@ -175,6 +183,39 @@ pub struct Restore {
     /// Go on although the target's tasks are unfinished or can't be read
     #[arg(long)]
     pub ignore_tasks: bool,
+    /// Restore only these parts
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
+    pub only: Vec<PartArg>,
+    /// Carry on with a restore that came to no end on this host: put it back, then do it again
+    #[arg(long, conflicts_with_all = ["backup", "rollback", "dry_run", "only"])]
+    pub resume: bool,
+    /// Put the host back as it was before a restore that came to no end
+    #[arg(long, conflicts_with_all = ["backup", "dry_run", "only"])]
+    pub rollback: bool,
+}
+
+/// A part of a backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum PartArg {
+    /// Configuration, keys and puppet manifests, volumes below /etc
+    Config,
+    /// The containers, from their images, with their volumes (to Fuel 6.0 the database is inside)
+    Images,
+    /// PostgreSQL
+    Database,
+    /// Package repositories: /var/www/nailgun
+    Repositories,
+}
+
+impl From<PartArg> for Part {
+    fn from(arg: PartArg) -> Self {
+        match arg {
+            PartArg::Config => Self::Config,
+            PartArg::Images => Self::Images,
+            PartArg::Database => Self::Database,
+            PartArg::Repositories => Self::Repositories,
+        }
+    }
 }
 
 /// Options of `trust`.

@@ -19,6 +19,7 @@ use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
 use tanker::model::report::Severity;
+use tanker::model::restore_plan::RestoreOptions;
 use tanker::remote::ssh::{Keyring, expand};
 use tanker::ui;
 
@@ -141,6 +142,7 @@ impl Start {
             ignore_tasks: args.ignore_tasks,
             freeze: args.freeze.map(Into::into),
             freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
+            light: args.light,
         };
         let report = backup::backup(&ctx, &hosts, options).await;
         ui::out(&ui::recap(&report));
@@ -166,7 +168,15 @@ impl Start {
 
     async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
         let (ctx, _) = self.context(&[args.to.to_string()])?;
-        let prepared = match restore::prepare(&ctx, &args.backup, &args.to, args.ignore_tasks).await {
+        let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
+        let Some(backup) = &args.backup else {
+            let report = restore::finish(&ctx, &args.to, way).await;
+            ui::out(&ui::recap(&report));
+            return Ok(report.worst());
+        };
+        let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
+        let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
+        let prepared = match restore::prepare(&ctx, backup, &args.to, options).await {
             Ok(prepared) => prepared,
             Err(report) => {
                 ui::out(&ui::recap(&report));

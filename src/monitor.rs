@@ -15,6 +15,8 @@ pub enum Step {
     Dump,
     /// Copying host directories while everything runs.
     Live,
+    /// Predicting how long the freeze will take.
+    Predict,
     /// Freezing containers.
     Freeze,
     /// Committing rw layers.
@@ -84,6 +86,7 @@ impl Step {
             Self::Preflight => "preflight",
             Self::Dump => "dump",
             Self::Live => "live",
+            Self::Predict => "predict",
             Self::Freeze => "freeze",
             Self::Commit => "commit",
             Self::Delta => "delta",
@@ -115,11 +118,12 @@ impl Step {
 }
 
 /// Every step.
-pub const ALL: [Step; 30] = [
+pub const ALL: [Step; 31] = [
     Step::Connect,
     Step::Preflight,
     Step::Dump,
     Step::Live,
+    Step::Predict,
     Step::Freeze,
     Step::Commit,
     Step::Delta,
@@ -159,6 +163,17 @@ pub enum Event {
         bytes: u64,
         /// In all.
         total: Option<u64>,
+    },
+    /// How long the freeze should take.
+    Predicted(Duration),
+    /// A part of a step is done.
+    Part {
+        /// How many are.
+        done: u64,
+        /// Of how many.
+        total: u64,
+        /// Which one, printable.
+        what: String,
     },
     /// The first container is about to be frozen.
     Frozen,

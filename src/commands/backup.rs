@@ -12,7 +12,7 @@ use crate::model::facts::{Facts, parse_frames};
 use crate::model::id::{BackupId, HostName, stock_id};
 use crate::model::inventory::Host;
 use crate::model::manifest::{
-    Archive, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
+    Archive, CapturedContainer, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
 };
 use crate::model::report::{RunReport, Severity, backup_summary};
 use crate::model::tasks::parse_tasks;
@@ -40,6 +40,8 @@ pub struct Options {
     pub freeze: Option<FreezeMethod>,
     /// How long a freeze may take, instead of what the inventory says.
     pub freeze_timeout: Option<Duration>,
+    /// No package repositories, no images but those that hold state.
+    pub light: bool,
 }
 
 /// Backs up each host.
@@ -57,11 +59,11 @@ pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunR
 
 async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
     let mut host = ctx.host(name)?;
-    host.freeze_timeout = options.freeze_timeout.unwrap_or(host.freeze_timeout);
+    host.freeze_timeout = options.freeze_timeout.or(host.freeze_timeout);
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
-    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.or(host.freeze) };
+    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.or(host.freeze), light: options.light };
     let unreadable = tasks.as_ref().err().map(ToString::to_string);
     let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, None))?;
     for note in &plan.notes {
@@ -119,9 +121,10 @@ fn record_reason(mut manifest: Manifest, unreadable: Option<String>) -> Manifest
 }
 
 fn would_do(plan: &BackupPlan) -> String {
-    let running = plan.containers.iter().filter(|c| c.running).count();
+    let running = plan.containers.iter().filter(|(c, _)| c.running).count();
+    let images = plan.containers.iter().filter(|(_, taken)| *taken).count();
     format!(
-        "would freeze {running} of {} containers ({}), take {} volumes and {} directories; needs {} of spool",
+        "would freeze {running} of {} containers ({}), take {images} images, {} volumes and {} directories; needs {} of spool",
         plan.containers.len(),
         plan.freeze.as_str(),
         plan.volumes.len(),
@@ -142,10 +145,11 @@ fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, librar
         hostname: facts.hostname.clone(),
         uuid: facts.uuid.clone(),
         docker_version: facts.docker_version.clone(),
-        containers: plan.containers.clone(),
+        containers: plan.containers.iter().filter(|(_, taken)| *taken).map(|(c, _)| c.clone()).collect(),
         directories: plan.directories.clone(),
         volumes: plan.volumes.iter().map(|(volume, _)| volume.clone()).collect(),
         network: network_settings(&facts.astute),
+        contents: plan.contents,
     }
 }
 
@@ -158,7 +162,9 @@ async fn start(
     plan: &BackupPlan,
 ) -> Result<(), RemoteError> {
     let state = |running| if running { "freeze" } else { "keep" };
-    let containers: String = plan.containers.iter().map(|c| format!("{} {} {}\n", c.name, c.image, state(c.running))).collect();
+    let save = |taken| if taken { "image" } else { "no-image" };
+    let line = |(c, taken): &(CapturedContainer, bool)| format!("{} {} {} {}\n", c.name, c.image, state(c.running), save(*taken));
+    let containers: String = plan.containers.iter().map(line).collect();
     let directories: String = plan.directories.iter().map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
     let volumes: String = plan.volumes.iter().map(|(volume, from)| format!("{} {from} .\n", volume.member)).collect();
     let json = serde_json::to_vec_pretty(description).map_err(|e| RemoteError::Answer(e.to_string()))?;
@@ -173,9 +179,10 @@ async fn start(
         description.stock_id.clone(),
         "backup".to_owned(),
         plan.freeze.as_str().to_owned(),
-        host.freeze_timeout.as_secs().to_string(),
+        host.freeze_timeout.unwrap_or(plan.freeze.default_timeout()).as_secs().to_string(),
         host.lease.as_secs().to_string(),
         form.to_owned(),
+        description.release.supervisor().as_str().to_owned(),
     ];
     let owner = format!("{} since {}", ctx.owner, description.started.to_rfc3339());
     job.start(link, "backup", &owner, &args, &files).await
@@ -185,6 +192,7 @@ async fn start(
 #[derive(Default)]
 struct Seen {
     steps: Vec<(String, u64)>,
+    predicted: Option<u64>,
     frozen: bool,
     thawed: Option<u64>,
     stuck: Option<String>,
@@ -203,6 +211,10 @@ impl Seen {
                     ctx.step(host, step);
                 }
                 self.steps.push((name, at));
+            }
+            JobEvent::Predicted(ms) => {
+                self.predicted = Some(ms);
+                ctx.monitor.event(&host.name, Event::Predicted(Duration::from_millis(ms)));
             }
             JobEvent::Frozen => {
                 self.frozen = true;
@@ -226,7 +238,7 @@ impl Seen {
                 ctx.monitor.event(&host.name, Event::Progress { bytes, total: total.filter(|total| bytes <= *total) });
             }
             JobEvent::Failed(step, reason) => self.failed = Some((step, reason)),
-            JobEvent::Checked(_) | JobEvent::RolledBack | JobEvent::Finished => {}
+            JobEvent::Part(..) | JobEvent::RolledBack | JobEvent::Finished => {}
         }
     }
 
@@ -304,6 +316,7 @@ async fn capture(
             milliseconds: seen.thawed.unwrap_or(0),
             consistent: plan.freeze != FreezeMethod::None,
             steps: seen.freeze_steps(),
+            predicted_milliseconds: seen.predicted,
         },
         tasks,
         proof: Proof { place, at: (ctx.clock)() },
@@ -369,7 +382,7 @@ fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Se
     }
     let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
     if unconfirmed {
-        let names: Vec<String> = plan.containers.iter().filter(|c| c.running).map(|c| c.name.clone()).collect();
+        let names: Vec<String> = plan.containers.iter().filter(|(c, _)| c.running).map(|(c, _)| c.name.clone()).collect();
         let mut frozen = still_frozen(&names, plan.freeze);
         frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
         return frozen;
@@ -385,6 +398,7 @@ pub(super) fn still_frozen(names: &[String], method: FreezeMethod) -> Ending {
     let command = match method {
         // The job's list names the kernel's files; a Docker that old has no command for it.
         FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
+        FreezeMethod::Stop => "dockerctl start all".to_owned(),
         FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
     };
     Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))

@@ -18,7 +18,7 @@ use crate::library::{Library, LibraryError};
 use crate::model::facts::{Facts, parse_facts, parse_frames};
 use crate::model::id::HostName;
 use crate::model::inventory::{Host, Inventory};
-use crate::model::release::DIRECTORIES;
+use crate::model::release::{DIRECTORIES, PLUGINS};
 use crate::model::report::Severity;
 use crate::model::tasks::{TaskList, UnreadableTasks, parse_tasks};
 use crate::monitor::{Event, Monitor, Step};
@@ -78,7 +78,7 @@ impl Context {
 
 /// Facts and tasks of a master; nothing on it changes.
 async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTasks>), RemoteError> {
-    let answer = link.run_once(&Script::facts(DIRECTORIES), b"", FACTS).await?;
+    let answer = link.run_once(&Script::facts(DIRECTORIES.into_iter().chain([PLUGINS])), b"", FACTS).await?;
     let facts = parse_facts(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let answer = link.run_once(&Script::tasks([""; 0]), b"", TASKS).await?;
     let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;

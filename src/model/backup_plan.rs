@@ -1,8 +1,10 @@
 //! What a backup of a master will do, decided from its facts before anything is touched.
 
 use super::facts::{Container, ContainerState, Facts};
-use super::manifest::{CapturedContainer, CapturedVolume, FreezeMethod};
+use super::manifest::{CapturedContainer, CapturedVolume, Contents, FreezeMethod};
+use super::release::REPOSITORIES;
 use super::tasks::{TaskList, UnreadableTasks};
+use super::text::human_bytes;
 
 /// What the scripts need on a master.
 const NEEDED_TOOLS: [&str; 7] = ["tar", "lrzip", "docker", "fuel", "setsid", "flock", "sha256sum"];
@@ -14,6 +16,8 @@ pub struct BackupOptions {
     pub ignore_tasks: bool,
     /// How to freeze; none = choose.
     pub freeze: Option<FreezeMethod>,
+    /// No package repositories, no images but those that hold state.
+    pub light: bool,
 }
 
 /// A decided backup.
@@ -23,8 +27,10 @@ pub struct BackupPlan {
     pub freeze: FreezeMethod,
     /// Why that way.
     pub freeze_reason: String,
-    /// Containers to commit, in start order.
-    pub containers: Vec<CapturedContainer>,
+    /// All containers, in start order, and whether each one's image is taken.
+    pub containers: Vec<(CapturedContainer, bool)>,
+    /// How much is taken.
+    pub contents: Contents,
     /// Volumes and where they lie on the host.
     pub volumes: Vec<(CapturedVolume, String)>,
     /// Host directories.
@@ -60,30 +66,51 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
     for directory in &facts.mountpoints {
         notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken"));
     }
-    if let Some(job) = facts.jobs.iter().find(|job| job.alive) {
-        reasons.push(format!("another tanker works on it: {}", job.about));
-    }
-    let spool_bytes = spool_needed(facts);
-    if facts.spool_free_bytes < spool_bytes {
-        reasons.push(format!(
-            "the spool /var/backup/fuel has {} free and the backup needs about {}",
-            super::text::human_bytes(facts.spool_free_bytes),
-            super::text::human_bytes(spool_bytes)
-        ));
-    }
+    reasons.extend(jobs_in_the_way(facts));
+    let contents = if options.light { Contents::Light } else { Contents::Full };
+    let containers: Vec<(CapturedContainer, bool)> =
+        facts.containers.iter().map(|c| (captured(c), !options.light || facts.release.holds_state_inside(&c.service))).collect();
+    let directories: Vec<(String, u64)> = match contents {
+        Contents::Full => facts.directories.clone(),
+        Contents::Light => facts.directories.iter().filter(|(d, _)| d != REPOSITORIES).chain(&facts.plugins).cloned().collect(),
+    };
+    let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
+    let (spool_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
+    reasons.extend(too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup"));
+    reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "backup"));
     if !reasons.is_empty() {
         return Err(reasons);
     }
     Ok(BackupPlan {
         freeze,
         freeze_reason,
-        containers: facts.containers.iter().map(captured).collect(),
+        containers,
+        contents,
         volumes: facts.containers.iter().flat_map(volumes_of).collect(),
-        directories: facts.directories.iter().map(|(path, _)| path.clone()).collect(),
+        directories: directories.into_iter().map(|(path, _)| path).collect(),
         spool_bytes,
         tasks,
         notes,
     })
+}
+
+/// A sentence for each job that must end first: another tanker's, or a restore that came to no end.
+#[must_use]
+pub fn jobs_in_the_way(facts: &Facts) -> Vec<String> {
+    let busy = facts.jobs.iter().filter(|job| job.alive).map(|job| format!("another tanker works on it: {}", job.about));
+    let half = facts.jobs.iter().filter(|job| !job.alive && job.half_restored).map(|job| {
+        format!(
+            "a restore of it came to no end ({}): 'tanker restore --to HOST --rollback' puts it back, '--resume' does it again",
+            job.name
+        )
+    });
+    busy.chain(half).collect()
+}
+
+/// A sentence where there is less space than needed.
+#[must_use]
+pub fn too_little_space(place: &str, free: u64, needed: u64, purpose: &str) -> Option<String> {
+    (free < needed).then(|| format!("{place} has {} free and the {purpose} needs about {}", human_bytes(free), human_bytes(needed)))
 }
 
 /// A sentence for each tool that isn't there.
@@ -120,15 +147,32 @@ fn choose_freeze(facts: &Facts, asked: Option<FreezeMethod>, reasons: &mut Vec<S
     let can_pause = version_at_least(version, &[0, 12]);
     match asked {
         Some(FreezeMethod::None) => (FreezeMethod::None, "told to: the capture may be inconsistent".into()),
+        Some(FreezeMethod::Cgroup) if !facts.freezer => {
+            reasons.push("the kernel's freezer is not mounted on it: '--freeze stop' does without".to_owned());
+            (FreezeMethod::Cgroup, String::new())
+        }
         Some(FreezeMethod::Cgroup) => (FreezeMethod::Cgroup, "told to".into()),
+        Some(FreezeMethod::Stop) => {
+            reasons.extend(tools_to_stop(facts));
+            (FreezeMethod::Stop, "told to: containers start slowly".into())
+        }
         Some(FreezeMethod::Pause) if !can_pause => {
             reasons.push(format!("its Docker {version} can't pause containers (0.12 on can): '--freeze cgroup' does the same without it"));
             (FreezeMethod::Pause, String::new())
         }
         Some(FreezeMethod::Pause) => (FreezeMethod::Pause, "told to".into()),
         None if can_pause => (FreezeMethod::Pause, format!("Docker {version} can pause")),
-        None => (FreezeMethod::Cgroup, format!("Docker {version} can't pause, the kernel's freezer can")),
+        None if facts.freezer => (FreezeMethod::Cgroup, format!("Docker {version} can't pause, the kernel's freezer can")),
+        None => {
+            reasons.extend(tools_to_stop(facts));
+            (FreezeMethod::Stop, format!("Docker {version} can't pause, and the kernel's freezer is not mounted"))
+        }
     }
+}
+
+/// What stopping containers needs besides Docker.
+fn tools_to_stop(facts: &Facts) -> Vec<String> {
+    missing_tools(facts, &["dockerctl", facts.release.supervisor().tool()])
 }
 
 /// Whether a dotted version is this one or later.
@@ -155,12 +199,14 @@ fn volumes_of(container: &Container) -> impl Iterator<Item = (CapturedVolume, St
 }
 
 /// What will lie in the spool at most: the outer tar with everything in it, and then beside it either the largest image
-/// while it is appended, or the archive, which is taken to be no smaller than the tar.
-fn spool_needed(facts: &Facts) -> u64 {
-    let directories: u64 = facts.directories.iter().map(|(_, bytes)| bytes).sum();
-    let images: u64 = facts.containers.iter().map(|c| c.image_bytes).sum();
-    let content = directories.saturating_add(images);
-    content.saturating_mul(2).saturating_add(content / 10).saturating_add(64 << 20)
+/// while it is appended, or the archive, which is taken to be no smaller than the tar. And what `docker save` lays out in
+/// Docker's own folder: one image, or all that are saved together.
+fn space_needed(directories: &[(String, u64)], images: impl Iterator<Item = u64> + Clone, together: bool) -> (u64, u64) {
+    let all_images: u64 = images.clone().fold(0, u64::saturating_add);
+    let content = directories.iter().map(|(_, bytes)| *bytes).fold(all_images, u64::saturating_add);
+    let spool = content.saturating_mul(2).saturating_add(content / 10).saturating_add(64 << 20);
+    let docker = if together { all_images } else { images.max().unwrap_or(0) };
+    (spool, docker.saturating_add(64 << 20))
 }
 
 #[cfg(test)]
@@ -168,6 +214,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::model::facts::JobTrace;
     use crate::model::tasks::parse_tasks;
 
     fn facts() -> Facts {
@@ -188,9 +235,11 @@ mod tests {
             containers: vec![container("postgres", ContainerState::Running), container("nailgun", ContainerState::Paused)],
             other_containers: 0,
             directories: vec![("/etc/fuel".into(), 4096)],
+            plugins: None,
             mountpoints: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
+            freezer: true,
             tools: NEEDED_TOOLS.iter().map(|t| ((*t).to_owned(), String::new())).collect::<BTreeMap<_, _>>(),
             astute: String::new(),
             jobs: vec![],
@@ -200,7 +249,7 @@ mod tests {
     #[test]
     fn i1_a_container_that_somebody_else_paused_is_saved_but_never_thawed() {
         let plan = plan_backup(&facts(), parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap();
-        let running: Vec<bool> = plan.containers.iter().map(|c| c.running).collect();
+        let running: Vec<bool> = plan.containers.iter().map(|(c, _)| c.running).collect();
         assert_eq!(running, [true, false]);
         assert!(plan.notes[0].contains("stays paused"));
     }
@@ -210,7 +259,7 @@ mod tests {
         let unreadable = || parse_tasks(1, "", "Unauthorized: need authentication!");
         let refused = plan_backup(&facts(), unreadable(), BackupOptions::default()).unwrap_err();
         assert!(refused[0].contains("Unauthorized"));
-        let plan = plan_backup(&facts(), unreadable(), BackupOptions { ignore_tasks: true, freeze: None }).unwrap();
+        let plan = plan_backup(&facts(), unreadable(), BackupOptions { ignore_tasks: true, ..BackupOptions::default() }).unwrap();
         assert!(plan.notes.iter().any(|note| note.contains("ignored as told to")));
     }
 
@@ -230,6 +279,29 @@ mod tests {
         old.docker_version = "0.10.0".into();
         let plan = plan_backup(&old, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap();
         assert_eq!(plan.freeze, FreezeMethod::Cgroup);
+        old.freezer = false;
+        old.tools.extend(["dockerctl", "supervisorctl"].map(|tool| (tool.to_owned(), String::new())));
+        let plan = plan_backup(&old, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap();
+        assert_eq!((plan.freeze, plan.freeze_reason.contains("not mounted")), (FreezeMethod::Stop, true));
+    }
+
+    #[test]
+    fn a_light_backup_takes_only_the_images_that_hold_state_and_no_packages_but_plugins() {
+        let mut facts = facts();
+        facts.directories.push((REPOSITORIES.into(), 1 << 50));
+        facts.plugins = Some(("/var/www/nailgun/plugins".into(), 4096));
+        let light = BackupOptions { light: true, ..BackupOptions::default() };
+        let plan = plan_backup(&facts, parse_tasks(0, "[]", ""), light).unwrap();
+        assert_eq!(plan.containers.iter().map(|(_, taken)| *taken).collect::<Vec<_>>(), [true, false]);
+        assert_eq!(plan.directories, ["/etc/fuel", "/var/www/nailgun/plugins"]);
+    }
+
+    #[test]
+    fn i4_a_restore_that_came_to_no_end_is_in_the_way_of_everything_else() {
+        let mut facts = facts();
+        facts.jobs.push(JobTrace { name: "restore-x".into(), alive: false, frozen: false, half_restored: true, about: String::new() });
+        let why = plan_backup(&facts, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap_err();
+        assert!(why[0].contains("--rollback"), "{why:?}");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use super::release::{DIRECTORIES, Release, START_ORDER};
+use super::release::{DIRECTORIES, PLUGINS, Release, START_ORDER};
 use super::text::printable;
 
 /// Why a master's answer could not be understood: one sentence.
@@ -78,6 +78,8 @@ pub struct JobTrace {
     pub alive: bool,
     /// Whether containers are frozen by it.
     pub frozen: bool,
+    /// Whether it is a restore that came to no end: neither restored nor put back.
+    pub half_restored: bool,
     /// What it wrote of itself, printable.
     pub about: String,
 }
@@ -101,12 +103,16 @@ pub struct Facts {
     pub other_containers: usize,
     /// Host directories that are there, with their sizes in bytes.
     pub directories: Vec<(String, u64)>,
-    /// Those of them that are mount points, or have one below them.
+    /// The plugins inside the package repositories, where they are there.
+    pub plugins: Option<(String, u64)>,
+    /// Those directories that are mount points, or have one below them.
     pub mountpoints: Vec<String>,
     /// Bytes free where the spool lies.
     pub spool_free_bytes: u64,
     /// Bytes free where Docker lies.
     pub docker_free_bytes: u64,
+    /// Whether the kernel's freezer is mounted.
+    pub freezer: bool,
     /// Tools that are there: name, path and version.
     pub tools: BTreeMap<String, String>,
     /// `astute.yaml` as it is.
@@ -187,6 +193,7 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
     let (containers, other_containers) = parse_containers(&release, text("containers"), text("images"))?;
     let kib = |name: &str| text(name).parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
     let free = |name: &str| kib(name).ok_or_else(|| BadFacts(format!("the free space can't be read from '{}'", printable(text(name)))));
+    let size = |directory: &str| kib(&format!("directory.{directory}")).map(|bytes| (directory.to_owned(), bytes));
     Ok(Facts {
         hostname: printable(text("hostname")),
         uuid: printable(text("uuid")),
@@ -194,10 +201,12 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         docker_version,
         containers,
         other_containers,
-        directories: DIRECTORIES.iter().filter_map(|d| kib(&format!("directory.{d}")).map(|bytes| ((*d).to_owned(), bytes))).collect(),
+        directories: DIRECTORIES.iter().filter_map(|d| size(d)).collect(),
+        plugins: size(PLUGINS),
         mountpoints: DIRECTORIES.iter().filter(|d| frames.contains_key(&format!("mountpoint.{d}"))).map(|d| (*d).to_owned()).collect(),
         spool_free_bytes: free("spool_free_kib")?,
         docker_free_bytes: free("docker_free_kib")?,
+        freezer: frames.contains_key("freezer"),
         tools: frames.iter().filter_map(|(k, v)| Some((k.strip_prefix("tool.")?.to_owned(), printable(v)))).collect(),
         astute: frames.get("astute").cloned().unwrap_or_default(),
         jobs: frames.iter().filter_map(|(k, v)| k.strip_prefix("job.").map(|name| job_trace(name, v))).collect(),
@@ -209,9 +218,9 @@ fn job_trace(name: &str, about: &str) -> JobTrace {
     let mut lines = about.lines();
     let alive = lines.next() == Some("alive");
     let rest: Vec<&str> = lines.collect();
-    let frozen = rest.contains(&"frozen");
-    let about = rest.into_iter().filter(|line| *line != "frozen").collect::<Vec<_>>().join(", ");
-    JobTrace { name: printable(name), alive, frozen, about: printable(&about) }
+    let (frozen, half_restored) = (rest.contains(&"frozen"), rest.contains(&"half-restored"));
+    let about = rest.into_iter().filter(|line| !["frozen", "half-restored"].contains(line)).collect::<Vec<_>>().join(", ");
+    JobTrace { name: printable(name), alive, frozen, half_restored, about: printable(&about) }
 }
 
 fn parse_release(version_yaml: &str, fuel_release: &str) -> Result<Release, BadFacts> {

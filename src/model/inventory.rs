@@ -58,10 +58,12 @@ pub struct Host {
     pub sudo: bool,
     /// How containers are frozen; none = tanker chooses.
     pub freeze: Option<FreezeMethod>,
-    /// The master thaws by itself after this.
-    pub freeze_timeout: Duration,
+    /// The master thaws by itself after this; none = what suits the way it is frozen.
+    pub freeze_timeout: Option<Duration>,
     /// The master thaws by itself when tanker has not been heard of for this long.
     pub lease: Duration,
+    /// How long the services have to become ready after a restore.
+    pub ready_timeout: Duration,
     /// How long a connection may take to be made.
     pub connect_timeout: Duration,
     /// Where this host's archives are kept.
@@ -105,6 +107,7 @@ struct Defaults {
     freeze: Option<Spanned<String>>,
     freeze_timeout: Option<Spanned<u64>>,
     lease: Option<Spanned<u64>>,
+    ready_timeout: Option<Spanned<u64>>,
     connect_timeout: Option<Spanned<u64>>,
     library: Option<PathBuf>,
 }
@@ -125,6 +128,7 @@ struct HostTable {
     freeze: Option<Spanned<String>>,
     freeze_timeout: Option<Spanned<u64>>,
     lease: Option<Spanned<u64>>,
+    ready_timeout: Option<Spanned<u64>>,
     connect_timeout: Option<Spanned<u64>>,
     library: Option<PathBuf>,
 }
@@ -222,8 +226,12 @@ impl Reader<'_> {
             legacy: table.legacy.or(defaults.legacy).unwrap_or(true),
             sudo: table.sudo.or(defaults.sudo).unwrap_or(false),
             freeze: self.freeze(table.freeze.as_ref().or(defaults.freeze.as_ref()))?,
-            freeze_timeout: seconds(&table.freeze_timeout, &defaults.freeze_timeout, 120, 5)?,
+            freeze_timeout: match table.freeze_timeout.as_ref().or(defaults.freeze_timeout.as_ref()) {
+                Some(_) => Some(seconds(&table.freeze_timeout, &defaults.freeze_timeout, 120, 5)?),
+                None => None,
+            },
             lease: seconds(&table.lease, &defaults.lease, 20, 5)?,
+            ready_timeout: seconds(&table.ready_timeout, &defaults.ready_timeout, 1800, 10)?,
             connect_timeout: seconds(&table.connect_timeout, &defaults.connect_timeout, 15, 1)?,
             library: table.library.clone().unwrap_or_else(|| library.to_owned()),
             name: host_name,
@@ -235,9 +243,10 @@ impl Reader<'_> {
             None | Some((_, "auto")) => Ok(None),
             Some((_, "pause")) => Ok(Some(FreezeMethod::Pause)),
             Some((_, "cgroup")) => Ok(Some(FreezeMethod::Cgroup)),
+            Some((_, "stop")) => Ok(Some(FreezeMethod::Stop)),
             Some((_, "none")) => Ok(Some(FreezeMethod::None)),
             Some((word, other)) => {
-                Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause, cgroup or none", printable(other))))
+                Err(self.bad(word.span().start, format!("'{}' is no way to freeze: auto, pause, cgroup, stop or none", printable(other))))
             }
         }
     }
@@ -324,7 +333,7 @@ mod tests {
         assert_eq!(reason("[hosts.a]\naddress='x'\n[groups]\ng=['c']\n"), "inv.toml:4: the group 'g' names 'c', which is no host");
         assert_eq!(
             reason("[hosts.a]\naddress='x'\nfreeze='melt'\n"),
-            "inv.toml:3: 'melt' is no way to freeze: auto, pause, cgroup or none"
+            "inv.toml:3: 'melt' is no way to freeze: auto, pause, cgroup, stop or none"
         );
         assert!(reason("[hosts.a]\nport=22\n").starts_with("inv.toml:1: missing field `address`"));
         assert!(reason("[hosts.'a/b']\naddress='x'\n").contains("no name for a host"));

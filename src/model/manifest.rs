@@ -1,5 +1,7 @@
 //! The manifest: what an archive is, written last and beside it (I2). docs/archive-format.md describes every key.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +62,20 @@ pub struct Description {
     pub volumes: Vec<CapturedVolume>,
     /// The network settings of its astute.yaml, flattened; no secrets.
     pub network: Vec<(String, String)>,
+    /// How much of the master it holds.
+    #[serde(default)]
+    pub contents: Contents,
+}
+
+/// How much of a master a backup holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Contents {
+    /// Everything.
+    #[default]
+    Full,
+    /// State, configuration and the database dump; no package repositories, and only those images that hold state.
+    Light,
 }
 
 /// A container whose rw layer was committed.
@@ -113,7 +129,7 @@ pub struct Member {
 /// How the capture was kept consistent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Freeze {
-    /// `pause`, `cgroup` or `none`.
+    /// `pause`, `cgroup`, `stop` or `none`.
     pub method: FreezeMethod,
     /// From before the first container was frozen until the last was seen thawed, measured on the master, in milliseconds.
     pub milliseconds: u64,
@@ -122,6 +138,9 @@ pub struct Freeze {
     /// Where that time went: step, milliseconds.
     #[serde(default)]
     pub steps: Vec<(String, u64)>,
+    /// What it was predicted to take, before it began.
+    #[serde(default)]
+    pub predicted_milliseconds: Option<u64>,
 }
 
 /// How containers are frozen.
@@ -132,17 +151,26 @@ pub enum FreezeMethod {
     Pause,
     /// The freezer cgroup, written to directly: what `docker pause` does, for a Docker that has no such command.
     Cgroup,
+    /// Stopped in order and started again: minutes on a real master, whose containers run puppet at every start.
+    Stop,
     /// Not at all: the capture may be inconsistent.
     None,
 }
 
 impl FreezeMethod {
+    /// The longest freeze unless somebody says otherwise.
+    #[must_use]
+    pub fn default_timeout(self) -> Duration {
+        Duration::from_secs(if self == Self::Stop { 3600 } else { 120 })
+    }
+
     /// The word for it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Pause => "pause",
             Self::Cgroup => "cgroup",
+            Self::Stop => "stop",
             Self::None => "none",
         }
     }

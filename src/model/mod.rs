@@ -9,6 +9,7 @@ pub mod manifest;
 pub mod pattern;
 pub mod release;
 pub mod report;
+pub mod restore_parts;
 pub mod restore_plan;
 pub mod tasks;
 pub mod text;

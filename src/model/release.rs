@@ -22,6 +22,12 @@ pub const DIRECTORIES: [&str; 8] = [
     "/etc/fuel-bootstrap-cli",
 ];
 
+/// The package repositories: large, and what a light backup leaves out.
+pub const REPOSITORIES: &str = "/var/www/nailgun";
+
+/// What a light backup takes of the repositories all the same.
+pub const PLUGINS: &str = "/var/www/nailgun/plugins";
+
 /// A Fuel release with containers: 5.1, 5.1.1, 6.0, 6.1, 7.0 or 8.0.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -45,6 +51,26 @@ pub enum Supervisor {
     Supervisor,
     /// systemd units `docker-<name>.service`: 8.0.
     Systemd,
+}
+
+impl Supervisor {
+    /// What the scripts call it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisor",
+            Self::Systemd => "systemd",
+        }
+    }
+
+    /// The program that talks to it.
+    #[must_use]
+    pub fn tool(self) -> &'static str {
+        match self {
+            Self::Supervisor => "supervisorctl",
+            Self::Systemd => "systemctl",
+        }
+    }
 }
 
 impl Release {
@@ -71,6 +97,18 @@ impl Release {
     #[must_use]
     pub fn images_together(&self) -> bool {
         !matches!(self.as_str(), "5.1" | "5.1.1" | "6.0")
+    }
+
+    /// Whether a service keeps its state inside its container's own layer; later releases keep it on the host.
+    #[must_use]
+    pub fn holds_state_inside(&self, service: &str) -> bool {
+        !self.images_together() && ["postgres", "cobbler", "astute"].contains(&service)
+    }
+
+    /// Where PostgreSQL's directory is on the host, for the releases that keep it there.
+    #[must_use]
+    pub fn database_directory(&self) -> Option<String> {
+        self.images_together().then(|| format!("/var/lib/fuel/container_data/{}/postgres", self.0))
     }
 
     /// The archive member of the database dump: the stock name where stock has one.

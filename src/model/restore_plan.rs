@@ -1,10 +1,10 @@
 //! What a restore will do to a master, decided from the manifest and the target's facts before anything is touched (I4).
 
 use super::astute::network_settings;
-use super::backup_plan::{judge_tasks, missing_tools};
+use super::backup_plan::{jobs_in_the_way, judge_tasks, missing_tools, too_little_space};
 use super::facts::Facts;
 use super::manifest::Manifest;
-use super::release::Supervisor;
+use super::restore_parts::{Part, Selection, choose};
 use super::tasks::{TaskList, UnreadableTasks};
 use super::text::{human_bytes, printable};
 
@@ -20,6 +20,17 @@ pub struct RestorePlan {
     pub warnings: Vec<String>,
     /// Bytes that the target's spool must have free.
     pub spool_bytes: u64,
+    /// What will be replaced.
+    pub selection: Selection,
+}
+
+/// What the operator asked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RestoreOptions<'a> {
+    /// Go on with unfinished or unreadable tasks.
+    pub ignore_tasks: bool,
+    /// Only these parts; none means all.
+    pub only: &'a [Part],
 }
 
 /// Decides a restore onto the target.
@@ -30,7 +41,7 @@ pub fn plan_restore(
     manifest: &Manifest,
     facts: &Facts,
     tasks: Result<TaskList, UnreadableTasks>,
-    ignore_tasks: bool,
+    options: RestoreOptions<'_>,
 ) -> Result<RestorePlan, Vec<String>> {
     let backup = &manifest.description;
     let mut reasons = missing_tools(facts, &NEEDED_TOOLS);
@@ -41,21 +52,19 @@ pub fn plan_restore(
             facts.release, backup.release
         ));
     }
-    let supervisor = match backup.release.supervisor() {
-        Supervisor::Supervisor => "supervisorctl",
-        Supervisor::Systemd => "systemctl",
-    };
-    reasons.extend(missing_tools(facts, &[supervisor]));
-    judge_tasks(tasks, ignore_tasks, &mut reasons, &mut warnings);
-    if let Some(job) = facts.jobs.iter().find(|job| job.alive) {
-        reasons.push(format!("another tanker works on it: {}", job.about));
-    }
-    for directory in facts.mountpoints.iter().filter(|d| backup.directories.contains(d)) {
+    reasons.extend(missing_tools(facts, &[backup.release.supervisor().tool()]));
+    judge_tasks(tasks, options.ignore_tasks, &mut reasons, &mut warnings);
+    reasons.extend(jobs_in_the_way(facts));
+    let selection = choose(backup, options.only).unwrap_or_else(|missing| {
+        reasons.extend(missing);
+        Selection::default()
+    });
+    for directory in facts.mountpoints.iter().filter(|d| selection.directories.contains(d)) {
         reasons.push(format!("{directory} is a mount point or holds one: tanker can't swap it for the restored one"));
     }
     let (spool_bytes, docker_bytes) = space_needed(manifest);
-    space(&mut reasons, "the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes);
-    space(&mut reasons, "/var/lib/docker", facts.docker_free_bytes, docker_bytes);
+    reasons.extend(too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "restore"));
+    reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "restore"));
     if !reasons.is_empty() {
         return Err(reasons);
     }
@@ -63,13 +72,10 @@ pub fn plan_restore(
     if !manifest.freeze.consistent {
         warnings.push("the backup was taken without a freeze: it may not be of one instant".into());
     }
-    Ok(RestorePlan { steps: steps(manifest, facts), warnings, spool_bytes })
-}
-
-fn space(reasons: &mut Vec<String>, place: &str, free: u64, needed: u64) {
-    if free < needed {
-        reasons.push(format!("{place} has {} free and the restore needs about {}", human_bytes(free), human_bytes(needed)));
+    if selection.containers.len() < facts.containers.len() {
+        warnings.push("not all containers are made anew: those that stay keep their own layer, and are only restarted".into());
     }
+    Ok(RestorePlan { steps: steps(manifest, facts, &selection), warnings, spool_bytes, selection })
 }
 
 /// On the spool: the archive, the tar and what is unpacked from it. For Docker: the images, once in its temporary folder
@@ -81,19 +87,27 @@ fn space_needed(manifest: &Manifest) -> (u64, u64) {
     (spool, images.saturating_mul(2).saturating_add(64 << 20))
 }
 
-fn steps(manifest: &Manifest, facts: &Facts) -> Vec<String> {
-    let backup = &manifest.description;
-    let services: Vec<&str> = backup.containers.iter().map(|c| c.service.as_str()).collect();
+fn steps(manifest: &Manifest, facts: &Facts, selection: &Selection) -> Vec<String> {
+    let services: Vec<&str> = selection.containers.iter().map(|c| c.service.as_str()).collect();
     let mut steps = vec![
         format!("push {} and prove it there; unpack it to the side; load {} images", human_bytes(manifest.archive.bytes), services.len()),
         format!("stop {} containers of Fuel {}", facts.containers.len(), facts.release),
-        format!("replace {}", backup.directories.join(" ")),
-        "keep the target's network settings of astute.yaml; everything else in it comes from the backup".to_owned(),
-        "keep the key tanker came in with in /root/.ssh/authorized_keys".to_owned(),
-        format!("recreate and start {}", services.join(" ")),
     ];
-    if !backup.volumes.is_empty() {
-        let volumes: Vec<String> = backup.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect();
+    if !selection.directories.is_empty() {
+        steps.push(format!("replace {}", selection.directories.join(" ")));
+    }
+    if selection.directories.iter().any(|d| d == "/etc/fuel") {
+        steps.push("keep the target's network settings of astute.yaml; everything else in it comes from the backup".to_owned());
+    }
+    if selection.directories.iter().any(|d| d == "/root/.ssh") {
+        steps.push("keep the key tanker came in with in /root/.ssh/authorized_keys".to_owned());
+    }
+    if !services.is_empty() {
+        steps.push(format!("recreate {}", services.join(" ")));
+    }
+    steps.push("start every container in order".to_owned());
+    if !selection.volumes.is_empty() {
+        let volumes: Vec<String> = selection.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect();
         steps.push(format!("fill the volumes {}", volumes.join(" ")));
     }
     steps.push("check every container and nailgun's API; put everything back if any of this fails".to_owned());
@@ -145,6 +159,7 @@ mod tests {
                 directories: vec!["/etc/fuel".into()],
                 volumes: vec![],
                 network: network_settings("ADMIN_NETWORK:\n  cidr: 10.20.0.0/24\nNTP1: a\n"),
+                contents: crate::model::manifest::Contents::Full,
             },
             finished: at,
             archive: Archive {
@@ -154,7 +169,7 @@ mod tests {
                 tar_bytes: 10 << 20,
                 members: vec![Member { name: "fuel__nailgun_5.1_2026-11-22_1407.tar".into(), bytes: 5 << 20 }],
             },
-            freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 1, consistent: true, steps: vec![] },
+            freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 1, consistent: true, steps: vec![], predicted_milliseconds: None },
             tasks: TaskRecord::Clean,
             proof: Proof { place: ProofPlace::Workstation, at },
             notes: vec![],
@@ -171,9 +186,11 @@ mod tests {
             containers: vec![],
             other_containers: 0,
             directories: vec![],
+            plugins: None,
             mountpoints: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
+            freezer: true,
             tools: NEEDED_TOOLS.iter().chain(&["supervisorctl"]).map(|t| ((*t).to_owned(), String::new())).collect::<BTreeMap<_, _>>(),
             astute: "ADMIN_NETWORK:\n  cidr: 10.30.0.0/24\nNTP1: a\n".into(),
             jobs: vec![],
@@ -181,7 +198,7 @@ mod tests {
     }
 
     fn refusal(facts: &Facts) -> String {
-        plan_restore(&manifest(), facts, parse_tasks(0, "[]", ""), false).unwrap_err().join("; ")
+        plan_restore(&manifest(), facts, parse_tasks(0, "[]", ""), RestoreOptions::default()).unwrap_err().join("; ")
     }
 
     #[test]
@@ -197,12 +214,14 @@ mod tests {
         mounted.mountpoints = vec!["/etc/fuel".into()];
         assert!(refusal(&mounted).contains("mount point"));
         let running = parse_tasks(0, r#"[{"id":1,"name":"deploy","status":"running"}]"#, "");
-        assert!(plan_restore(&manifest(), &target(), running, false).unwrap_err()[0].contains("task 1 deploy (running)"));
+        assert!(
+            plan_restore(&manifest(), &target(), running, RestoreOptions::default()).unwrap_err()[0].contains("task 1 deploy (running)")
+        );
     }
 
     #[test]
     fn a_differing_admin_network_is_said_loudly_and_what_is_the_same_is_not_said() {
-        let plan = plan_restore(&manifest(), &target(), parse_tasks(0, "[]", ""), false).unwrap();
+        let plan = plan_restore(&manifest(), &target(), parse_tasks(0, "[]", ""), RestoreOptions::default()).unwrap();
         let loud =
             "THE ADMIN NETWORK DIFFERS: ADMIN_NETWORK.cidr is 10.20.0.0/24 in the backup and 10.30.0.0/24 here; it stays 10.30.0.0/24";
         assert_eq!(plan.warnings, [loud]);

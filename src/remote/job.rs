@@ -13,8 +13,8 @@ const POLL: Duration = Duration::from_millis(300);
 const SHORT: Duration = Duration::from_secs(60);
 /// How long a lost line is tried again while a job runs.
 const PATIENCE: Duration = Duration::from_secs(90);
-/// Thawing tries four times, stopping a job waits ten seconds.
-const CLEANING: Duration = Duration::from_secs(180);
+/// A thaw may have to start stopped containers, which run puppet first.
+const CLEANING: Duration = Duration::from_secs(3600);
 
 /// A line of a job's event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +35,10 @@ pub enum JobEvent {
     Tar(u64),
     /// The archive: bytes, SHA-256, file name.
     Archive(u64, String, String),
-    /// A service was checked.
-    Checked(String),
+    /// How many milliseconds the freeze should take.
+    Predicted(u64),
+    /// A part of the step is done: how many, of how many, which.
+    Part(u64, u64, String),
     /// A remark.
     Note(String),
     /// The file that the current step writes has this many bytes by now.
@@ -156,7 +158,11 @@ fn parse_event(line: &str) -> Option<JobEvent> {
             let mut words = rest.split(' ');
             JobEvent::Archive(words.next()?.parse().ok()?, words.next()?.to_owned(), printable(words.next()?))
         }
-        "checked" => JobEvent::Checked(text()),
+        "predicted" => JobEvent::Predicted(rest.parse().ok()?),
+        "checked" => {
+            let mut words = rest.splitn(3, ' ');
+            JobEvent::Part(words.next()?.parse().ok()?, words.next()?.parse().ok()?, printable(words.next()?))
+        }
         "note" => JobEvent::Note(text()),
         "failed" => {
             let (step, reason) = rest.split_once(' ').unwrap_or((rest, ""));

@@ -1,7 +1,7 @@
 //! The scripts that run on a master: real files under src/scripts, embedded here.
 
 /// Shared by all of them.
-const LIB: &str = include_str!("../scripts/lib.sh");
+const LIB: &str = concat!(include_str!("../scripts/lib.sh"), "\n", include_str!("../scripts/services.sh"));
 /// Shared by the long jobs.
 const JOB: &str = include_str!("../scripts/job.sh");
 

@@ -1,11 +1,13 @@
 # The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
 # except that it freezes only while somebody renews its lease.
-# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM     (and the files containers, trees, dump.name)
-#   FREEZE          pause | cgroup | none
+# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR     (and the files containers, trees, dump.name)
+#   FREEZE          pause | cgroup | stop | none
 #   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
 #   LEASE           seconds without renewal after which it does the same
 #   IMAGES_FORM     separate (one tar an image, to 6.0) | together (docker-images.tar, from 6.1)
-# containers: a line each, in start order: NAME IMAGE STATE, where STATE `freeze` is frozen, `keep` only committed
+#   SUPERVISOR      supervisor | systemd: who restarts containers on this master
+# containers: a line each, in start order: NAME IMAGE STATE SAVE; STATE is `freeze` or `keep` (it didn't run), SAVE is `image` or
+#   `no-image`
 # trees: a line each: MEMBER ROOT PATH..., host directories and volumes that are taken in two passes
 # Of MODE `watchdog` is the timer's own.
 
@@ -76,6 +78,44 @@ missing_since() {
   while IFS= read -r -d '' path; do [ -e "$2/$path" ] || [ -L "$2/$path" ] || echo gone; done < "$job/$1.changed" | head -n 1
 }
 
+# ---- prediction ------------------------------------------------------------------------------------------------------
+
+# What the freeze will have to do, from what was seen live: list the trees again, copy what has changed in them and in the
+# containers at the rate of the live pass, and call Docker for each container.
+predict() {
+  local began listed client layers changed live_bytes rate
+  began=$(now_ms)
+  : > "$job/changed.bytes"
+  each_tree count_changed
+  listed=$(($(now_ms) - began))
+  began=$(now_ms)
+  timeout 60 docker inspect "$(head -n 1 "$job/containers" | cut -d' ' -f1)" >/dev/null
+  client=$(($(now_ms) - began))
+  layers=$(layer_bytes) || note "Docker doesn't say how much the containers have written: the prediction leaves it out"
+  changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
+  live_bytes=$(cat "$job"/a/*.tar "$job"/a/tanker.volume.* 2>/dev/null | wc -c)
+  # Bytes a millisecond, 5 MB/s at least: a small live pass says little about the disk.
+  rate=$((live_bytes / (live_ms + 1)))
+  [ "$rate" -gt 5000 ] || rate=5000
+  # Pausing and thawing take Docker about twice as long as the look that was timed.
+  predicted=$((listed + (${layers:-0} + changed) / rate + 4 * client * $(wc -l < "$job/containers")))
+  event "predicted $predicted"
+}
+count_changed() {
+  local member=$1 root=$2; shift 2
+  list_tree "$root" "$@" | comm -13 "$job/$member.before" - | awk '{ sum += $3 } END { printf "%d\n", sum }' >> "$job/changed.bytes"
+}
+# What `docker ps -s` calls the size of a container, its own layer, in whatever unit it prints.
+layer_bytes() {
+  local listing
+  listing=$(timeout 300 docker ps -a -s --no-trunc 2>>"$job/log") || return 1
+  grep -F -f <(cut -d' ' -f1 "$job/containers") <<< "$listing" | grep -o '[0-9.]* *[kKMGT]*B (virtual' | tr -d ' ' | awk '
+    { unit = $0; sub(/^[0-9.]*/, "", unit); factor["B"] = 1; factor["k"] = factor["K"] = 1e3; factor["M"] = 1e6; factor["G"] = 1e9; factor["T"] = 1e12
+      sum += $0 * factor[substr(unit, 1, 1)] } END { printf "%d", sum }'
+}
+
+# ---- two passes into one ---------------------------------------------------------------------------------------------
+
 # Puts the second pass behind the first, in place: cuts the zero blocks that end the first tar, appends the second.
 join_passes() {
   local member=$1 end
@@ -105,14 +145,15 @@ dump_database() {
 }
 
 commit_all() {
-  local name image state failed=0 pid; local -a pids=() flags=()
+  local name image save failed=0 pid; local -a pids=() flags=()
   # From 1.1 to 1.5 a commit thaws the container behind it unless told not to pause.
   at_least 1.1 "$docker" && flags=(--pause=false)
-  while read -r name image state; do
+  while read -r name image _ save; do
+    [ "$save" = image ] || continue
     echo "${image}_$stock_id" >> "$job/images"
     timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & pids+=($!)
   done < "$job/containers"
-  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
   return $failed
 }
 
@@ -120,7 +161,7 @@ commit_all() {
 
 freeze_all() {
   local name paused freezer state; local -a names=()
-  while read -r name _ state; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
+  while read -r name _ state _; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
   [ ${#names[@]} -gt 0 ] || return 0
   survey "${names[@]}" > "$job/survey"
   [ "$(wc -l < "$job/survey")" -eq ${#names[@]} ] || fail "Docker doesn't say in which state the containers are"
@@ -128,6 +169,7 @@ freeze_all() {
     # An operator's own pause since the preflight is not ours to undo.
     if [ "$paused" = true ] || { [ "$freezer" != - ] && is_frozen "$name" "$freezer"; }; then fail "$name was paused by somebody else meanwhile"; fi
   done < "$job/survey"
+  if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
   while read -r name _ freezer; do
     not_void
     # Written down first, or nobody would know what to thaw.
@@ -136,6 +178,17 @@ freeze_all() {
   done < "$job/survey"
   # Old clients print usage and exit 0: only the state counts.
   all_frozen || fail "$thawed did not freeze"
+}
+
+# The most thorough freeze and the dearest: every start of a container takes a real master minutes.
+stop_all() {
+  local name
+  # Who is to be told again comes first: a thaw tells it even where no container has stopped yet.
+  echo "$supervisor" > "$job/unsupervised" || fail "the spool can't be written: $(last_words)"
+  for name in "$@"; do echo "$name stopped"; done > "$job/frozen" || fail "the list of stopped containers can't be written: $(last_words)"
+  for name in "$@"; do echo "$name false stopped"; done > "$job/survey"
+  stop_services "$supervisor" "$@" || fail "the containers could not be stopped: $(last_words)"
+  all_frozen || fail "$thawed did not stop"
 }
 
 # What `docker pause` does, and what is left to do where Docker has no such command.
@@ -169,13 +222,14 @@ thaw_all() {
 # ---- pack ------------------------------------------------------------------------------------------------------------
 
 save_images() {
-  local name image _; local -a images=()
-  while read -r name image _; do
+  local name image save; local -a images=()
+  while read -r name image _ save; do
+    [ "$save" = image ] || continue
     if [ "$images_form" = together ]; then images+=("${image}_$stock_id"); continue; fi
     timeout 7200 docker save "${image}_$stock_id" > "$job/a/${image//\//__}_$stock_id.tar" || return 1
     append "${image//\//__}_$stock_id.tar" || return 1
   done < "$job/containers"
-  [ "$images_form" = together ] || return 0
+  [ "$images_form" = together ] && [ ${#images[@]} -gt 0 ] || return 0
   timeout 7200 docker save "${images[@]}" > "$job/a/docker-images.tar" && append docker-images.tar
 }
 # Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must.
@@ -192,7 +246,7 @@ on_exit() {
   thaw_all
   if [ $code -ne 0 ]; then
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
-    grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
+    [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
   fi
@@ -202,7 +256,7 @@ main() {
   [ "$3" = watchdog ] || sign_job "$1"
   job=$1
   begin_job
-  stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7
+  stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7 supervisor=$8
   if [ "$mode" = watchdog ]; then watchdog; return; fi
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
@@ -214,13 +268,21 @@ main() {
   if [ -n "$postgres" ]; then dump_database "$postgres" || fail "pg_dumpall failed: $(last_words)"
   else note "postgres does not run: no database dump"; fi
   step live
+  began=$(now_ms)
   each_tree live_pass
+  live_ms=$(($(now_ms) - began))
+  # How long containers take to stop and start nobody knows beforehand.
+  if [ "$freeze" = pause ] || [ "$freeze" = cgroup ]; then
+    step predict
+    predict
+    [ "$predicted" -lt $((freeze_timeout * 1000)) ] || fail "the freeze would take about $((predicted / 1000)) s, longer than its limit of $freeze_timeout s: nothing was frozen (--freeze-timeout raises the limit)"
+  fi
 
   step freeze
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"
   began=$(now_ms)
   if [ "$freeze" != none ]; then
-    setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" </dev/null >/dev/null 2>&1 9>&- &
+    setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" "$supervisor" </dev/null >/dev/null 2>&1 9>&- &
     for ((n = 0; n < 500; n++)); do [ ! -s "$job/watchdog" ] || break; sleep 0.02; done
     [ -s "$job/watchdog" ] || fail "the timer that thaws did not start: nothing was frozen"
     event frozen

@@ -10,6 +10,7 @@ main() {
       die "a restore on this master is half done in $job: it is left alone"
     fi
     end_job "$job"
+    end_receiver "$job"
     stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"
     remove_images "$job" || die "temporary images could not be removed"

@@ -1,56 +1,28 @@
 # The cutover of a restore (I4): stops, swaps, recreates, starts, checks, and puts everything back if any of it fails.
-# It needs nobody to be connected. What it replaces is kept aside until the checks have passed.
-# usage: run.sh JOB STOCK_ID SUPERVISOR KEY      (in the folder that prepare.sh left)
+# It needs nobody to be connected. What it replaces is kept aside until the checks have passed, and what it is about to do
+# is written down first: after a reboot half way it can be put back, or done again.
+# usage: run.sh JOB forward STOCK_ID SUPERVISOR KEY READY      (in the folder that prepare.sh left)
+#        run.sh JOB resume | rollback                          (of one that did not come to an end)
 #   SUPERVISOR  supervisor | systemd: who restarts containers on this master
 #   KEY         base64 of the public key that tanker came in with, or -
-# before.containers: SERVICE NAME IMAGE of the containers there now; before.volumes: MEMBER SERVICE PATH of theirs
-
-services_of() { cut -d' ' -f1 "$1"; }
-
-# Nothing here may hang for ever: the way back would never begin.
-ctl() { timeout 1800 dockerctl "$@" </dev/null; }
+#   READY       seconds that the services have, together, to become ready
+# containers: SERVICE NAME IMAGE of those to be replaced; volumes: MEMBER SERVICE PATH of those to be filled
+# before.containers, before.volumes: the same of what is there now: all containers, the volumes that change
 
 # ---- services --------------------------------------------------------------------------------------------------------
 
-# A supervisor that already stopped a program says so with an error: what counts is what it says afterwards.
-unsupervise() {
-  local service; local -a programs=()
-  for service in $(services_of "$job/containers" | tac); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}" && return 0 || return 1; fi
-  timeout 300 supervisorctl stop "${programs[@]}"
-  ! timeout 60 supervisorctl status | grep -E '^docker-' | grep -E ' (RUNNING|STARTING|BACKOFF) '
-}
-
-supervise() {
-  local service; local -a programs=()
-  for service in $(services_of "$job/containers"); do programs+=("docker-$service"); done
-  if [ "$supervisor" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}" && return 0 || return 1; fi
-  timeout 300 supervisorctl start "${programs[@]}"
-  timeout 60 supervisorctl status | grep -E '^docker-'
-}
-
-# Process 1 of the container doesn't pass SIGTERM on to postgres: ask postgres itself, or it is killed.
-stop_postgres() {
-  local name=$1 id pid parent try
-  id=$(container_id "$name")
-  for pid in $(pgrep -x 'postgres|postmaster'); do
-    grep -q "$id" "/proc/$pid/cgroup" 2>/dev/null || continue
-    parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status")
-    case $(cat "/proc/$parent/comm" 2>/dev/null) in postgres|postmaster) continue ;; esac
-    kill -INT "$pid"
-    for ((try = 0; try < 300; try++)); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
-    return 1
-  done
-}
-
 stop_all() {
-  local name
-  unsupervise || return 1
-  while read -r _ name _; do
-    case $name in *-postgres) is_running "$name" && { stop_postgres "$name" || note "postgres did not stop by itself"; } ;; esac
-  done < "$job/before.containers"
-  ctl stop all
+  # shellcheck disable=SC2046 # a list of names
+  stop_services "$supervisor" $(cut -d' ' -f2 "$job/before.containers" | tac)
 }
+
+supervise_all() {
+  # shellcheck disable=SC2046 # a list of names
+  supervise "$supervisor" $(everyone | cut -d' ' -f1)
+}
+
+# SERVICE NAME of the containers that were there and of those that the backup brings.
+everyone() { cat "$job/before.containers" "$job/containers" | awk '!seen[$1]++ { print $1, $2 }'; }
 
 # Where a container keeps the volume that it mounts at a path; the map was called `Volumes` before 1.8.
 volume_path() {
@@ -63,7 +35,7 @@ fill_volumes() {
   local member service path name to
   [ -s "$1" ] || return 0
   while read -r member service path; do
-    name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/containers")
+    name=$(everyone | awk -v s="$service" '$1 == s { print $2; exit }')
     ! is_running "$name" || timeout 300 docker stop "$name" >/dev/null || return 1
     to=$(volume_path "$name" "$path")
     case $to in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
@@ -72,21 +44,42 @@ fill_volumes() {
   while read -r service; do ctl start "$service" || return 1; done < <(cut -d' ' -f2 "$1" | sort -u)
 }
 
+# ---- readiness -------------------------------------------------------------------------------------------------------
+
+# Does a service do its work? The rest is asked through `dockerctl check`, the master's own word.
+# shellcheck disable=SC2016 # the container's shell expands it
+answers() {
+  is_running "$2" || return 1
+  case $1 in
+    postgres) in_container "$2" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/psql ] && exec su postgres -s /bin/sh -c "$d/psql -qtAc \"select 1\" postgres"; done; exit 1' >/dev/null 2>&1 ;;
+    nailgun) timeout 90 fuel task --list --json >/dev/null 2>&1 </dev/null ;;
+  esac
+}
+
 check_all() {
-  local service name
-  while read -r service name _; do
-    timeout 600 dockerctl check "$service" </dev/null || { echo "dockerctl check $service failed"; return 1; }
-    is_running "$name" || { echo "$name does not run"; return 1; }
-    event "checked $service"
-  done < "$job/containers"
-  timeout 90 fuel task --list --json >/dev/null </dev/null
+  local service name deadline count=0 total
+  deadline=$(($(uptime_seconds) + ready))
+  total=$(everyone | wc -l)
+  everyone | while read -r service name; do
+    until answers "$service" "$name" </dev/null; do
+      [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; exit 1; }
+      sleep 0.5
+    done
+    timeout 600 dockerctl check "$service" </dev/null || { echo "dockerctl check $service failed"; exit 1; }
+    count=$((count + 1))
+    event "checked $count $total $service"
+  done || return 1
+  # One that was up for a moment only is not up.
+  everyone | while read -r service name; do is_running "$name" || { echo "$name has stopped again"; exit 1; }; done
 }
 
 # ---- cutover ---------------------------------------------------------------------------------------------------------
 
+# Of a container that is replaced, what it was.
 keep_aside() {
   local service name image member path from
   while read -r service name image; do
+    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
     echo "${image}_before_$stock_id" >> "$job/images"
     timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
   done < "$job/before.containers"
@@ -94,7 +87,7 @@ keep_aside() {
     name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/before.containers")
     from=$(volume_path "$name" "$path")
     case $from in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
-    mkdir -p "$job/before/$member" && cp -a "$from/." "$job/before/$member/" || return 1
+    rm -rf "$job/before/$member" && mkdir -p "$job/before/$member" && cp -a "$from/." "$job/before/$member/" || return 1
   done < "$job/before.volumes"
 }
 
@@ -111,7 +104,7 @@ keep_key() {
     ends_in_newline "$keys" || echo >> "$keys" || return 1
     grep -F "$key" /root/.ssh/authorized_keys >> "$keys" || return 1
     chmod 600 "$keys"
-  done < "$job/staged"
+  done < <(staged)
 }
 
 # The merged astute.yaml that tanker sent along takes the place of the staged one, whose owner and mode stay.
@@ -120,20 +113,23 @@ place_astute() {
   [ -f "$job/astute.yaml" ] || return 0
   while read -r new directory; do
     [ "$directory" != /etc/fuel ] || cat "$job/astute.yaml" > "$new/astute.yaml" || return 1
-  done < "$job/staged"
+  done < <(staged)
 }
 
+# A backup need not have brought any directory.
+staged() { [ ! -f "$job/staged" ] || cat "$job/staged"; }
 ends_in_newline() { [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ]; }
 
-# Each rename is written down before it happens, so that the way back knows how far it came.
+# All renames are written down, and on the disk, before the first happens: the way back knows what may have been done.
 swap_directories() {
   local new directory old
-  while read -r new directory; do
-    old="$(dirname "$directory")/.tanker-old-${job##*/}-$(basename "$directory")"
-    echo "$new $directory $old" >> "$job/swapped"
+  staged | while read -r new directory; do
+    echo "$new $directory $(dirname "$directory")/.tanker-old-${job##*/}-$(basename "$directory")"
+  done > "$job/swapped" && sync || return 1
+  while read -r new directory old; do
     if [ -e "$directory" ]; then mv -T "$directory" "$old" || return 1; fi
     mv -T "$new" "$directory" || return 1
-  done < "$job/staged"
+  done < "$job/swapped"
 }
 
 unswap_directories() {
@@ -147,44 +143,48 @@ unswap_directories() {
   return $failed
 }
 
+# retag SUFFIX LIST: of the containers that are replaced.
 retag() {
-  local service image from=$1; local -a force=()
+  local service image suffix=$1; local -a force=()
   # Needed to replace a tag from 1.4 to 1.9, refused from 1.12.
   at_least 1.10 "$docker" || force=(-f)
   while read -r service _ image; do
-    docker tag ${force[@]+"${force[@]}"} "${image}_$from" "$image:latest" || return 1
+    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
+    docker tag ${force[@]+"${force[@]}"} "${image}_$suffix" "$image:latest" || return 1
   done < "$2"
 }
 
-recreate() { ctl destroy all && ctl start all; }
+destroy_replaced() {
+  local service _
+  while read -r service _; do ctl destroy "$service" || return 1; done < <(tac "$job/containers")
+}
+recreate() { destroy_replaced && ctl start all; }
+
+# ---- the way back ----------------------------------------------------------------------------------------------------
 
 # One part of the way back; a part that fails is said and doesn't keep the others from being tried.
 undo() { "$@" || { undone=; note "putting back: $1 failed: $(last_words)"; }; }
 
-roll_back() {
+put_back() {
   undone=yes
-  event "step rollback"
-  undo unsupervise
-  if [ -e "$job/replaced" ]; then
-    undo ctl destroy all
-    undo unswap_directories
-    undo retag "before_$stock_id" "$job/before.containers"
-    undo ctl start all
-    undo fill_volumes "$job/before.volumes" "$job/before"
-  else
-    undo ctl stop all
-    undo unswap_directories
-    undo ctl start all
-  fi
-  undo supervise
+  step rollback
+  undo stop_all
+  [ ! -e "$job/replaced" ] || undo destroy_replaced
+  undo unswap_directories
+  [ ! -e "$job/replaced" ] || undo retag "before_$stock_id" "$job/before.containers"
+  undo ctl start all
+  [ ! -e "$job/replaced" ] || undo fill_volumes "$job/before.volumes" "$job/before"
+  undo supervise_all
   undo check_all
-  if [ -n "$undone" ]; then rm -f "$job/cutover"; discard; event rolled-back
-  else event "stuck the master could not be put back as it was: what was replaced is kept in $job and beside each directory as .tanker-old-*"; fi
+  [ -n "$undone" ] || { stuck; return 1; }
+  rm -f "$job/touched" "$job/replaced" "$job/swapped"
 }
+stuck() { event "stuck the master could not be put back as it was: what was replaced is kept in $job and beside each directory as .tanker-old-*"; }
 
-# Everything that only served this restore.
+# Everything that only served this restore. It is over when the mark is gone.
 discard() {
   local new directory old
+  rm -f "$job/cutover"
   while read -r new directory old; do rm -rf --one-file-system "$new" "$old"; done < <(cat "$job/swapped" "$job/staged" 2>/dev/null)
   remove_images "$job" || note "temporary images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/volume" "$job/before" "$job/archive.tar.lrz"
@@ -196,20 +196,20 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
-  grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
-  if [ -e "$job/touched" ]; then roll_back
-  else rm -f "$job/cutover"; discard; event rolled-back; fi
+  say_failure "stopped with code $code: $(last_words)"
+  # The way back was tried and is to be looked at by somebody.
+  [ "$mode" != rollback ] && [ -z "${undone+tried}" ] || return
+  if [ -e "$job/touched" ]; then put_back || return; fi
+  discard
+  event rolled-back
 }
 
-main() {
-  sign_job "$1"; begin_job
-  stock_id=$2 supervisor=$3 key=$4
-  : > "$job/cutover"
-  trap on_exit EXIT
-  trap 'exit 143' TERM INT HUP
+cut_over() {
   rules > "$job/rules.before"
   attempt keep_key
   attempt place_astute
+  # What was staged and loaded must survive a power cut from here on.
+  sync
   step stop
   : > "$job/touched"
   attempt stop_all
@@ -218,6 +218,7 @@ main() {
   step swap
   attempt swap_directories
   step images
+  sync
   : > "$job/replaced"
   attempt retag "$stock_id" "$job/containers"
   step start
@@ -225,14 +226,29 @@ main() {
   step volumes
   attempt fill_volumes "$job/volumes" "$job/volume"
   step supervise
-  attempt supervise
+  attempt supervise_all
   step check
   attempt check_all
   rules | cmp -s - "$job/rules.before" || note "the iptables rules differ from before: compare them with $job/rules.before"
-  # It is done: from here on nothing may be put back.
-  trap - EXIT; trap '' TERM INT HUP
-  rm -f "$job/cutover"
-  discard
+}
+
+main() {
+  sign_job "$1"; begin_job
+  mode=$2
+  [ "$mode" != forward ] || { printf '%s\n' "${@:3}" > "$job/parameters" && : > "$job/cutover"; } || fail "the spool can't be written"
+  { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"
+  trap on_exit EXIT
+  trap 'exit 143' TERM INT HUP
+  if [ "$mode" != forward ] && [ -e "$job/touched" ]; then put_back || fail "it could not be put back: $(last_words)"; fi
+  unset undone
+  if [ "$mode" = rollback ]; then
+    discard; event rolled-back
+  else
+    cut_over
+    # It is done: from here on nothing may be put back.
+    trap - EXIT; trap '' TERM INT HUP
+    discard
+  fi
   event finished
 }
 main "$@"

@@ -31,6 +31,7 @@ main() {
     mounted=$(awk -v d="$directory" '$2 == d || index($2, d "/") == 1 { print $2; exit }' /proc/mounts)
     [ -z "$mounted" ] || emit "mountpoint.$directory" "$mounted"
   done
+  awk '$3 == "cgroup" && $4 ~ /(^|,)freezer(,|$)/ { found = 1 } END { exit !found }' /proc/mounts && emit freezer yes
   if command -v docker >/dev/null; then
     emit docker "$(first_line timeout 60 docker -v)"
     if ids=$(timeout 60 docker ps -aq --no-trunc 2>&1); then
@@ -46,7 +47,7 @@ main() {
   for path in "$tanker_root"/*/owner; do
     [ -f "$path" ] || continue
     path=${path%/owner}
-    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
+    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; [ ! -e "$path/cutover" ] || echo half-restored; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
   done
 }
 main "$@"

@@ -6,7 +6,9 @@
 event() { local text="$*"; printf '%s %s\n' "$(now_ms)" "${text//[! -~]/?}" >> "$job/events"; }
 step() { current_step=$1; event "step $1"; }
 # Ends the job with its reason; the trap that the job set does the cleaning.
-fail() { event "failed $current_step $*"; exit 1; }
+fail() { failure_said=yes; event "failed $current_step $*"; exit 1; }
+# For the trap: a job that ends by anything else than `fail` has a reason all the same.
+say_failure() { [ -n "${failure_said:-}" ] || event "failed $current_step $*"; }
 note() { event "note $*"; }
 
 # Everything that the job prints goes to its log: the last line of it is the reason that is reported.
@@ -26,9 +28,6 @@ sign_job() {
 }
 
 lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; echo $(($(uptime_seconds) - lease)); }
-
-# The `Id` of the container, spelt `ID` before 1.0.
-container_id() { docker inspect "$1" 2>/dev/null | sed -n 's/^ *"I[Dd]": "\([0-9a-f]*\)".*/\1/p' | head -n 1; }
 
 # Runs a command in a container; before 1.3 there is no `docker exec`, but LXC underneath.
 in_container() {

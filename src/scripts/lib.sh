@@ -41,6 +41,9 @@ at_least() {
 }
 docker_version() { docker -v 2>/dev/null | sed -n 's/^Docker version \([0-9][0-9.]*\).*/\1/p'; }
 
+# The `Id` of the container, spelt `ID` before 1.0.
+container_id() { docker inspect "$1" 2>/dev/null | sed -n 's/^ *"I[Dd]": "\([0-9a-f]*\)".*/\1/p' | head -n 1; }
+
 is_running() { [ "$(timeout 60 docker inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 
 # The cgroup of a process in the freezer hierarchy: where `docker pause` writes too.
@@ -69,7 +72,9 @@ survey() {
 # Is what a line of the job's list names frozen? The kernel's word counts, which needs no Docker. Where there is no such file,
 # Docker is asked, and no answer counts as frozen.
 is_frozen() {
-  if [ "$2" != - ]; then
+  if [ "$2" = stopped ]; then
+    ! is_running "$1"
+  elif [ "$2" != - ]; then
     # A cgroup that is gone holds nobody.
     [ -e "$2" ] && [ "$(cat "$2" 2>/dev/null)" != THAWED ]
   else
@@ -83,20 +88,23 @@ thaw_one() {
   [ "$2" = - ] || ! is_frozen "$1" "$2" || echo THAWED > "$2"
 }
 
-# Thaws what the job's list of frozen containers names, all at once, and looks whether it is thawed. Prints those that stay
-# frozen, or of which nobody knows.
+# Thaws what the job's list of frozen containers names and looks whether it is thawed. Prints those that stay frozen, or of
+# which nobody knows. What was paused thaws all at once, what was stopped is started in order.
 thaw_listed() {
   local try name freezer stuck; local -a pids
   for try in 0 1 2 3 4; do
     stuck=$(listed_frozen "$1")
-    [ -n "$stuck" ] || return 0
+    [ -n "$stuck" ] || { resupervise_listed "$1"; return; }
     [ "$try" -lt 2 ] || sleep "0.$try"
     pids=()
-    while read -r name freezer; do thaw_one "$name" "$freezer" & pids+=($!); done <<< "$stuck"
-    wait "${pids[@]}"
+    while read -r name freezer; do
+      if [ "$freezer" = stopped ]; then ctl start "$(service_of "$name")" >/dev/null 2>&1
+      else thaw_one "$name" "$freezer" & pids+=($!); fi
+    done < <(tac <<< "$stuck")
+    [ ${#pids[@]} -eq 0 ] || wait "${pids[@]}"
   done
   stuck=$(listed_frozen "$1")
-  [ -n "$stuck" ] || return 0
+  [ -n "$stuck" ] || { resupervise_listed "$1"; return; }
   echo "$stuck" | cut -d' ' -f1
   return 1
 }
@@ -104,6 +112,16 @@ listed_frozen() {
   local name freezer
   [ -s "$1/frozen" ] || return 0
   while read -r name freezer; do ! is_frozen "$name" "$freezer" || echo "$name $freezer"; done < "$1/frozen"
+}
+
+# Where containers were stopped to freeze them, their supervisor was told so; it is part of the thaw to tell it again.
+resupervise_listed() {
+  local name _; local -a services=()
+  [ -s "$1/unsupervised" ] || return 0
+  while read -r name _; do services+=("$(service_of "$name")"); done < <(tac "$1/frozen")
+  if supervise "$(cat "$1/unsupervised")" "${services[@]}" >/dev/null 2>&1; then rm -f "$1/unsupervised"; return 0; fi
+  echo "supervisor"
+  return 1
 }
 
 # Ends every process of a job, those that `timeout` put into groups of their own too; its watchdog has another session.
@@ -115,6 +133,15 @@ end_job() {
   for ((try = 0; try < 400; try++)); do job_alive "$1" || return 0; sleep 0.1; done
   pkill -KILL -s "$pid"
   sleep 0.2
+}
+
+# The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
+end_receiver() {
+  local pid start
+  read -r pid start 2>/dev/null < "$1/receiver" || return 0
+  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 0
+  pkill -KILL -P "$pid"; kill -KILL "$pid" 2>/dev/null
+  return 0
 }
 
 # What a restore staged beside the directories in use.

@@ -1,7 +1,7 @@
 # The part of a restore that changes nothing the master uses (I4): unpacks the archive that was pushed, stages the host
 # directories beside the ones in use, loads the images under names of their own.
 # usage: run.sh JOB STOCK_ID     (and the files containers, directories, volumes, members)
-# containers: a line each: SERVICE NAME IMAGE;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
+# containers: a line each: SERVICE NAME IMAGE of those to be replaced;  brought: IMAGE of all that the archive has;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
 
 unpack_archive() {
   lrzip -q -d -o "$job/archive.tar" "$job/archive.tar.lrz" || return 1
@@ -44,11 +44,15 @@ stage_directories() {
 
 load_images() {
   local file service image
-  while read -r service _ image; do echo "${image}_$stock_id" >> "$job/images"; done < "$job/containers"
-  for file in "$job"/x/*.tar; do
-    [ "${file##*/}" != system-dirs.tar ] || continue
-    timeout 7200 docker load < "$file" && rm -f "$file" || return 1
-  done
+  [ -s "$job/containers" ] || return 0
+  # A tar with all images brings those too that are not wanted: they are removed again like the others.
+  while read -r image; do echo "${image}_$stock_id" >> "$job/images"; done < "$job/brought"
+  while read -r service _ image; do
+    file="$job/x/${image//\//__}_$stock_id.tar"
+    [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
+  done < "$job/containers"
+  file=$job/x/docker-images.tar
+  [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
   while read -r service _ image; do
     docker inspect "${image}_$stock_id" >/dev/null || { echo "the archive brought no image for $service"; return 1; }
   done < "$job/containers"
@@ -58,12 +62,22 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
-  grep -q '^[0-9]* failed ' "$job/events" || event "failed $current_step stopped with code $code: $(last_words)"
+  say_failure "stopped with code $code: $(last_words)"
   remove_staged "$job"; remove_images "$job" || note "loaded images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/archive.tar"
 }
 
+# What an earlier run of the same restore left is in the way; only the archive that was pushed is used again.
+begin_anew() {
+  : > "$job/events"
+  remove_staged "$job"
+  rm -rf --one-file-system "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged"
+}
+
 main() {
+  job=$1; job_dir "$job"
+  [ ! -e "$job/cutover" ] || die "a restore is half done in $job"
+  begin_anew
   sign_job "$1"; begin_job
   stock_id=$2
   local member service

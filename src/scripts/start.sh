@@ -32,10 +32,8 @@ remove_dead_jobs() {
   for left in "$tanker_root"/*/; do
     left=${left%/}
     [ -d "$left" ] || continue
-    case ${left##*/} in
-      # A restore's cutover goes on in the folder that its preparation left; one that is being pushed has no process yet.
-      restore-*) [ "$left" != "$1" ] && [ -z "$(find "$left" -maxdepth 1 -mmin -15 -print 2>/dev/null | head -n 1)" ] || continue ;;
-    esac
+    # A restore's cutover goes on in the folder that its preparation left; one that is being pushed has no job yet.
+    case ${left##*/} in restore-*) [ "$left" != "$1" ] && ! being_pushed "$left" || continue ;; esac
     # A restore that stopped half way holds the only copy of what it replaced.
     [ ! -e "$left/cutover" ] || continue
     job_alive "$left" && continue
@@ -44,6 +42,14 @@ remove_dead_jobs() {
     remove_staged "$left"
     rm -rf "$left"
   done
+}
+
+# Between two steps of a restore there is neither a receiver nor a job for a moment.
+being_pushed() {
+  local pid start lease
+  if read -r pid start 2>/dev/null < "$1/receiver" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+  lease=$(cat "$1/lease" 2>/dev/null) || lease=0
+  [ $(($(uptime_seconds) - lease)) -lt 60 ]
 }
 
 main() {

@@ -64,6 +64,8 @@ impl Monitor for Bars {
                     .map(|total| format!(" of {} ({} %)", human_bytes(total), bytes.saturating_mul(100) / total));
                 bar.bar.set_message(format!("{} {}{}", bar.step, human_bytes(bytes), of.unwrap_or_default()));
             }
+            Event::Part { done, total, what } => bar.bar.set_message(format!("{} {done} of {total}: {what}", bar.step)),
+            Event::Predicted(time) => bar.bar.set_message(format!("{}: about {}", bar.step, human_duration(time))),
             Event::Frozen => {
                 bar.frozen = true;
                 bar.bar.reset_elapsed();

@@ -22,6 +22,8 @@ impl Monitor for Plain {
             Event::Frozen => "containers are being frozen".to_owned(),
             Event::Thawed(took) => format!("thawed after {}", human_duration(took)),
             Event::Note(note) => note,
+            Event::Predicted(time) => format!("the freeze should take about {}", human_duration(time)),
+            Event::Part { done, total, what } => format!("{done} of {total}: {what}"),
             // A line for every chunk would drown the rest; its end is worth one.
             Event::Progress { bytes, total: Some(total) } if bytes == total => format!("{} done", human_bytes(bytes)),
             Event::Progress { .. } | Event::Finished => return,

@@ -10,7 +10,7 @@ use crate::commands::trust::Shown;
 use crate::library::{Entry, FileEntry, FileKind, Problem};
 use crate::model::facts::{ContainerState, JobTrace};
 use crate::model::id::HostName;
-use crate::model::manifest::{FreezeMethod, ProofPlace, TaskRecord};
+use crate::model::manifest::{Contents, FreezeMethod, ProofPlace, TaskRecord};
 use crate::model::report::{RunReport, Severity};
 use crate::model::restore_plan::RestorePlan;
 use crate::model::text::{human_age, human_bytes, human_duration};
@@ -81,7 +81,7 @@ pub fn checked(host: &HostName, found: &Checked) -> String {
     );
     match &found.plan {
         Ok(plan) => {
-            let count = plan.containers.iter().filter(|c| c.running).count();
+            let count = plan.containers.iter().filter(|(c, _)| c.running).count();
             line("a backup", format!("would freeze {count} containers with {} ({})", plan.freeze.as_str(), plan.freeze_reason));
             line("", format!("would take {} volumes and needs {} of spool", plan.volumes.len(), human_bytes(plan.spool_bytes)));
             for note in &plan.notes {
@@ -102,7 +102,9 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
         let age = (now - manifest.description.started).to_std().unwrap_or_default();
         let freeze = match manifest.freeze.method {
             FreezeMethod::None => "none".to_owned(),
-            FreezeMethod::Pause | FreezeMethod::Cgroup => human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
+            FreezeMethod::Pause | FreezeMethod::Cgroup | FreezeMethod::Stop => {
+                human_duration(Duration::from_millis(manifest.freeze.milliseconds))
+            }
         };
         rows.push([
             entry.name(),
@@ -173,8 +175,15 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
         "freeze",
         match manifest.freeze.method {
             FreezeMethod::None => "none: it may not be of one instant".to_owned(),
-            FreezeMethod::Pause | FreezeMethod::Cgroup => {
-                format!("{} ({})", human_duration(Duration::from_millis(manifest.freeze.milliseconds)), steps.join(", "))
+            method => {
+                let predicted = manifest.freeze.predicted_milliseconds.map(Duration::from_millis).map(human_duration);
+                format!(
+                    "{} by {} ({}){}",
+                    human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
+                    method.as_str(),
+                    steps.join(", "),
+                    predicted.map(|time| format!(", predicted {time}")).unwrap_or_default()
+                )
             }
         },
     );
@@ -198,6 +207,9 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
             .collect::<Vec<_>>()
             .join(" "),
     );
+    if about.contents == Contents::Light {
+        line("contents", "light: no package repositories, only the images that hold state".to_owned());
+    }
     line("directories", about.directories.join(" "));
     line("volumes", about.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect::<Vec<_>>().join(" "));
     for member in &manifest.archive.members {
@@ -256,7 +268,8 @@ pub fn jobs(host: &HostName, jobs: &[JobTrace]) -> String {
     }
     for job in jobs {
         let frozen = if job.frozen { ", CONTAINERS FROZEN" } else { "" };
-        let _ = writeln!(text, "  {} {}{frozen}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
+        let half = if job.half_restored && !job.alive { ", HALF RESTORED" } else { "" };
+        let _ = writeln!(text, "  {} {}{frozen}{half}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
     }
     text
 }

@@ -30,6 +30,7 @@ fn description(started: DateTime<Utc>) -> Description {
         directories: vec!["/etc/fuel".into()],
         volumes: vec![],
         network: vec![],
+        contents: tanker::model::manifest::Contents::Full,
     }
 }
 
@@ -66,7 +67,7 @@ fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
         description: about,
         finished: started,
         archive: Archive { file, bytes: bytes.len() as u64, sha256: received.sha256.clone(), tar_bytes: 0, members },
-        freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 900, consistent: true, steps: vec![] },
+        freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 900, consistent: true, steps: vec![], predicted_milliseconds: None },
         tasks: TaskRecord::Clean,
         proof: Proof { place: ProofPlace::Workstation, at: started },
         notes: vec![],

@@ -1,0 +1,195 @@
+//! `tanker restore`: prove, plan, ask, push, unpack to the side, and only then let the master cut over; it rolls back by
+//! itself if that fails (I4).
+
+mod cutover;
+mod push;
+
+use std::time::{Duration, Instant};
+
+use cutover::Forward;
+pub use cutover::Way;
+
+use super::{Context, library_ending, look, look_ending, refused, remote_ending};
+use crate::fleet::Ending;
+use crate::library::{Entry, verify};
+use crate::model::astute;
+use crate::model::facts::Facts;
+use crate::model::id::{BackupRef, HostName};
+use crate::model::inventory::Host;
+use crate::model::report::{Outcome, RunReport, Severity};
+use crate::model::restore_parts::Selection;
+use crate::model::restore_plan::{RestoreOptions, RestorePlan, plan_restore};
+use crate::monitor::{Event, Step};
+use crate::remote::Script;
+use crate::remote::job::Job;
+use crate::remote::link::Link;
+
+/// A small file of the master's.
+const READING: Duration = Duration::from_secs(60);
+
+/// A restore that was planned and waits for a yes.
+pub struct Prepared {
+    entry: Entry,
+    host: Host,
+    facts: Facts,
+    link: Link,
+    /// What will happen.
+    pub plan: RestorePlan,
+    /// `HOST@ID`.
+    pub name: String,
+    began: Instant,
+}
+
+impl Prepared {
+    /// Says goodbye to the target without having touched it.
+    pub async fn leave(self) {
+        self.link.close().await;
+    }
+}
+
+/// Proves the archive, looks at the target and decides. Nothing on the target changes.
+///
+/// # Errors
+/// With a report of one outcome, when the archive is damaged or anything forbids the restore.
+pub async fn prepare(ctx: &Context, backup: &BackupRef, to: &HostName, options: RestoreOptions<'_>) -> Result<Prepared, RunReport> {
+    let began = Instant::now();
+    try_prepare(ctx, backup, to, options, began).await.map_err(|ending| {
+        ctx.monitor.event(to, Event::Finished);
+        report(to, ending, began)
+    })
+}
+
+async fn try_prepare(
+    ctx: &Context,
+    backup: &BackupRef,
+    to: &HostName,
+    options: RestoreOptions<'_>,
+    began: Instant,
+) -> Result<Prepared, Ending> {
+    let host = ctx.host(to)?;
+    // The backup may be of a host that keeps its archives elsewhere, or is no longer in the inventory.
+    let source = ctx.inventory.host(&backup.host).unwrap_or(&host);
+    let entry = ctx.library(source).find(backup).map_err(|e| library_ending(&e))?;
+    ctx.step(&host, Step::Prove);
+    let proven = entry.clone();
+    tokio::task::spawn_blocking(move || verify(&proven))
+        .await
+        .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
+        .map_err(|e| library_ending(&e))?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
+    let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
+    let name = entry.name();
+    Ok(Prepared { entry, host, facts, link, plan, name, began })
+}
+
+/// Carries a prepared restore out.
+pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
+    let Prepared { entry, host, facts, mut link, plan, began, .. } = prepared;
+    let selection = plan.selection;
+    let job = Job::new(&format!("restore-{}", entry.manifest.description.id));
+    let ready = tokio::select! {
+        ready = bring_over(ctx, &host, &job, &mut link, &entry, &selection) => ready,
+        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)),
+    };
+    let ending = match ready {
+        Ok(merged) => {
+            let forward = Forward { backup: &entry.manifest.description, selection: &selection, facts: &facts, merged };
+            cutover::cut_over(ctx, &host, &job, &mut link, forward).await
+        }
+        Err(ending) => {
+            ctx.step(&host, Step::Clean);
+            match job.clean(&mut link).await {
+                Ok(()) => ending,
+                Err(e) => Ending { summary: format!("{}; and it could not be cleaned up: {e}", ending.summary), ..ending },
+            }
+        }
+    };
+    link.close().await;
+    ctx.monitor.event(&host.name, Event::Finished);
+    report(&host.name, ending, began)
+}
+
+/// Ends a restore that came to no end on this host: does it again, or puts the host back as it was.
+pub async fn finish(ctx: &Context, to: &HostName, way: Way) -> RunReport {
+    let began = Instant::now();
+    let ending = finish_host(ctx, to, way).await.unwrap_or_else(|ending| ending);
+    ctx.monitor.event(to, Event::Finished);
+    report(to, ending, began)
+}
+
+async fn finish_host(ctx: &Context, to: &HostName, way: Way) -> Result<Ending, Ending> {
+    let host = ctx.host(to)?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let (facts, _) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    if let Some(busy) = facts.jobs.iter().find(|job| job.alive) {
+        return Err(refused(&[format!("another tanker works on it: {}", busy.about)], None));
+    }
+    let Some(half) = facts.jobs.iter().find(|job| job.half_restored) else {
+        let hint = "a restore that did not come as far as its cutover is simply run again: what was pushed is used".to_owned();
+        return Err(refused(&["no restore of it came to no end: there is nothing to do".to_owned()], Some(hint)));
+    };
+    let ending = cutover::finish_half(ctx, &host, &Job::new(&half.name), &mut link, way).await;
+    link.close().await;
+    Ok(ending)
+}
+
+/// A report with the one outcome of a restore.
+fn report(host: &HostName, ending: Ending, began: Instant) -> RunReport {
+    let outcome =
+        Outcome { host: host.clone(), severity: ending.severity, summary: ending.summary, hint: ending.hint, took: began.elapsed() };
+    RunReport { outcomes: vec![outcome] }
+}
+
+/// Everything that the master doesn't notice: push, unpack, stage, load, and the merged astute.yaml.
+async fn bring_over(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    entry: &Entry,
+    selection: &Selection,
+) -> Result<Option<String>, Ending> {
+    let manifest = &entry.manifest;
+    push::push(ctx, host, job, link, entry).await?;
+    let backup = &manifest.description;
+    let files = [
+        ("containers", lines(selection.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()),
+        ("brought", lines(backup.containers.iter().map(|c| c.image.as_str())).into_bytes()),
+        ("directories", lines(selection.directories.iter().map(String::as_str)).into_bytes()),
+        ("volumes", lines(selection.volumes.iter().map(|v| format!("{} {} {}", v.member, v.service, v.path))).into_bytes()),
+        ("members", lines(manifest.archive.members.iter().map(|m| format!("{} {}", m.bytes, m.name))).into_bytes()),
+    ];
+    job.start(link, "prepare", &ctx.owner, std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| remote_ending(host, &e))?;
+    let mut failed = None;
+    job.follow(link, 0, |event| cutover::show(ctx, host, &mut failed, event)).await.map_err(|e| remote_ending(host, &e))?;
+    if let Some((step, reason)) = failed {
+        return Err(Ending::bad(Severity::Failed, format!("{step}: {reason}; nothing in use was changed"), None));
+    }
+    ctx.step(host, Step::Merge);
+    merge_astute(host, job, link, selection).await
+}
+
+fn lines<S: AsRef<str>>(items: impl Iterator<Item = S>) -> String {
+    items.map(|item| format!("{}\n", item.as_ref())).collect()
+}
+
+/// The backup's astute.yaml with the target's network settings; none where /etc/fuel is not restored.
+async fn merge_astute(host: &Host, job: &Job, link: &mut Link, selection: &Selection) -> Result<Option<String>, Ending> {
+    if !selection.directories.iter().any(|d| d == "/etc/fuel") {
+        return Ok(None);
+    }
+    let name = job.path().rsplit('/').next().unwrap_or_default();
+    let staged = format!("/etc/.tanker-new-{name}-fuel/astute.yaml");
+    let mut read = async |path: &str| -> Result<String, Ending> {
+        let bytes = link.run(&Script::read([path, "0"]), READING, READING).await.map_err(|e| remote_ending(host, &e))?;
+        String::from_utf8(bytes).map_err(|_| Ending::bad(Severity::Failed, format!("{path} is no UTF-8 text"), None))
+    };
+    let (theirs, ours) = (read(&staged).await?, read("/etc/fuel/astute.yaml").await?);
+    let merged =
+        astute::merge(&theirs, &ours).map_err(|e| Ending::bad(Severity::Failed, format!("{e}; nothing in use was changed"), None))?;
+    Ok(Some(merged))
+}

@@ -1,0 +1,61 @@
+# shellcheck shell=bash
+# Stopping and starting Fuel's containers as their master does it, and telling whoever would otherwise restart them.
+# It stands behind lib.sh. KIND is supervisor (to 7.0) or systemd (8.0).
+
+# Nothing here may hang for ever: the way back would never begin.
+ctl() { timeout 1800 dockerctl "$@" </dev/null; }
+service_of() { echo "${1#fuel-core-*-}"; }
+
+# unsupervise KIND SERVICE...: a supervisor that already stopped a program says so with an error, so what counts is what it
+# says afterwards.
+unsupervise() {
+  local kind=$1; shift
+  [ $# -gt 0 ] || return 0
+  local -a programs=("${@/#/docker-}")
+  if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return; fi
+  timeout 300 supervisorctl stop "${programs[@]}"
+  ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (RUNNING|STARTING|BACKOFF) '
+}
+
+# supervise KIND SERVICE...
+supervise() {
+  local kind=$1; shift
+  [ $# -gt 0 ] || return 0
+  local -a programs=("${@/#/docker-}")
+  if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return; fi
+  timeout 300 supervisorctl start "${programs[@]}"
+  ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (STOPPED|FATAL|EXITED) '
+}
+
+# Process 1 of the container doesn't pass SIGTERM on to postgres: ask postgres itself, or it is killed.
+stop_postgres() {
+  local name=$1 id pid parent try
+  id=$(container_id "$name")
+  for pid in $(pgrep -x 'postgres|postmaster'); do
+    grep -q "$id" "/proc/$pid/cgroup" 2>/dev/null || continue
+    parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status")
+    case $(cat "/proc/$parent/comm" 2>/dev/null) in postgres|postmaster) continue ;; esac
+    kill -INT "$pid"
+    for ((try = 0; try < 300; try++)); do kill -0 "$pid" 2>/dev/null || return 0; sleep 0.1; done
+    return 1
+  done
+}
+
+# stop_services KIND CONTAINER...: in the order given. systemd stops a container itself when its unit is stopped, so postgres
+# is asked at the same moment.
+stop_services() {
+  local kind=$1 name pid; local -a others=()
+  shift
+  for name in "$@"; do case $name in *-postgres) ;; *) others+=("$(service_of "$name")") ;; esac; done
+  unsupervise "$kind" ${others[@]+"${others[@]}"} || return 1
+  for name in "$@"; do
+    case $name in
+      *-postgres)
+        unsupervise "$kind" postgres & pid=$!
+        ! is_running "$name" || stop_postgres "$name" || echo "postgres did not stop by itself"
+        wait "$pid" || return 1 ;;
+    esac
+    ! is_running "$name" || ctl stop "$(service_of "$name")" || return 1
+    ! is_running "$name" || { echo "$name did not stop"; return 1; }
+  done
+}
