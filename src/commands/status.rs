@@ -79,8 +79,10 @@ async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
             let thawed = frames.get("thawed").map(|names| names.lines().count()).unwrap_or_default();
             Ok(Ending::ok(if thawed == 0 { "nothing was frozen by tanker".to_owned() } else { format!("{thawed} containers are thawed") }))
         }
-        Err(RemoteError::Script { stdout, .. }) => {
-            let frozen = parse_frames(&stdout).ok().and_then(|mut frames| frames.remove("frozen")).unwrap_or_default();
+        Err(RemoteError::Script { stdout, reason, .. }) => {
+            let Some(frozen) = parse_frames(&stdout).ok().and_then(|mut frames| frames.remove("frozen")) else {
+                return Err(Ending::bad(Severity::Failed, reason, None));
+            };
             Err(super::backup::still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), FreezeMethod::Pause))
         }
         Err(e) => Err(remote_ending(&host, &e)),

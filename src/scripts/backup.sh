@@ -31,6 +31,7 @@ watchdog() {
       # The job is of no use any more, and holds the master's lock. A pause that it had under way ends with it, or after it.
       end_job "$job"
       for try in 1 2 3; do thaw_stubbornly; sleep 1; done
+      reason=$(settle_listed "$job") || note "$reason"
       : > "$job/thawed"
       return
     fi
@@ -162,6 +163,7 @@ commit_all() {
 freeze_all() {
   local name paused freezer state; local -a names=()
   while read -r name _ state _; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
+  : > "$job/survey"
   [ ${#names[@]} -gt 0 ] || return 0
   survey "${names[@]}" > "$job/survey"
   [ "$(wc -l < "$job/survey")" -eq ${#names[@]} ] || fail "Docker doesn't say in which state the containers are"
@@ -169,6 +171,7 @@ freeze_all() {
     # An operator's own pause since the preflight is not ours to undo.
     if [ "$paused" = true ] || { [ "$freezer" != - ] && is_frozen "$name" "$freezer"; }; then fail "$name was paused by somebody else meanwhile"; fi
   done < "$job/survey"
+  echo "$freeze" > "$job/method" || fail "the spool can't be written: $(last_words)"
   if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
   while read -r name _ freezer; do
     not_void
@@ -243,7 +246,7 @@ on_exit() {
   trap '' TERM INT HUP
   # Somebody may have said so while a pause was still under way.
   [ $code -eq 0 ] || rm -f "$job/thawed"
-  thaw_all
+  thaw_all && { [ ! -s "$job/frozen" ] || settle_listed "$job"; }
   if [ $code -ne 0 ]; then
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
     [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
@@ -301,6 +304,7 @@ main() {
   attempt thaw_all
   not_void
   event "thawed $(($(now_ms) - began))"
+  settle_listed "$job" || note "$(last_words)"
 
   step tasks
   timeout 90 fuel task --list --json > "$job/tasks.out" 2>"$job/tasks.err" </dev/null; event "tasks $?"

@@ -13,6 +13,7 @@ main() {
     end_receiver "$job"
     stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"
+    [ ! -s "$job/frozen" ] || stuck=$(settle_listed "$job") || die "$stuck"
     remove_images "$job" || die "temporary images could not be removed"
     remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"

@@ -82,29 +82,24 @@ is_frozen() {
   fi
 }
 
-# Docker first, then the kernel: Docker may be hung, or too old to know of pausing (and say so with exit code 0).
-thaw_one() {
-  timeout 20 docker unpause "$1" >/dev/null 2>&1
-  [ "$2" = - ] || ! is_frozen "$1" "$2" || echo THAWED > "$2"
-}
-
 # Thaws what the job's list of frozen containers names and looks whether it is thawed. Prints those that stay frozen, or of
-# which nobody knows. What was paused thaws all at once, what was stopped is started in order.
+# which nobody knows. What Docker paused it is asked to thaw first, for its own books; it has three seconds before the kernel
+# is told directly, for it may be hung. What was stopped is started in order.
 thaw_listed() {
-  local try name freezer stuck; local -a pids
+  local try name freezer stuck
   for try in 0 1 2 3 4; do
     stuck=$(listed_frozen "$1")
-    [ -n "$stuck" ] || { resupervise_listed "$1"; return; }
+    [ -n "$stuck" ] || { resupervise_listed "$1"; return $?; }
+    if [ "$try" = 0 ] && paused_by_docker "$1"; then ask_docker_to_thaw "$1" "$stuck"; continue; fi
     [ "$try" -lt 2 ] || sleep "0.$try"
-    pids=()
     while read -r name freezer; do
       if [ "$freezer" = stopped ]; then ctl start "$(service_of "$name")" >/dev/null 2>&1
-      else thaw_one "$name" "$freezer" & pids+=($!); fi
+      elif [ "$freezer" != - ]; then echo THAWED > "$freezer"
+      else timeout 20 docker unpause "$name" >/dev/null 2>&1; fi
     done < <(tac <<< "$stuck")
-    [ ${#pids[@]} -eq 0 ] || wait "${pids[@]}"
   done
   stuck=$(listed_frozen "$1")
-  [ -n "$stuck" ] || { resupervise_listed "$1"; return; }
+  [ -n "$stuck" ] || { resupervise_listed "$1"; return $?; }
   echo "$stuck" | cut -d' ' -f1
   return 1
 }
@@ -112,6 +107,43 @@ listed_frozen() {
   local name freezer
   [ -s "$1/frozen" ] || return 0
   while read -r name freezer; do ! is_frozen "$name" "$freezer" || echo "$name $freezer"; done < "$1/frozen"
+}
+paused_by_docker() { [ "$(cat "$1/method" 2>/dev/null)" = pause ]; }
+ask_docker_to_thaw() {
+  local name try; local -a pids=()
+  while read -r name _; do timeout 20 docker unpause "$name" >/dev/null 2>&1 & pids+=($!); done <<< "$2"
+  for ((try = 0; try < 60; try++)); do
+    [ -n "$(listed_frozen "$1")" ] || { wait "${pids[@]}"; return $?; }
+    sleep 0.05
+  done
+}
+
+# The freeze is over for good when Docker, too, calls no container paused: until then it refuses to stop or enter one.
+settle_listed() {
+  local try name freezer paused=; local -a names=()
+  [ ! -e "$1/settled" ] || return 0
+  if [ -s "$1/frozen" ] && paused_by_docker "$1"; then
+    while read -r name _; do names+=("$name"); done < "$1/frozen"
+    for try in 0 1 2; do
+      paused=$(timeout 30 docker inspect -f '{{.Name}} {{.State.Paused}}' "${names[@]}" 2>/dev/null) || { paused="no answer"; sleep "$try"; continue; }
+      paused=$(sed -n 's/^\/\(.*\) true$/\1/p' <<< "$paused")
+      [ -n "$paused" ] || break
+      while read -r name freezer; do ! grep -qxF "$name" <<< "$paused" || unpause_in_the_books "$name" "$freezer"; done < "$1/frozen"
+    done
+    [ -z "$paused" ] || { echo "containers run again, but Docker doesn't answer or still calls them paused"; return 1; }
+  fi
+  : > "$1/settled"
+}
+# Docker unpauses only what the kernel has frozen. What was thawed behind its back is frozen once more, for as long as that
+# takes; somebody who needs neither this script nor Docker ends it in any case.
+unpause_in_the_books() {
+  timeout 20 docker unpause "$1" >/dev/null 2>&1 && return 0
+  [ "$2" != - ] || return 0
+  # shellcheck disable=SC2016 # the inner shell expands it
+  setsid bash -c 'sleep 5; echo THAWED > "$1"' thaw "$2" </dev/null >/dev/null 2>&1 9>&- &
+  echo FROZEN > "$2"
+  timeout 4 docker unpause "$1" >/dev/null 2>&1
+  echo THAWED > "$2"
 }
 
 # Where containers were stopped to freeze them, their supervisor was told so; it is part of the thaw to tell it again.

@@ -12,7 +12,7 @@ unsupervise() {
   local kind=$1; shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
-  if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return; fi
+  if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return $?; fi
   timeout 300 supervisorctl stop "${programs[@]}"
   ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (RUNNING|STARTING|BACKOFF) '
 }
@@ -22,7 +22,7 @@ supervise() {
   local kind=$1; shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
-  if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return; fi
+  if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return $?; fi
   timeout 300 supervisorctl start "${programs[@]}"
   ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (STOPPED|FATAL|EXITED) '
 }

@@ -37,7 +37,11 @@ remove_dead_jobs() {
     # A restore that stopped half way holds the only copy of what it replaced.
     [ ! -e "$left/cutover" ] || continue
     job_alive "$left" && continue
-    thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
+    # What an operator paused after an earlier thaw is not tanker's to thaw.
+    if [ -s "$left/frozen" ] && [ ! -e "$left/settled" ]; then
+      thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
+      settle_listed "$left" || die "Docker has not confirmed the thaw after an earlier run: does it answer?"
+    fi
     remove_images "$left"
     remove_staged "$left"
     rm -rf "$left"

@@ -2,7 +2,7 @@
 # usage: thaw.sh
 
 main() {
-  local job stuck all=0
+  local job stuck unsettled all=0
   for job in "$tanker_root"/*/; do
     job=${job%/}
     [ -s "$job/frozen" ] || continue
@@ -10,6 +10,8 @@ main() {
     if stuck=$(thaw_listed "$job"); then
       # While its job lives a pause may still be under way: then the mark is its watchdog's to set.
       job_alive "$job" || : > "$job/thawed"
+      unsettled=$(settle_listed "$job") || { echo "$unsettled" >&2; all=1; }
+      ! job_alive "$job" || rm -f "$job/settled"
       emit thawed "$(cut -d' ' -f1 "$job/frozen")"
     else emit frozen "$stuck"; all=1; fi
   done
