@@ -1,8 +1,8 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle bench lab-up lab-down deny
+.PHONY: help demo test lint oracle chaos bench-freeze lab-up lab-down deny
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two real masters: back up, verify, destroy one, restore it
 	tests/demo.sh
@@ -20,7 +20,13 @@ lint: ## formatting, clippy, shellcheck
 oracle: ## 20 backups and restores under load, and one that must be torn
 	tests/oracle.sh
 
-bench: ## how long containers are frozen, ours against the by-hand procedure
+chaos: ## the whole kill matrix (hours; CELLS=20 for some of it, SEED=n for others)
+	tests/prepare.sh
+	TANKER_CHAOS=$(or $(CELLS),all) TANKER_CHAOS_SEED=$(or $(SEED),7) cargo test --locked --test it kill_matrix -- --nocapture
+
+bench: bench-freeze ## every benchmark
+
+bench-freeze: ## how long containers are frozen, ours against the by-hand procedure
 	tests/bench-freeze.sh
 
 lab-up: ## boot two masters to play with: east (5.1) and west (8.0)

@@ -1,6 +1,7 @@
 //! End to end: the real program against real masters of the lab. Each test has a lab of its own, with its own network, and
 //! removes it whatever happens.
 
+mod chaos;
 mod freeze;
 mod journey;
 mod reach;
