@@ -6,6 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::model::id::{BackupRef, HostName};
 use crate::model::manifest::FreezeMethod;
+use crate::model::release::Release;
 use crate::model::restore_parts::Part;
 
 /// Backs up and restores Fuel masters over SSH, from this workstation.
@@ -48,6 +49,10 @@ pub enum Command {
     Files(Named),
     /// Take a file or directory out of a backup
     Extract(Extract),
+    /// Write a backup as the file that a bare master's `dockerctl restore` takes
+    Export(Export),
+    /// Take an archive of `dockerctl backup` into the library
+    Import(Import),
     /// Restore a backup onto a master of the same release
     Restore(Restore),
     /// Make a host's key known after showing it
@@ -163,6 +168,29 @@ pub struct Extract {
     /// The folder to put it into, with its path below it (a volume's files: their path in the volume)
     #[arg(long, value_name = "DIR")]
     pub to: PathBuf,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+    /// The folder to write the file into
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+}
+
+/// Options of `import`.
+#[derive(Debug, Args)]
+pub struct Import {
+    /// `fuel_backup_*.tar.lrz`
+    pub file: PathBuf,
+    /// Whose backup it is: the name it is listed under
+    #[arg(long, value_name = "NAME")]
+    pub host: HostName,
+    /// Its Fuel release, where the archive doesn't tell
+    #[arg(long, value_name = "REL")]
+    pub fuel: Option<Release>,
 }
 
 /// Options of `restore`.

@@ -12,7 +12,8 @@ use crate::model::facts::{Facts, parse_frames};
 use crate::model::id::{BackupId, HostName, stock_id};
 use crate::model::inventory::Host;
 use crate::model::manifest::{
-    Archive, CapturedContainer, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
+    Archive, CapturedContainer, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Origin, Proof, ProofPlace, TaskRecord,
+    archive_name,
 };
 use crate::model::report::{RunReport, Severity, backup_summary};
 use crate::model::tasks::parse_tasks;
@@ -150,6 +151,7 @@ fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, librar
         volumes: plan.volumes.iter().map(|(volume, _)| volume.clone()).collect(),
         network: network_settings(&facts.astute),
         contents: plan.contents,
+        origin: Origin::Tanker,
     }
 }
 

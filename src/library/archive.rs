@@ -95,7 +95,10 @@ impl Drop for Decompressed {
 }
 
 /// Decompresses an archive and hands each member of its tar to `visit`.
-fn each_member(path: &Path, mut visit: impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>) -> Result<(), String> {
+pub(super) fn each_member(
+    path: &Path,
+    mut visit: impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>,
+) -> Result<(), String> {
     let (lrzip, mut output) = Decompressed::open(path)?;
     let read = read_members(&mut output, &mut visit);
     // Read to the end whatever was found: then lrzip's own verdict is known, and it is the better word for a cut archive.

@@ -5,7 +5,10 @@
 
 mod archive;
 mod catalog;
+mod export;
+mod import;
 mod lock;
+mod stock;
 mod verify;
 mod writer;
 
@@ -13,7 +16,9 @@ use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk};
 pub use catalog::{Entry, Problem};
+pub use export::export;
 pub use lock::HostLock;
+pub use stock::{Stock, read_stock};
 pub use verify::{Depth, verify};
 pub use writer::{Received, Writer};
 

@@ -65,6 +65,20 @@ pub struct Description {
     /// How much of the master it holds.
     #[serde(default)]
     pub contents: Contents,
+    /// Who made the archive.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// Who made an archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Origin {
+    /// tanker; it describes itself inside.
+    #[default]
+    Tanker,
+    /// `dockerctl backup`; its description was read from its members.
+    Stock,
 }
 
 /// How much of a master a backup holds.

@@ -11,5 +11,6 @@ pub mod release;
 pub mod report;
 pub mod restore_parts;
 pub mod restore_plan;
+pub mod stock;
 pub mod tasks;
 pub mod text;

@@ -115,6 +115,7 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
+    use crate::model::manifest::Origin;
 
     fn backup(release: &str) -> Description {
         let container = |service: &str| CapturedContainer {
@@ -139,6 +140,7 @@ mod tests {
             volumes: vec![volume("/etc/nailgun"), volume("/usr/share/nailgun/static")],
             network: vec![],
             contents: Contents::Full,
+            origin: Origin::Tanker,
         }
     }
 

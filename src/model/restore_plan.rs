@@ -160,6 +160,7 @@ mod tests {
                 volumes: vec![],
                 network: network_settings("ADMIN_NETWORK:\n  cidr: 10.20.0.0/24\nNTP1: a\n"),
                 contents: crate::model::manifest::Contents::Full,
+                origin: crate::model::manifest::Origin::Tanker,
             },
             finished: at,
             archive: Archive {

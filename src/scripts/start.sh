@@ -51,6 +51,8 @@ remove_dead_jobs() {
 # Between two steps of a restore there is neither a receiver nor a job for a moment.
 being_pushed() {
   local pid start lease
+  # Its cutover has been, and is over.
+  [ ! -e "$1/parameters" ] || return 1
   if read -r pid start 2>/dev/null < "$1/receiver" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
   lease=$(cat "$1/lease" 2>/dev/null) || lease=0
   [ $(($(uptime_seconds) - lease)) -lt 60 ]

@@ -31,6 +31,7 @@ fn description(started: DateTime<Utc>) -> Description {
         volumes: vec![],
         network: vec![],
         contents: tanker::model::manifest::Contents::Full,
+        origin: tanker::model::manifest::Origin::Tanker,
     }
 }
 

@@ -7,6 +7,8 @@ mod journey;
 mod reach;
 mod refusals;
 mod restore;
+mod stock;
+mod versions;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -54,6 +56,10 @@ impl Lab {
         lab.lab(&["down"]).expect_code(0);
         lab.lab(&[&["up", "m"], options].concat()).expect_code(0);
         lab
+    }
+
+    pub fn instance(&self) -> &str {
+        &self.instance
     }
 
     pub fn lab(&self, args: &[&str]) -> Ran {

@@ -1,0 +1,92 @@
+//! Giving an archive the form that a bare master's `dockerctl restore` takes.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use super::archive::{each_member, walk};
+use super::{Entry, LibraryError, verify};
+use crate::model::text::printable;
+
+/// Writes a backup into `to` under its stock name. Its archive is one that stock takes already, except for the lists of what
+/// was deleted between the two passes, which stock doesn't know: where there are any, it is packed anew without those files.
+///
+/// # Errors
+/// When the archive is damaged, the file is there already, or it can't be written.
+pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
+    verify(entry)?;
+    let file = to.join(&entry.manifest.archive.file);
+    if file.exists() {
+        return Err(LibraryError::Missing(format!("{} is there already", file.display())));
+    }
+    fs::create_dir_all(to).map_err(LibraryError::file(to, "can't be made"))?;
+    let failed = |reason: String| LibraryError::Missing(format!("{} could not be exported: {reason}", entry.name()));
+    // In the folder itself: it is the one place known to have room, and the last step is a rename.
+    let work = tempfile::Builder::new().prefix(".tanker-export-").tempdir_in(to).map_err(LibraryError::file(to, "can't be written"))?;
+    let part = work.path().join(&entry.manifest.archive.file);
+    if entry.manifest.archive.members.iter().any(|member| member.name.ends_with(".deleted")) {
+        pack_anew(entry, work.path(), &part).map_err(failed)?;
+        walk(&part).map_err(failed)?;
+    } else {
+        fs::copy(entry.archive(), &part).map_err(LibraryError::file(&part, "can't be written"))?;
+    }
+    fs::File::open(&part).and_then(|file| file.sync_all()).map_err(LibraryError::file(&part, "can't be brought to the disk"))?;
+    fs::rename(&part, &file).map_err(LibraryError::file(&file, "can't be written"))?;
+    Ok(file)
+}
+
+/// Unpacks the members, takes the deleted files out of each tree, and packs again in the same order.
+fn pack_anew(entry: &Entry, work: &Path, part: &Path) -> Result<(), String> {
+    let members = work.join("members");
+    fs::create_dir(&members).map_err(|e| e.to_string())?;
+    let mut order = Vec::new();
+    let mut deleted = Vec::new();
+    each_member(&entry.archive(), |name, member| {
+        if name.contains('/') {
+            return Err(format!("a member is called {}", printable(name)));
+        }
+        if let Some(tree) = name.strip_suffix(".deleted") {
+            let mut list = Vec::new();
+            member.read_to_end(&mut list).map_err(|e| e.to_string())?;
+            deleted.push((tree.to_owned(), list));
+            return Ok(());
+        }
+        let mut file = fs::File::create(members.join(name)).map_err(|e| e.to_string())?;
+        io::copy(member, &mut file).map_err(|e| e.to_string())?;
+        order.push(name.to_owned());
+        Ok(())
+    })?;
+    for (tree, list) in deleted {
+        let names = work.join("deleted");
+        fs::write(&names, list).map_err(|e| e.to_string())?;
+        // A file that both passes have stands twice; `--delete` takes every one of a name.
+        let mut tar = Command::new("tar");
+        tar.arg("--delete").arg("-f").arg(members.join(&tree)).args(["--no-wildcards", "--anchored", "--null", "-T"]).arg(&names);
+        run(&mut tar)?;
+    }
+    let outer = work.join("outer.tar");
+    let mut tar = Command::new("tar");
+    tar.args(["--format=gnu", "--numeric-owner", "--owner=0", "--group=0", "-cf"])
+        .arg(&outer)
+        .arg("-C")
+        .arg(&members)
+        .arg("--")
+        .args(&order);
+    run(&mut tar)?;
+    fs::remove_dir_all(&members).map_err(|e| e.to_string())?;
+    run(Command::new("lrzip").args(["-q", "-L", "2", "-o"]).arg(part).arg(&outer))?;
+    fs::remove_file(&outer).map_err(|e| e.to_string())
+}
+
+fn run(command: &mut Command) -> Result<(), String> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{program} can't be run: {e}"))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    // A file that vanished before tar came to it was listed, and is in no tar.
+    let nothing_to_delete = |line: &str| line.contains("Not found in archive") || line.contains("Exiting with failure status");
+    if output.status.success() || (!said.is_empty() && said.lines().all(nothing_to_delete)) {
+        return Ok(());
+    }
+    Err(format!("{program} failed: {}", printable(&said)))
+}

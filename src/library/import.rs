@@ -1,0 +1,87 @@
+//! Taking a stock archive into the library: proven whole, described from what is inside, listed like any other.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use chrono::{DateTime, Utc};
+
+use super::{Entry, Library, LibraryError, lrzip_is_here, read_stock};
+use crate::model::id::HostName;
+use crate::model::manifest::{Archive, FORMAT, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+use crate::model::release::Release;
+use crate::model::stock::stock_id_of_file;
+
+impl Library {
+    /// Imports a stock archive as a backup of `host`. The file itself stays where it is.
+    ///
+    /// # Errors
+    /// When it isn't whole, doesn't tell of which release it is, is in the library already, or the library can't take it.
+    pub fn import(
+        &self,
+        file: &Path,
+        host: &HostName,
+        told: Option<&Release>,
+        owner: &str,
+        now: DateTime<Utc>,
+    ) -> Result<Entry, LibraryError> {
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let damaged = |reason: String| LibraryError::Damaged { name: crate::model::text::printable(&name), reason };
+        let mut source = File::open(file).map_err(LibraryError::file(file, "can't be read"))?;
+        let bytes = source.metadata().map_err(LibraryError::file(file, "can't be read"))?.len();
+        if !lrzip_is_here() {
+            return Err(LibraryError::Missing(
+                "lrzip is not installed here, and an archive that nobody has decompressed is not taken".into(),
+            ));
+        }
+        let stock = read_stock(file).map_err(damaged)?;
+        let release = stock.facts.release(told).map_err(LibraryError::Missing)?;
+        let no_id = || {
+            LibraryError::Missing(format!(
+                "the archive doesn't tell its id, and its file is not named fuel_backup_YYYY-MM-DD_NNNN.tar.lrz: {name}"
+            ))
+        };
+        let stock_id = stock.facts.stock_id().or_else(|| stock_id_of_file(&name)).ok_or_else(no_id)?;
+        if stock.facts.directories.is_empty() {
+            return Err(damaged("it holds no system-dirs.tar with a master's directories".into()));
+        }
+        let lock = self.lock(host, owner)?;
+        let description = stock.facts.describe(host.clone(), release, stock_id, |id| self.is_taken(host, id));
+        let archive = archive_name(&description.stock_id);
+        let mut writer = self.begin(lock, host, &description.id, &archive, bytes)?;
+        let mut buffer = vec![0; 1 << 20];
+        loop {
+            let read = source.read(&mut buffer).map_err(LibraryError::file(file, "can't be read"))?;
+            if read == 0 {
+                break;
+            }
+            writer.write(&buffer[..read])?;
+        }
+        let received = writer.finish()?;
+        let (known, _) = self.list(Some(host))?;
+        if let Some(same) = known.iter().find(|entry| entry.manifest.archive.sha256 == received.sha256) {
+            return Err(LibraryError::Missing(format!("it is in the library already, as {}", same.name())));
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            finished: now,
+            archive: Archive {
+                file: archive,
+                bytes: received.bytes,
+                sha256: received.sha256.clone(),
+                tar_bytes: stock.members.iter().map(|member| member.bytes).sum(),
+                members: stock.members,
+            },
+            freeze: Freeze { method: FreezeMethod::None, milliseconds: 0, consistent: false, steps: vec![], predicted_milliseconds: None },
+            tasks: TaskRecord::Ignored { unfinished: vec![], reason: Some("a stock archive doesn't tell".into()) },
+            proof: Proof { place: ProofPlace::Workstation, at: now },
+            notes: vec![
+                format!("imported from {}", crate::model::text::printable(&file.display().to_string())),
+                "a stock archive holds no volumes: /etc/cobbler, /etc/astute, /etc/nailgun and nailgun's static files stay as they are made anew"
+                    .into(),
+            ],
+            description,
+        };
+        received.commit(&manifest)
+    }
+}

@@ -1,0 +1,211 @@
+//! What a stock archive (`dockerctl backup`) tells of the master it is of, and the description that tanker makes of it.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use serde_json::Value;
+
+use super::astute::network_settings;
+use super::id::{BackupId, HostName};
+use super::manifest::{CapturedContainer, Contents, Description, Origin};
+use super::release::{DIRECTORIES, PLUGINS, REPOSITORIES, Release, START_ORDER};
+use super::text::printable;
+
+/// What was found inside.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StockFacts {
+    /// Images, as `fuel/nailgun_5.1_2026-11-22_1407`.
+    pub images: BTreeSet<String>,
+    /// Host directories, absolute.
+    pub directories: Vec<String>,
+    /// `/etc/fuel/astute.yaml`.
+    pub astute: String,
+    /// `/etc/fuel/fuel-uuid`.
+    pub uuid: String,
+    /// `/etc/fuel/<rel>/version.yaml`.
+    pub version_yaml: String,
+    /// The newest member's time, seconds since 1970: the moment it was packed.
+    pub newest: u64,
+}
+
+impl StockFacts {
+    /// Which of a master's directories these paths belong to.
+    pub fn take_paths(&mut self, paths: &BTreeSet<String>) {
+        let below = |directory: &str| {
+            let start = directory.trim_start_matches('/');
+            paths.iter().any(|path| path == start || path.strip_prefix(start).is_some_and(|rest| rest.starts_with('/')))
+        };
+        // A light archive has of the repositories only the plugins.
+        let more_than_plugins = paths.iter().any(|path| {
+            let path = format!("/{path}");
+            path.starts_with(&format!("{REPOSITORIES}/")) && !path.starts_with(PLUGINS)
+        });
+        for directory in DIRECTORIES {
+            if directory == REPOSITORIES && !more_than_plugins {
+                self.directories.extend(below(PLUGINS).then(|| PLUGINS.to_owned()));
+            } else if below(directory) {
+                self.directories.push(directory.to_owned());
+            }
+        }
+    }
+
+    /// The release, by its images, by version.yaml, or as the operator says where neither tells.
+    ///
+    /// # Errors
+    /// One sentence, when nothing tells, or the operator says another one than the archive.
+    pub fn release(&self, told: Option<&Release>) -> Result<Release, String> {
+        let by_image = self.images.iter().find_map(|image| split_image(image).map(|(_, release, _)| release));
+        let by_file = || {
+            let value = self.version_yaml.lines().find_map(|line| line.trim().strip_prefix("release:"))?;
+            value.trim().trim_matches(['"', '\'']).parse::<Release>().ok()
+        };
+        match (by_image.or_else(by_file), told) {
+            (Some(found), Some(told)) if found != *told => Err(format!("the archive is of Fuel {found}, not {told}")),
+            (Some(found), _) => Ok(found),
+            (None, Some(told)) => Ok(told.clone()),
+            (None, None) => Err("the archive doesn't tell its Fuel release: name it with --fuel".into()),
+        }
+    }
+
+    /// The id that its images carry.
+    #[must_use]
+    pub fn stock_id(&self) -> Option<String> {
+        self.images.iter().find_map(|image| split_image(image).map(|(_, _, id)| id))
+    }
+
+    /// Describes the archive as a backup of this host.
+    #[must_use]
+    pub fn describe(&self, host: HostName, release: Release, stock_id: String, taken: impl Fn(&BackupId) -> bool) -> Description {
+        let started = began(&stock_id, self.newest, release.images_together());
+        let captured = |service: &&str| {
+            let image = self.images.iter().find_map(|i| split_image(i).filter(|(s, ..)| s == service))?;
+            let (service, release, _) = image;
+            let name = release.container(&service);
+            Some(CapturedContainer { name, image: format!("fuel/{service}_{release}"), service, running: true })
+        };
+        let containers: Vec<CapturedContainer> = START_ORDER.iter().filter_map(captured).collect();
+        let hostname = self.astute.lines().find_map(|line| line.trim_start().trim_start_matches('"').strip_prefix("HOSTNAME"));
+        Description {
+            id: BackupId::at(started, taken),
+            host,
+            stock_id,
+            started,
+            tanker: env!("CARGO_PKG_VERSION").to_owned(),
+            hostname: printable(hostname.unwrap_or_default().trim_matches(['"', ':', ' ', '\''])),
+            uuid: printable(self.uuid.trim()),
+            docker_version: String::new(),
+            contents: if containers.is_empty() { Contents::Light } else { Contents::Full },
+            containers,
+            directories: self.directories.clone(),
+            volumes: Vec::new(),
+            network: network_settings(&self.astute),
+            release,
+            origin: Origin::Stock,
+        }
+    }
+}
+
+/// `fuel/nailgun_5.1_2026-11-22_1407` as service, release, id.
+fn split_image(image: &str) -> Option<(String, Release, String)> {
+    let rest = image.strip_prefix("fuel/")?;
+    let (service, rest) = rest.split_once('_')?;
+    let (release, id) = rest.split_once('_')?;
+    (START_ORDER.contains(&service) && is_stock_id(id)).then_some(())?;
+    Some((service.to_owned(), release.parse().ok()?, id.to_owned()))
+}
+
+/// The image that a member of an archive to 6.0 holds: `fuel__nailgun_5.1_2026-11-22_1407.tar`.
+#[must_use]
+pub fn image_of_member(member: &str) -> Option<String> {
+    let image = member.strip_suffix(".tar")?.replacen("__", "/", 1);
+    split_image(&image).map(|_| image)
+}
+
+/// The images that `repositories` or `manifest.json` of a `docker save` name.
+#[must_use]
+pub fn images_of_listing(json: &[u8]) -> Vec<String> {
+    let names: Vec<String> = match serde_json::from_slice(json) {
+        Ok(Value::Object(repositories)) => repositories.into_iter().map(|(name, _)| name).collect(),
+        Ok(Value::Array(images)) => {
+            let tags = images.iter().filter_map(|image| image["RepoTags"].as_array()).flatten();
+            tags.filter_map(|tag| Some(tag.as_str()?.rsplit_once(':')?.0.to_owned())).collect()
+        }
+        _ => Vec::new(),
+    };
+    names.into_iter().filter(|name| split_image(name).is_some()).collect()
+}
+
+/// `2026-11-22_1407`.
+#[must_use]
+pub fn is_stock_id(text: &str) -> bool {
+    let shape = b"dddd-dd-dd_dddd";
+    text.len() == shape.len() && shape.iter().zip(text.bytes()).all(|(s, b)| if *s == b'd' { b.is_ascii_digit() } else { *s == b })
+}
+
+/// The id in a stock file's name.
+#[must_use]
+pub fn stock_id_of_file(name: &str) -> Option<String> {
+    let id = name.strip_prefix("fuel_backup_")?.strip_suffix(".tar.lrz")?;
+    is_stock_id(id).then(|| id.to_owned())
+}
+
+/// When it began, as near as the archive tells: the id says hour and minute (from 6.1), or hour and second; of the latter the
+/// minute is that of the moment it was packed, where that lies in the hour.
+fn began(stock_id: &str, packed: u64, with_minutes: bool) -> DateTime<Utc> {
+    let packed = i64::try_from(packed).ok().and_then(|seconds| DateTime::from_timestamp(seconds, 0)).unwrap_or_default();
+    let two = |from: usize| stock_id.get(from..from + 2).and_then(|digits| digits.parse::<u32>().ok());
+    let time = || {
+        let date = NaiveDate::parse_from_str(stock_id.get(..10)?, "%Y-%m-%d").ok()?;
+        let (hour, last) = (two(11)?, two(13)?);
+        let minute = packed.format("%M").to_string().parse().ok()?;
+        if with_minutes { date.and_hms_opt(hour, last, 0) } else { date.and_hms_opt(hour, minute, last) }
+    };
+    time().map_or(packed, |time| time.and_utc())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn facts(images: &[&str], paths: &[&str]) -> StockFacts {
+        let mut facts = StockFacts { newest: 1_795_446_398, ..StockFacts::default() };
+        facts.images = images.iter().map(|i| (*i).to_owned()).collect();
+        facts.take_paths(&paths.iter().map(|p| (*p).to_owned()).collect());
+        facts
+    }
+
+    #[test]
+    fn members_and_listings_name_fuels_own_images_and_nothing_else() {
+        assert_eq!(image_of_member("fuel__nailgun_5.1_2026-11-22_1407.tar").unwrap(), "fuel/nailgun_5.1_2026-11-22_1407");
+        for other in ["system-dirs.tar", "fuel__nailgun_5.1.tar", "fuel__nailgun_9.0_2026-11-22_1407.tar", "busybox_2026-11-22_1407.tar"] {
+            assert_eq!(image_of_member(other), None, "{other}");
+        }
+        let old = br#"{"fuel/nailgun_8.0_2026-11-22_1407":{"latest":"abc"},"busybox":{"latest":"d"}}"#;
+        let new = br#"[{"RepoTags":["fuel/nailgun_8.0_2026-11-22_1407:latest"]},{"RepoTags":null}]"#;
+        for listing in [&old[..], &new[..]] {
+            assert_eq!(images_of_listing(listing), ["fuel/nailgun_8.0_2026-11-22_1407"]);
+        }
+        assert!(images_of_listing(b"nonsense").is_empty());
+    }
+
+    #[test]
+    fn a_light_stock_archive_is_known_by_what_it_lacks() {
+        let light = facts(&[], &["etc/fuel/astute.yaml", "var/lib/fuel/keys", "var/www/nailgun/plugins/x", "root/.ssh/id_rsa"]);
+        assert_eq!(light.directories, ["/etc/fuel", "/var/www/nailgun/plugins", "/var/lib/fuel", "/root/.ssh"]);
+        assert!(light.release(None).unwrap_err().contains("--fuel"));
+        let told: Release = "7.0".parse().unwrap();
+        let about = light.describe("east".parse().unwrap(), light.release(Some(&told)).unwrap(), "2026-11-22_1407".into(), |_| false);
+        assert_eq!((about.contents, about.started.to_rfc3339()), (Contents::Light, "2026-11-22T14:07:00+00:00".to_owned()));
+    }
+
+    #[test]
+    fn a_full_one_names_its_release_and_another_one_is_refused() {
+        let full =
+            facts(&["fuel/postgres_5.1_2026-11-22_1407", "fuel/astute_5.1_2026-11-22_1407"], &["etc/fuel", "var/www/nailgun/centos"]);
+        let told: Release = "6.0".parse().unwrap();
+        assert_eq!(full.release(Some(&told)).unwrap_err(), "the archive is of Fuel 5.1, not 6.0");
+        let about = full.describe("east".parse().unwrap(), full.release(None).unwrap(), full.stock_id().unwrap(), |_| false);
+        assert_eq!(about.containers[0].name, "fuel-core-5.1-postgres");
+        assert_eq!(about.started.format("%H:%S").to_string(), "14:07", "to 6.0 the id has hour and second");
+    }
+}

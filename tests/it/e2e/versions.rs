@@ -1,0 +1,74 @@
+//! Every release from 5.1 to 8.0, its state where that release keeps it, its Docker played by the wrapper: backed up, lost,
+//! restored. The other journeys run 5.1 and 8.0 on a Docker of today.
+
+use super::Lab;
+
+fn comes_back(instance: &str, release: &str, docker: &str, method: &str) {
+    let lab = Lab::up_with(instance, &["--fuel", release, "--docker", docker]);
+    lab.ask("echo precious > /etc/puppet/precious; /usr/bin/docker exec $(/usr/bin/docker ps --format '{{.Names}}' | grep -- -cobbler$) sh -c 'mkdir -p /var/lib/cobbler; echo system > /var/lib/cobbler/systems; echo settings > /etc/cobbler/settings'");
+    lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
+    lab.tanker(&["check"]).expect_code(0).says(&format!("Fuel {release}")).says(&format!("with {method}"));
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.assert_clean();
+    lab.tanker(&["show", "m@latest", "--json"])
+        .expect_code(0)
+        .says(&format!("\"method\": \"{method}\""))
+        .says(&format!("\"docker_version\": \"{docker}\""));
+    assert_eq!(lab.paused(), [""; 0]);
+    lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
+    lab.lab(&["rebuild", "m"]).expect_code(0);
+    lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0);
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
+    lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
+    assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
+    assert_eq!(
+        lab.ask("/usr/bin/docker exec $(/usr/bin/docker ps --format '{{.Names}}' | grep -- -cobbler$) cat /var/lib/cobbler/systems /etc/cobbler/settings"),
+        "system\nsettings"
+    );
+    assert_eq!(lab.sql("select name from nodes where uuid in ('before', 'after')"), "before");
+    assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
+    lab.assert_clean();
+}
+
+#[test]
+fn fuel_5_1_with_docker_0_10_comes_back() {
+    comes_back("v51", "5.1", "0.10.0", "cgroup");
+}
+
+#[test]
+fn fuel_5_1_1_with_docker_0_12_comes_back() {
+    comes_back("v511", "5.1.1", "0.12.0", "pause");
+}
+
+#[test]
+fn i1_fuel_6_1_whose_docker_1_4_thaws_what_it_commits_comes_back() {
+    comes_back("v61", "6.1", "1.4.1", "pause");
+}
+
+#[test]
+fn i1_fuel_7_0_whose_docker_1_5_thaws_what_it_commits_comes_back() {
+    comes_back("v70", "7.0", "1.5.0", "pause");
+}
+
+#[test]
+fn fuel_8_0_with_docker_1_8_comes_back() {
+    comes_back("v80", "8.0", "1.8.0", "pause");
+}
+
+/// What the wrapper plays is what those versions do, or the tests above would show nothing.
+#[test]
+fn the_old_dockers_of_the_lab_have_their_traps() {
+    let lab = Lab::up_with("traps", &["--fuel", "6.1", "--docker", "1.4.1"]);
+    let (one, other) = ("fuel-core-6.1-rsyslog", "fuel-core-6.1-rsync");
+    let state = format!("docker inspect -f '{{{{.State.Paused}}}}' {one}");
+    lab.sh(&format!("docker pause {one} {other}")).expect_code(0);
+    assert_eq!(lab.ask(&state), "false", "two containers in one call: usage, exit code 0, nothing paused");
+    lab.ask(&format!("docker pause {one}"));
+    lab.sh(&format!("docker exec {one} true")).expect_code(1);
+    lab.sh(&format!("docker stop {one}")).expect_code(1);
+    lab.ask(&format!("docker commit --pause=false {one} kept"));
+    assert_eq!(lab.ask(&state), "true", "told not to pause, a commit leaves it paused");
+    lab.ask(&format!("docker commit {one} kept"));
+    assert_eq!(lab.ask(&state), "false", "a commit thaws what was paused");
+    lab.ask("docker rmi kept");
+}
