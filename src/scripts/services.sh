@@ -6,15 +6,18 @@
 ctl() { timeout 1800 dockerctl "$@" </dev/null; }
 service_of() { echo "${1#fuel-core-*-}"; }
 
-# unsupervise KIND SERVICE...: a supervisor that already stopped a program says so with an error, so what counts is what it
-# says afterwards.
+# unsupervise KIND SERVICE...: a supervisor that already stopped a program says so with an error, and one whose program ends at
+# that moment starts it again, so what counts is what it says afterwards.
 unsupervise() {
-  local kind=$1; shift
+  local kind=$1 try; shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
   if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return $?; fi
-  timeout 300 supervisorctl stop "${programs[@]}"
-  ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (RUNNING|STARTING|BACKOFF) '
+  for try in 1 2 3; do
+    timeout 300 supervisorctl stop "${programs[@]}"
+    timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (RUNNING|STARTING|BACKOFF) ' || return 0
+  done
+  return 1
 }
 
 # supervise KIND SERVICE...
@@ -41,20 +44,24 @@ stop_postgres() {
   done
 }
 
-# stop_services KIND CONTAINER...: in the order given. systemd stops a container itself when its unit is stopped, so postgres
-# is asked at the same moment.
+# systemd stops a container itself when its unit is stopped, so postgres is asked at the same moment; supervisor doesn't, and
+# would start again what stops before it is told.
+unsupervise_postgres() {
+  local pid
+  if [ "$1" = systemd ]; then unsupervise "$1" postgres & pid=$!
+  else unsupervise "$1" postgres || return 1; fi
+  ! is_running "$2" || stop_postgres "$2" || echo "postgres did not stop by itself"
+  [ -z "${pid:-}" ] || wait "$pid"
+}
+
+# stop_services KIND CONTAINER...: in the order given.
 stop_services() {
-  local kind=$1 name pid; local -a others=()
+  local kind=$1 name; local -a others=()
   shift
   for name in "$@"; do case $name in *-postgres) ;; *) others+=("$(service_of "$name")") ;; esac; done
   unsupervise "$kind" ${others[@]+"${others[@]}"} || return 1
   for name in "$@"; do
-    case $name in
-      *-postgres)
-        unsupervise "$kind" postgres & pid=$!
-        ! is_running "$name" || stop_postgres "$name" || echo "postgres did not stop by itself"
-        wait "$pid" || return 1 ;;
-    esac
+    case $name in *-postgres) unsupervise_postgres "$kind" "$name" || return 1 ;; esac
     ! is_running "$name" || ctl stop "$(service_of "$name")" || return 1
     ! is_running "$name" || { echo "$name did not stop"; return 1; }
   done

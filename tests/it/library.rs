@@ -7,7 +7,7 @@ use std::process::Command;
 
 use chrono::{DateTime, TimeZone, Utc};
 use sha2::{Digest, Sha256};
-use tanker::library::{Depth, Entry, Library, LibraryError, extract, list_files, verify, walk};
+use tanker::library::{Depth, Entry, Library, LibraryError, export, extract, list_files, verify, walk};
 use tanker::model::id::{BackupId, HostName, stock_id};
 use tanker::model::manifest::{Archive, Description, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
 
@@ -44,7 +44,7 @@ fn pack(folder: &Path, about: &Description) -> Vec<u8> {
     fs::write(tree.join("noise"), (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     fs::write(folder.join("tanker.json"), serde_json::to_vec_pretty(about).unwrap()).unwrap();
     fs::write(folder.join("system-dirs.tar.deleted"), b"etc/fuel/gone\0").unwrap();
-    let script = "tar -C tree -cf system-dirs.tar etc && tar -cf a.tar tanker.json system-dirs.tar system-dirs.tar.deleted && rm -f a.lrz && lrzip -q -L 2 -o a.lrz a.tar";
+    let script = "truncate -s 8M tree/etc/fuel/holes && echo end >> tree/etc/fuel/holes && tar -C tree --format=posix --sparse -cf system-dirs.tar etc && tar -cf a.tar tanker.json system-dirs.tar system-dirs.tar.deleted && rm -f a.lrz && lrzip -q -L 2 -o a.lrz a.tar";
     let output = Command::new("sh").args(["-c", script]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     fs::read(folder.join("a.lrz")).unwrap()
@@ -94,6 +94,24 @@ fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     let missing = extract(&entry.archive(), &entry.manifest.description, "/etc/nothing", &to).unwrap_err();
     assert!(missing.contains("holds nothing at"), "{missing}");
     assert!(extract(&entry.archive(), &entry.manifest.description, "/etc/../../x", &to).is_err());
+}
+
+#[test]
+fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, entry) = library_with_a_backup(folder.path());
+    let to = folder.path().join("exported");
+    let file = export(&entry, &to).unwrap();
+    assert_eq!(file.file_name().unwrap(), entry.manifest.archive.file.as_str());
+    assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing but the file");
+    let members: Vec<String> = walk(&file).unwrap().members.into_iter().map(|member| member.name).collect();
+    assert_eq!(members, ["tanker.json", "system-dirs.tar"]);
+    let list = "lrzip -q -d -o - \"$1\" | tar -xO -f - system-dirs.tar | tar -tvf -";
+    let listed = Command::new("sh").args(["-c", list, "sh"]).arg(&file).output().unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
+    assert!(listed.contains("etc/fuel/astute.yaml") && !listed.contains("etc/fuel/gone"), "{listed}");
+    assert!(listed.lines().any(|line| line.contains("8388612") && line.ends_with("etc/fuel/holes")), "{listed}");
+    assert!(export(&entry, &to).unwrap_err().to_string().contains("is there already"));
 }
 
 #[test]
