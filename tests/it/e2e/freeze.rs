@@ -106,3 +106,58 @@ fn i1_a_docker_of_0_10_is_frozen_by_the_kernel_and_restored() {
     child.wait().unwrap();
     wait_until("the lease runs out", Duration::from_secs(15), || lab.sh(frozen).stdout.trim() == "0");
 }
+
+#[test]
+fn i1_containers_that_were_stopped_to_freeze_them_run_again_also_when_tanker_is_killed() {
+    let lab = Lab::up("stop", "5.1");
+    let inventory = lab.inventory_with("lease = 5\nfreeze = \"stop\"");
+    let running = "supervisorctl status | grep -c RUNNING; /usr/bin/docker ps -q | wc -l";
+    lab.ask("supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-5.1-rsyslog");
+    lab.tanker_with(&inventory, &["backup"]).expect_code(0).says("frozen");
+    lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"stop\"").says("\"consistent\": true");
+    assert_eq!(lab.ask(running), "10\n10", "what did not run before does not run now");
+    lab.ask("supervisorctl start docker-rsyslog");
+    lab.assert_clean();
+
+    lab.break_docker("commit", SLOW_COMMIT);
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    let stopped = || lab.sh("/usr/bin/docker ps -q | wc -l").stdout.trim() == "0";
+    wait_until("containers are stopped", Duration::from_secs(90), stopped);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("containers run again", Duration::from_secs(120), || lab.sh(running).stdout.trim() == "11\n11");
+    lab.heal();
+    wait_until("the job has ended", Duration::from_secs(60), || lab.tanker(&["status"]).stdout.contains("has ended"));
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.assert_clean();
+}
+
+#[test]
+fn i1_a_freeze_that_would_take_too_long_is_not_begun() {
+    let lab = Lab::up("predict", "8.0");
+    let started = "/usr/bin/docker inspect -f '{{.Name}} {{.State.StartedAt}} {{.State.Status}}' $(/usr/bin/docker ps -aq) | sort";
+    let before = lab.ask(started);
+    lab.break_docker("inspect", "sleep 0.4");
+    let inventory = lab.inventory_with("freeze_timeout = 5");
+    lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("nothing was frozen").says("--freeze-timeout raises the limit");
+    lab.heal();
+    assert_eq!(lab.ask(started), before);
+    lab.assert_clean();
+
+    // Docker hangs while it should thaw: the kernel does it, and Docker's books are put right when it answers again.
+    let inventory = lab.inventory_with("lease = 5");
+    lab.break_docker("commit", SLOW_COMMIT);
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    lab.ask("pkill -STOP -x dockerd");
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let frozen = "cat /sys/fs/cgroup/freezer/docker/*/freezer.state | grep -c FROZEN";
+    wait_until("the kernel has thawed them", Duration::from_secs(20), || lab.sh(frozen).stdout.trim() == "0");
+    lab.ask("pkill -CONT -x dockerd");
+    lab.heal();
+    wait_until("the job has ended", Duration::from_secs(120), || lab.tanker(&["status"]).stdout.contains("has ended"));
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(lab.paused(), [""; 0], "nor does Docker call any of them paused");
+    lab.assert_clean();
+}

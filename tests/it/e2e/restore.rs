@@ -114,6 +114,75 @@ fn i4_an_interrupt_before_the_cutover_leaves_the_master_as_it_was() {
     lab.tanker(&["verify", "m@latest"]).expect_code(0).says("every member");
 }
 
+#[test]
+fn i4_a_reboot_in_the_middle_of_the_cutover_is_put_back_or_done_again() {
+    let lab = Lab::up("reboot", "8.0");
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.ask("echo later > /etc/puppet/later");
+    lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
+    let cut_down_at = |step: &str| {
+        let child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+        wait_until(step, Duration::from_secs(120), || {
+            lab.sh(&format!("grep -q ' step {step}' /var/backup/fuel/tanker/*/events")).code == Some(0)
+        });
+        lab.lab(&["reboot", "m"]).expect_code(0);
+        end(child).expect_code(6).says("--rollback");
+        lab.tanker(&["status"]).expect_code(0).says("HALF RESTORED");
+    };
+    cut_down_at("start");
+    lab.tanker(&["backup"]).expect_code(3).says("came to no end");
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(3).says("came to no end");
+    lab.tanker(&["restore", "--to", "m", "--rollback"]).expect_code(0).says("put back as it was");
+    assert_eq!(lab.ask("cat /etc/puppet/later"), "later");
+    assert_eq!(lab.sql("select name from nodes where uuid = 'later'"), "later");
+    lab.assert_clean();
+    lab.tanker(&["restore", "--to", "m", "--rollback"]).expect_code(3).says("nothing to do");
+
+    cut_down_at("swap");
+    lab.tanker(&["restore", "--to", "m", "--resume"]).expect_code(0).says("restored");
+    lab.sh("test -e /etc/puppet/later").expect_code(1);
+    assert_eq!(lab.sql("select count(*) from nodes where uuid = 'later'"), "0");
+    lab.lab(&["oracle", "m"]).expect_code(0);
+    lab.assert_clean();
+}
+
+#[test]
+fn a_part_is_restored_alone_and_a_light_backup_has_only_some_of_them() {
+    let lab = Lab::up("parts", "5.1");
+    lab.ask("echo was > /etc/puppet/mark; echo was > /var/www/nailgun/mark");
+    lab.tanker(&["backup"]).expect_code(0);
+    let change = || {
+        lab.ask("echo is > /etc/puppet/mark; echo is > /var/www/nailgun/mark");
+        lab.sql("delete from nodes; insert into nodes (uuid, name, mac) values ('is', 'is', 'x')");
+    };
+    let state = || {
+        format!(
+            "{} {}",
+            lab.ask("cat /etc/puppet/mark /var/www/nailgun/mark").replace('\n', " "),
+            lab.sql("select count(*) from nodes where uuid = 'is'")
+        )
+    };
+    let only = |part: &str, expected: &str| {
+        change();
+        lab.tanker(&["restore", "m@latest", "--to", "m", "--yes", "--only", part]).expect_code(0).says("restored");
+        assert_eq!(state(), expected, "--only {part}");
+        lab.assert_clean();
+    };
+    only("config", "was is 1");
+    only("repositories", "is was 1");
+    only("database", "is is 0");
+
+    lab.ask("echo light > /etc/puppet/mark");
+    lab.tanker(&["backup", "--light"]).expect_code(0);
+    lab.tanker(&["show", "m@latest"]).expect_code(0).says("light");
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes", "--only", "repositories"]).expect_code(3).says("it is a light one");
+    change();
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0);
+    assert_eq!(state(), "light is 0", "state and configuration come back, packages stay as they are");
+    assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
+    lab.assert_clean();
+}
+
 /// A spool that was made and removed leaves its parent with another time, and nothing else.
 fn strip_folder_times(snapshot: &str) -> String {
     snapshot.lines().filter(|line| !line.starts_with("/var/backup/fuel ")).collect::<Vec<_>>().join("\n")

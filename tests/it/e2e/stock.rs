@@ -49,13 +49,13 @@ fn both_ways(instance: &str, release: &str) {
     lab.lab(&["rebuild", "m"]).expect_code(0);
     let name = exported.file_name().unwrap().to_str().unwrap();
     lab.put(&exported, &format!("/var/backup/fuel/{name}"));
-    lab.ask(&format!("dockerctl-stock restore /var/backup/fuel/{name} && rm /var/backup/fuel/{name} && dockerctl check nailgun"));
+    lab.ask(&format!("/var/lab/bin/dockerctl-stock restore /var/backup/fuel/{name} && rm /var/backup/fuel/{name} && dockerctl check nailgun"));
     assert_eq!(lab.ask(&format!("cat {PUPPET}; ls /etc/puppet/d")), "node x {}\nstays", "a bare master's own restore takes it");
     assert_eq!(lab.sql("select name from nodes where uuid = 'kept'"), "kept");
     lab.lab(&["oracle", "m"]).expect_code(0);
 
     // The other way: the stock tool's archive, taken in, restored onto the next bare master.
-    let file = lab.ask("dockerctl-stock backup");
+    let file = lab.ask("/var/lab/bin/dockerctl-stock backup");
     let local = lab.path(file.rsplit('/').next().unwrap());
     lab.get(&file, &local);
     lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
