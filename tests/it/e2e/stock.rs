@@ -49,7 +49,9 @@ fn both_ways(instance: &str, release: &str) {
     lab.lab(&["rebuild", "m"]).expect_code(0);
     let name = exported.file_name().unwrap().to_str().unwrap();
     lab.put(&exported, &format!("/var/backup/fuel/{name}"));
-    lab.ask(&format!("/var/lab/bin/dockerctl-stock restore /var/backup/fuel/{name} && rm /var/backup/fuel/{name} && dockerctl check nailgun"));
+    lab.ask(&format!(
+        "/var/lab/bin/dockerctl-stock restore /var/backup/fuel/{name} && rm /var/backup/fuel/{name} && dockerctl check nailgun"
+    ));
     assert_eq!(lab.ask(&format!("cat {PUPPET}; ls /etc/puppet/d")), "node x {}\nstays", "a bare master's own restore takes it");
     assert_eq!(lab.sql("select name from nodes where uuid = 'kept'"), "kept");
     lab.lab(&["oracle", "m"]).expect_code(0);

@@ -1,6 +1,11 @@
 //! `tanker backup`: look, refuse or decide, let the master capture itself, bring the archive here, prove it, list it.
 
+mod seen;
+
 use std::time::Duration;
+
+pub(super) use seen::still_frozen;
+use seen::{Seen, after_failure};
 
 use super::receive::{NotReceived, receive};
 use super::{Context, library_ending, look, look_ending, refused, remote_ending};
@@ -8,7 +13,7 @@ use crate::fleet::{self, Ending};
 use crate::library::{HostLock, Library, Received, lrzip_is_here, walk};
 use crate::model::astute::network_settings;
 use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
-use crate::model::facts::{Facts, parse_frames};
+use crate::model::facts::Facts;
 use crate::model::id::{BackupId, HostName, stock_id};
 use crate::model::inventory::Host;
 use crate::model::manifest::{
@@ -19,9 +24,9 @@ use crate::model::report::{RunReport, Severity, backup_summary};
 use crate::model::tasks::parse_tasks;
 use crate::model::text::human_bytes;
 use crate::monitor::{Event, Step};
-use crate::remote::job::{Job, JobEvent};
+use crate::remote::job::Job;
 use crate::remote::link::Link;
-use crate::remote::{RemoteError, Script, TANKER_ROOT};
+use crate::remote::{RemoteError, Script};
 
 /// A small file of a job's.
 const READING: Duration = Duration::from_secs(60);
@@ -190,73 +195,6 @@ async fn start(
     job.start(link, "backup", &owner, &args, &files).await
 }
 
-/// What the job's event log told.
-#[derive(Default)]
-struct Seen {
-    steps: Vec<(String, u64)>,
-    predicted: Option<u64>,
-    frozen: bool,
-    thawed: Option<u64>,
-    stuck: Option<String>,
-    tasks_code: Option<i64>,
-    tar_bytes: u64,
-    archive: Option<(u64, String, String)>,
-    failed: Option<(String, String)>,
-    notes: Vec<String>,
-}
-
-impl Seen {
-    fn take(&mut self, ctx: &Context, host: &Host, event: JobEvent) {
-        match event {
-            JobEvent::Step(name, at) => {
-                if let Some(step) = Step::from_log(&name) {
-                    ctx.step(host, step);
-                }
-                self.steps.push((name, at));
-            }
-            JobEvent::Predicted(ms) => {
-                self.predicted = Some(ms);
-                ctx.monitor.event(&host.name, Event::Predicted(Duration::from_millis(ms)));
-            }
-            JobEvent::Frozen => {
-                self.frozen = true;
-                ctx.monitor.event(&host.name, Event::Frozen);
-            }
-            JobEvent::Thawed(ms) => {
-                self.thawed = Some(ms);
-                ctx.monitor.event(&host.name, Event::Thawed(Duration::from_millis(ms)));
-            }
-            JobEvent::Void(reason) => ctx.note(host, format!("the capture is void: {reason}")),
-            JobEvent::Stuck(names) => self.stuck = Some(names),
-            JobEvent::Tasks(code) => self.tasks_code = Some(code),
-            JobEvent::Tar(bytes) => self.tar_bytes = bytes,
-            JobEvent::Archive(bytes, sha256, file) => self.archive = Some((bytes, sha256, file)),
-            JobEvent::Note(text) => {
-                ctx.note(host, text.clone());
-                self.notes.push(text);
-            }
-            JobEvent::Growing(bytes) => {
-                let total = (self.tar_bytes > 0).then_some(self.tar_bytes);
-                ctx.monitor.event(&host.name, Event::Progress { bytes, total: total.filter(|total| bytes <= *total) });
-            }
-            JobEvent::Failed(step, reason) => self.failed = Some((step, reason)),
-            JobEvent::Part(..) | JobEvent::RolledBack | JobEvent::Finished => {}
-        }
-    }
-
-    /// The steps of the freeze with their milliseconds.
-    fn freeze_steps(&self) -> Vec<(String, u64)> {
-        let frozen = ["freeze", "commit", "delta", "thaw"];
-        let next = self.steps.iter().skip(1).map(|(_, at)| *at);
-        self.steps
-            .iter()
-            .zip(next)
-            .filter(|((name, _), _)| frozen.contains(&name.as_str()))
-            .map(|((name, at), end)| (name.clone(), end.saturating_sub(*at)))
-            .collect()
-    }
-}
-
 #[allow(clippy::too_many_arguments)] // the whole of one backup
 async fn capture(
     ctx: &Context,
@@ -372,36 +310,4 @@ async fn prove_here(received: &Received, description: &Description, members: &[M
         return Err(damaged("its description is not the one that was sent".into()));
     }
     Ok(())
-}
-
-/// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
-fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, plan: &BackupPlan) -> Ending {
-    let Err(error) = cleaned else { return ending };
-    if let RemoteError::Script { stdout, .. } = &error
-        && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
-    {
-        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), plan.freeze);
-    }
-    let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
-    if unconfirmed {
-        let names: Vec<String> = plan.containers.iter().filter(|(c, _)| c.running).map(|(c, _)| c.name.clone()).collect();
-        let mut frozen = still_frozen(&names, plan.freeze);
-        frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
-        return frozen;
-    }
-    ending.summary = format!("{}; and it could not be cleaned up: {error}", ending.summary);
-    ending.hint = Some("the next backup of this master removes what was left".into());
-    ending
-}
-
-/// Containers that are or may be frozen, with the command that ends it.
-pub(super) fn still_frozen(names: &[String], method: FreezeMethod) -> Ending {
-    let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
-    let command = match method {
-        // The job's list names the kernel's files; a Docker that old has no command for it.
-        FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
-        FreezeMethod::Stop => "dockerctl start all".to_owned(),
-        FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
-    };
-    Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
 }

@@ -1,0 +1,113 @@
+//! What a backup's job tells while it runs, and what a failure comes to: whether the master is thawed outranks all else.
+
+use std::time::Duration;
+
+use super::super::Context;
+use crate::fleet::Ending;
+use crate::model::backup_plan::BackupPlan;
+use crate::model::facts::parse_frames;
+use crate::model::inventory::Host;
+use crate::model::manifest::FreezeMethod;
+use crate::model::report::Severity;
+use crate::monitor::{Event, Step};
+use crate::remote::job::JobEvent;
+use crate::remote::{RemoteError, TANKER_ROOT};
+
+/// What the job's event log told.
+#[derive(Default)]
+pub(super) struct Seen {
+    pub(super) steps: Vec<(String, u64)>,
+    pub(super) predicted: Option<u64>,
+    pub(super) frozen: bool,
+    pub(super) thawed: Option<u64>,
+    pub(super) stuck: Option<String>,
+    pub(super) tasks_code: Option<i64>,
+    pub(super) tar_bytes: u64,
+    pub(super) archive: Option<(u64, String, String)>,
+    pub(super) failed: Option<(String, String)>,
+    pub(super) notes: Vec<String>,
+}
+
+impl Seen {
+    pub(super) fn take(&mut self, ctx: &Context, host: &Host, event: JobEvent) {
+        match event {
+            JobEvent::Step(name, at) => {
+                if let Some(step) = Step::from_log(&name) {
+                    ctx.step(host, step);
+                }
+                self.steps.push((name, at));
+            }
+            JobEvent::Predicted(ms) => {
+                self.predicted = Some(ms);
+                ctx.monitor.event(&host.name, Event::Predicted(Duration::from_millis(ms)));
+            }
+            JobEvent::Frozen => {
+                self.frozen = true;
+                ctx.monitor.event(&host.name, Event::Frozen);
+            }
+            JobEvent::Thawed(ms) => {
+                self.thawed = Some(ms);
+                ctx.monitor.event(&host.name, Event::Thawed(Duration::from_millis(ms)));
+            }
+            JobEvent::Void(reason) => ctx.note(host, format!("the capture is void: {reason}")),
+            JobEvent::Stuck(names) => self.stuck = Some(names),
+            JobEvent::Tasks(code) => self.tasks_code = Some(code),
+            JobEvent::Tar(bytes) => self.tar_bytes = bytes,
+            JobEvent::Archive(bytes, sha256, file) => self.archive = Some((bytes, sha256, file)),
+            JobEvent::Note(text) => {
+                ctx.note(host, text.clone());
+                self.notes.push(text);
+            }
+            JobEvent::Growing(bytes) => {
+                let total = (self.tar_bytes > 0).then_some(self.tar_bytes);
+                ctx.monitor.event(&host.name, Event::Progress { bytes, total: total.filter(|total| bytes <= *total) });
+            }
+            JobEvent::Failed(step, reason) => self.failed = Some((step, reason)),
+            JobEvent::Part(..) | JobEvent::RolledBack | JobEvent::Finished => {}
+        }
+    }
+
+    /// The steps of the freeze with their milliseconds.
+    pub(super) fn freeze_steps(&self) -> Vec<(String, u64)> {
+        let frozen = ["freeze", "commit", "delta", "thaw"];
+        let next = self.steps.iter().skip(1).map(|(_, at)| *at);
+        self.steps
+            .iter()
+            .zip(next)
+            .filter(|((name, _), _)| frozen.contains(&name.as_str()))
+            .map(|((name, at), end)| (name.clone(), end.saturating_sub(*at)))
+            .collect()
+    }
+}
+
+/// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
+pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, plan: &BackupPlan) -> Ending {
+    let Err(error) = cleaned else { return ending };
+    if let RemoteError::Script { stdout, .. } = &error
+        && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
+    {
+        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), plan.freeze);
+    }
+    let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
+    if unconfirmed {
+        let names: Vec<String> = plan.containers.iter().filter(|(c, _)| c.running).map(|(c, _)| c.name.clone()).collect();
+        let mut frozen = still_frozen(&names, plan.freeze);
+        frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
+        return frozen;
+    }
+    ending.summary = format!("{}; and it could not be cleaned up: {error}", ending.summary);
+    ending.hint = Some("the next backup of this master removes what was left".into());
+    ending
+}
+
+/// Containers that are or may be frozen, with the command that ends it.
+pub(in crate::commands) fn still_frozen(names: &[String], method: FreezeMethod) -> Ending {
+    let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
+    let command = match method {
+        // The job's list names the kernel's files; a Docker that old has no command for it.
+        FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
+        FreezeMethod::Stop => "dockerctl start all".to_owned(),
+        FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
+    };
+    Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
+}
