@@ -99,6 +99,8 @@ pub struct Backup {
 /// How to freeze.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FreezeArg {
+    /// Pause where Docker has it, else cgroup, else stop
+    Auto,
     /// `docker pause` (Docker 0.12 on)
     Pause,
     /// The kernel's freezer, for an older Docker
@@ -109,13 +111,16 @@ pub enum FreezeArg {
     None,
 }
 
-impl From<FreezeArg> for FreezeMethod {
-    fn from(arg: FreezeArg) -> Self {
-        match arg {
-            FreezeArg::Pause => Self::Pause,
-            FreezeArg::Cgroup => Self::Cgroup,
-            FreezeArg::Stop => Self::Stop,
-            FreezeArg::None => Self::None,
+impl FreezeArg {
+    /// The method; none where tanker is to choose.
+    #[must_use]
+    pub fn method(self) -> Option<FreezeMethod> {
+        match self {
+            Self::Auto => None,
+            Self::Pause => Some(FreezeMethod::Pause),
+            Self::Cgroup => Some(FreezeMethod::Cgroup),
+            Self::Stop => Some(FreezeMethod::Stop),
+            Self::None => Some(FreezeMethod::None),
         }
     }
 }

@@ -141,7 +141,7 @@ impl Start {
             forks: forks(&ctx, args.fleet.forks),
             dry_run: args.dry_run,
             ignore_tasks: args.ignore_tasks,
-            freeze: args.freeze.map(Into::into),
+            freeze: args.freeze.map(cli::FreezeArg::method),
             freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
             light: args.light,
         };

@@ -54,6 +54,26 @@ impl Drop for Folder {
 }
 
 impl Library {
+    /// Whether the library has room for an archive as large as this host's newest one. How large the next will be nobody
+    /// knows before it is packed; but a full disk is better found before a freeze than after it.
+    ///
+    /// # Errors
+    /// When it hasn't, or can't be read.
+    pub fn room_for_another(&self, host: &HostName) -> Result<(), LibraryError> {
+        let (entries, _) = self.list(Some(host))?;
+        self.room_for(&self.root.join(host.as_str()), entries.last().map_or(0, |entry| entry.manifest.archive.bytes))
+    }
+
+    fn room_for(&self, folder: &Path, bytes: u64) -> Result<(), LibraryError> {
+        let disk = rustix::fs::statvfs(folder).map_err(|e| LibraryError::file(folder, "can't be read")(e.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if free >= bytes {
+            return Ok(());
+        }
+        let (folder, free, needed) = (self.root.display(), human_bytes(free), human_bytes(bytes));
+        Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")))
+    }
+
     /// Begins to receive an archive of this name. Folders of earlier attempts that died are removed first: with the lock
     /// held nobody can be writing them. `bytes` is how large it will be.
     ///
@@ -67,12 +87,7 @@ impl Library {
                     .map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
             }
         }
-        let disk = rustix::fs::statvfs(&host_folder).map_err(|e| LibraryError::file(&host_folder, "can't be read")(e.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free < bytes {
-            let (folder, free, needed) = (self.root.display(), human_bytes(free), human_bytes(bytes));
-            return Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")));
-        }
+        self.room_for(&host_folder, bytes)?;
         let partial = host_folder.join(format!("{id}.partial"));
         fs::DirBuilder::new().mode(0o700).create(&partial).map_err(LibraryError::file(&partial, "can't be made"))?;
         let folder = Folder { published: host_folder.join(id.as_str()), partial, done: false };

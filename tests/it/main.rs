@@ -3,6 +3,7 @@
 #![allow(clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 mod architecture;
+mod clients;
 mod e2e;
 mod inputs;
 mod library;

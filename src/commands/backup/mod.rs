@@ -42,8 +42,8 @@ pub struct Options {
     pub dry_run: bool,
     /// Go on with unfinished or unreadable tasks; the manifest says so.
     pub ignore_tasks: bool,
-    /// How to freeze, instead of what the inventory says.
-    pub freeze: Option<FreezeMethod>,
+    /// How to freeze, instead of what the inventory says; `Some(None)` lets tanker choose.
+    pub freeze: Option<Option<FreezeMethod>>,
     /// How long a freeze may take, instead of what the inventory says.
     pub freeze_timeout: Option<Duration>,
     /// No package repositories, no images but those that hold state.
@@ -69,7 +69,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
-    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.or(host.freeze), light: options.light };
+    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.unwrap_or(host.freeze), light: options.light };
     let unreadable = tasks.as_ref().err().map(ToString::to_string);
     let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, None))?;
     for note in &plan.notes {
@@ -82,6 +82,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
 
     let library = ctx.library(&host);
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
+    library.room_for_another(name).map_err(|e| library_ending(&e))?;
     let description = describe(ctx, &host, &facts, &plan, &library);
     // Ids come again after an hour's end; a job's folder must never be that of an earlier one.
     let job = Job::new(&format!("backup-{}.{}", description.id, description.started.timestamp_millis()));
