@@ -24,7 +24,7 @@ use crate::model::tasks::{TaskList, UnreadableTasks, parse_tasks};
 use crate::monitor::{Event, Monitor, Step};
 use crate::remote::link::Link;
 use crate::remote::ssh::{Keyring, expand};
-use crate::remote::{RemoteError, Script};
+use crate::remote::{BUSY, RemoteError, Script};
 
 /// Facts look at every host directory's size: minutes on a slow disk full of packages.
 const FACTS: Duration = Duration::from_secs(600);
@@ -88,7 +88,11 @@ async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTask
 }
 
 fn remote_ending(host: &Host, error: &RemoteError) -> Ending {
-    let severity = if error.is_unreachable() { Severity::Unreachable } else { Severity::Failed };
+    let severity = match error {
+        e if e.is_unreachable() => Severity::Unreachable,
+        RemoteError::Script { code: BUSY, .. } => Severity::Refused,
+        _ => Severity::Failed,
+    };
     Ending::bad(severity, error.to_string(), error.hint(host.name.as_str()))
 }
 

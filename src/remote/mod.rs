@@ -13,6 +13,9 @@ pub use script::{Script, job_script, quote};
 /// Where jobs of tanker's lie on a master.
 pub const TANKER_ROOT: &str = "/var/backup/fuel/tanker";
 
+/// The exit code of `start.sh` where another tanker works on the master.
+pub const BUSY: u32 = 9;
+
 /// What a script left when it ended with code 0.
 pub type Stdout = Vec<u8>;
 

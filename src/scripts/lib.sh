@@ -167,6 +167,20 @@ end_job() {
   sleep 0.2
 }
 
+# mark_reader FILE PID: says in a job's folder that a process reads this file of it: its owner brings it home, though the job
+# has ended.
+mark_reader() { [ "$(dirname "$(dirname "$1")")" != "$tanker_root" ] || printf '%s %s\n' "$2" "$(process_start "$2")" > "$(dirname "$1")/reader"; }
+
+# Is somebody reading? One whose line is dead hangs in a write for hours, and counts as gone: nothing of it moves.
+being_read() {
+  local pid start before
+  read -r pid start 2>/dev/null < "$1/reader" || return 1
+  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 1
+  before=$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)
+  sleep 4
+  [ "$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)" != "$before" ]
+}
+
 # The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
 end_receiver() {
   local pid start

@@ -8,11 +8,13 @@ take_lock() {
   for try in 1 2 3; do
     mkdir -p "$tanker_root" && chmod 700 "$tanker_root" || die "the spool $tanker_root can't be made"
     exec 9<"$tanker_root" || continue
-    flock -n 9 || die "another tanker works on this master: $(live_owners)"
+    flock -n 9 || busy "$(live_owners)"
     [ "$(stat -c %i "$tanker_root" 2>/dev/null)" != "$(stat -L -c %i /proc/self/fd/9)" ] || return 0
   done
   die "the lock on $tanker_root can't be taken (try $try)"
 }
+# A code of its own: it was refused, and did not fail.
+busy() { echo "another tanker works on this master: $1" >&2; exit 9; }
 live_owners() { local job; for job in "$tanker_root"/*/; do ! job_alive "$job" || cat "$job/owner"; done; }
 
 receive_files() {
@@ -37,6 +39,7 @@ remove_dead_jobs() {
     # A restore that stopped half way holds the only copy of what it replaced.
     [ ! -e "$left/cutover" ] || continue
     job_alive "$left" && continue
+    ! being_read "$left" || busy "$(cat "$left/owner")"
     # What an operator paused after an earlier thaw is not tanker's to thaw.
     if [ -s "$left/frozen" ] && [ ! -e "$left/settled" ]; then
       thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"

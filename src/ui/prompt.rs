@@ -13,22 +13,20 @@ pub fn ask_passphrase(question: &str) -> Option<String> {
 /// Asks for a host's name typed back. None where nobody can answer.
 #[must_use]
 pub fn confirm_name(name: &str) -> Option<bool> {
-    super::err(&format!("Type the name of the host to go on ({name}): "));
-    answer().map(|line| line.trim() == name)
+    answer(&format!("Type the name of the host to go on ({name}): ")).map(|line| line.trim() == name)
 }
 
 /// Asks for `yes`. None where nobody can answer.
 #[must_use]
 pub fn confirm_yes(question: &str) -> Option<bool> {
-    super::err(&format!("{question} (yes/no): "));
-    answer().map(|line| line.trim() == "yes")
+    answer(&format!("{question} (yes/no): ")).map(|line| line.trim() == "yes")
 }
 
-fn answer() -> Option<String> {
+fn answer(question: &str) -> Option<String> {
     if !std::io::stdin().is_terminal() {
-        super::err("\n");
         return None;
     }
+    super::err(question);
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).ok().map(|_| line)
 }

@@ -96,7 +96,7 @@ pub fn checked(host: &HostName, found: &Checked) -> String {
 /// The library as a table, oldest first.
 #[must_use]
 pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
-    let mut rows = vec![["BACKUP", "AGE", "SIZE", "FREEZE", "FUEL", "PROVEN"].map(str::to_owned)];
+    let mut rows = vec![["BACKUP", "TAKEN (UTC)", "AGE", "SIZE", "FREEZE", "FUEL", "PROVEN"].map(str::to_owned)];
     for entry in entries {
         let manifest = &entry.manifest;
         let age = (now - manifest.description.started).to_std().unwrap_or_default();
@@ -108,6 +108,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
         };
         rows.push([
             entry.name(),
+            manifest.description.started.format("%Y-%m-%d %H:%M:%S").to_string(),
             human_age(age),
             human_bytes(manifest.archive.bytes),
             freeze,
@@ -115,7 +116,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
             place(manifest.proof.place).to_owned(),
         ]);
     }
-    let widths: Vec<usize> = (0..6).map(|n| rows.iter().map(|row| row[n].len()).max().unwrap_or(0)).collect();
+    let widths: Vec<usize> = (0..7).map(|n| rows.iter().map(|row| row[n].len()).max().unwrap_or(0)).collect();
     rows.iter().fold(String::new(), |mut text, row| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
         let _ = writeln!(text, "{}", cells.join("  ").trim_end());

@@ -35,6 +35,18 @@ fn a_backup_that_may_not_be_is_refused_and_changes_nothing() {
     lab.ask("mv /root/version.yaml /etc/fuel/version.yaml");
     lab.tanker(&["backup", "--dry-run"]).expect_code(0);
 
+    // Another tanker's job has ended, but its archive is still on its way home: something reads it, and it moves.
+    lab.ask("mkdir -p /var/backup/fuel/tanker/backup-other && cd /var/backup/fuel/tanker/backup-other && echo somebody@else > owner && echo x > archive");
+    let reader = "cd /var/backup/fuel/tanker/backup-other; {COMMAND} >/dev/null 2>&1 & p=$!; sleep 0.2; echo $p $(sed 's/^.*) //' /proc/$p/stat | cut -d' ' -f20) > reader";
+    lab.ask(&reader.replace("{COMMAND}", "cat /dev/zero"));
+    lab.tanker(&["backup"]).expect_code(3).says("another tanker works on this master: somebody@else");
+    assert_eq!(lab.ask("cat /var/backup/fuel/tanker/backup-other/archive"), "x");
+    // One that hangs in a dead line holds nothing.
+    lab.ask(&format!("pkill -x cat; {}", reader.replace("{COMMAND}", "sleep 600")));
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.ask("pkill -x sleep; true");
+    lab.assert_clean();
+
     // What the operator overrules stands in the manifest.
     lab.lab(&["tasks", "m", "running"]).expect_code(0);
     lab.tanker(&["backup", "--ignore-tasks"]).expect_code(0);
