@@ -117,7 +117,8 @@ fn read_members(
     for entry in archive.entries().map_err(odd)? {
         let mut entry = entry.map_err(odd)?;
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
-        visit(&name, &mut entry)?;
+        // Stock archives were packed with and without it.
+        visit(name.strip_prefix("./").unwrap_or(&name), &mut entry)?;
         io::copy(&mut entry, &mut io::sink()).map_err(odd)?;
     }
     Ok(())
