@@ -1,6 +1,6 @@
 #!/bin/bash
 # How long containers are frozen: tanker's backup against the by-hand procedure (pause all, tar everything, commit, unpause), on the
-# same master under write load, in turn, medians.
+# same master under write load, in turn, medians. Each begins with cold caches, as on a master that nobody has just read through.
 # usage: tests/bench-freeze.sh [RUNS] [REPO_SIZE] [FILES]     (5 2G 100000 unless said)
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -26,10 +26,13 @@ echo $((($(date +%s%N) - began) / 1000000))
 rm -f /var/backup/fuel/by-hand.tar
 for c in $containers; do /usr/bin/docker rmi by-hand-$c >/dev/null; done'
 
+cold() { $lab exec m bash -c 'sync; echo 3 > /proc/sys/vm/drop_caches'; }
 median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : int((v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
 ours='' theirs=''
 for n in $(seq "$runs"); do
+  cold
   hand=$($lab exec m bash -c "$by_hand")
+  cold
   target/release/tanker -q -i "$inventory" backup >/dev/null
   tanker=$(target/release/tanker -i "$inventory" show m@latest --json | sed -n 's/^    "milliseconds": \([0-9]*\),$/\1/p')
   echo "run $n of $runs: by hand $hand ms, tanker $tanker ms"

@@ -250,6 +250,8 @@ on_exit() {
   if [ $code -ne 0 ]; then
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
     [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
+    # A Docker that was asked to commit goes on with it though nobody waits any more.
+    [ "$current_step" != commit ] || sleep 3
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
   fi
