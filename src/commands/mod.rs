@@ -15,7 +15,7 @@ use chrono::{DateTime, Utc};
 
 use crate::fleet::{Cancel, Ending};
 use crate::library::{Library, LibraryError};
-use crate::model::facts::{Facts, parse_facts, parse_frames};
+use crate::model::facts::{Facts, JobTrace, parse_facts, parse_frames, parse_jobs};
 use crate::model::id::HostName;
 use crate::model::inventory::{Host, Inventory};
 use crate::model::release::{DIRECTORIES, PLUGINS};
@@ -85,6 +85,12 @@ async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTask
     let text = |name: &str| frames.get(name).map_or("", String::as_str);
     let tasks = parse_tasks(text("tasks.code").trim().parse().unwrap_or(-1), text("tasks.out"), text("tasks.err"));
     Ok((facts, tasks))
+}
+
+/// The jobs on a master, which needs no whole master: a half restored one may lack what makes it one.
+async fn look_at_jobs(link: &mut Link) -> Result<Vec<JobTrace>, RemoteError> {
+    let answer = link.run_once(&Script::facts([""; 0]), b"", FACTS).await?;
+    parse_frames(&answer).map(|frames| parse_jobs(&frames)).map_err(|e| RemoteError::Answer(e.to_string()))
 }
 
 fn remote_ending(host: &Host, error: &RemoteError) -> Ending {

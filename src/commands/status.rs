@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::{Context, look, look_ending, remote_ending};
+use super::{Context, look_at_jobs, look_ending, remote_ending};
 use crate::fleet::{self, Ending};
 use crate::model::facts::{JobTrace, parse_frames};
 use crate::model::id::HostName;
@@ -49,9 +49,9 @@ async fn jobs_of(ctx: &Context, name: &HostName) -> Result<Vec<JobTrace>, Ending
     let host = ctx.host(name)?;
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
-    let (facts, _) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
     link.close().await;
-    Ok(facts.jobs)
+    Ok(jobs)
 }
 
 /// Thaws whatever any tanker froze on these masters and looks at it.

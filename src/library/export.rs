@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -32,6 +33,8 @@ pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
     } else {
         fs::copy(entry.archive(), &part).map_err(LibraryError::file(&part, "can't be written"))?;
     }
+    // lrzip gives it the mode of what it packed (I6).
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(LibraryError::file(&part, "can't be kept private"))?;
     File::open(&part).and_then(|file| file.sync_all()).map_err(LibraryError::file(&part, "can't be brought to the disk"))?;
     fs::rename(&part, &file).map_err(LibraryError::file(&file, "can't be written"))?;
     Ok(file)
@@ -97,6 +100,11 @@ fn without(from: &Path, to: &Path, gone: &HashSet<&[u8]>) -> io::Result<()> {
             }
         }
         if gone.contains(path.strip_suffix(b"/").unwrap_or(&path)) {
+            continue;
+        }
+        // Another name of a deleted file: the second pass, which comes behind, brings it whole.
+        let link = entry.header().entry_type().is_hard_link().then(|| entry.link_name_bytes().map(|to| to.into_owned())).flatten();
+        if link.is_some_and(|to| gone.contains(to.as_slice())) {
             continue;
         }
         builder.append_pax_extensions(extensions.iter().map(|(key, value)| (key.as_str(), value.as_slice())))?;

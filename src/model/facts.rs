@@ -209,9 +209,15 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         freezer: frames.contains_key("freezer"),
         tools: frames.iter().filter_map(|(k, v)| Some((k.strip_prefix("tool.")?.to_owned(), printable(v)))).collect(),
         astute: frames.get("astute").cloned().unwrap_or_default(),
-        jobs: frames.iter().filter_map(|(k, v)| k.strip_prefix("job.").map(|name| job_trace(name, v))).collect(),
+        jobs: parse_jobs(&frames),
         release,
     })
+}
+
+/// The jobs of tanker's among the frames that `facts.sh` prints.
+#[must_use]
+pub fn parse_jobs(frames: &BTreeMap<String, String>) -> Vec<JobTrace> {
+    frames.iter().filter_map(|(k, v)| k.strip_prefix("job.").map(|name| job_trace(name, v))).collect()
 }
 
 fn job_trace(name: &str, about: &str) -> JobTrace {

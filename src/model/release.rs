@@ -22,6 +22,12 @@ pub const DIRECTORIES: [&str; 8] = [
     "/etc/fuel-bootstrap-cli",
 ];
 
+/// Where later releases keep keys and, below `container_data`, the state of containers.
+pub const STATE: &str = "/var/lib/fuel";
+
+/// The keys in it.
+pub const KEYS: &str = "/var/lib/fuel/keys";
+
 /// The package repositories: large, and what a light backup leaves out.
 pub const REPOSITORIES: &str = "/var/www/nailgun";
 

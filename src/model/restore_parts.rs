@@ -1,10 +1,7 @@
 //! What of a backup a restore brings back: everything, or the parts that were asked for.
 
 use super::manifest::{CapturedContainer, CapturedVolume, Contents, Description};
-use super::release::{PLUGINS, REPOSITORIES};
-
-/// Where later releases keep keys and, below it, the state of containers.
-const STATE: &str = "/var/lib/fuel";
+use super::release::{KEYS, PLUGINS, REPOSITORIES, STATE};
 
 /// A part of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +76,7 @@ fn config(backup: &Description) -> Selection {
     let of_config = |directory: &&String| ![REPOSITORIES, PLUGINS, STATE].contains(&directory.as_str());
     let mut directories: Vec<String> = backup.directories.iter().filter(of_config).cloned().collect();
     if backup.directories.iter().any(|d| d == STATE) {
-        directories.push(format!("{STATE}/keys"));
+        directories.push(KEYS.to_owned());
     }
     let volumes = backup.volumes.iter().filter(|volume| volume.path.starts_with("/etc/")).cloned().collect();
     Selection { containers: Vec::new(), directories, volumes }

@@ -2,7 +2,7 @@
 
 use super::astute::network_settings;
 use super::backup_plan::{jobs_in_the_way, judge_tasks, missing_tools, too_little_space};
-use super::facts::Facts;
+use super::facts::{ContainerState, Facts};
 use super::manifest::Manifest;
 use super::restore_parts::{Part, Selection, choose};
 use super::tasks::{TaskList, UnreadableTasks};
@@ -55,6 +55,9 @@ pub fn plan_restore(
     reasons.extend(missing_tools(facts, &[backup.release.supervisor().tool()]));
     judge_tasks(tasks, options.ignore_tasks, &mut reasons, &mut warnings);
     reasons.extend(jobs_in_the_way(facts));
+    for container in facts.containers.iter().filter(|c| c.state == ContainerState::Paused) {
+        reasons.push(format!("{} is paused, and can't be stopped so: unpause it first", container.name));
+    }
     let selection = choose(backup, options.only).unwrap_or_else(|missing| {
         reasons.extend(missing);
         Selection::default()

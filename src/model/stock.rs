@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::astute::network_settings;
 use super::id::{BackupId, HostName};
 use super::manifest::{CapturedContainer, Contents, Description, Origin};
-use super::release::{DIRECTORIES, PLUGINS, REPOSITORIES, Release, START_ORDER};
+use super::release::{DIRECTORIES, KEYS, PLUGINS, REPOSITORIES, Release, START_ORDER, STATE};
 use super::text::printable;
 
 /// What was found inside.
@@ -40,9 +40,13 @@ impl StockFacts {
             let path = format!("/{path}");
             path.starts_with(&format!("{REPOSITORIES}/")) && !path.starts_with(PLUGINS)
         });
+        // Of a directory that is only there in part, only that part may be replaced.
+        let state = format!("{STATE}/container_data");
         for directory in DIRECTORIES {
             if directory == REPOSITORIES && !more_than_plugins {
                 self.directories.extend(below(PLUGINS).then(|| PLUGINS.to_owned()));
+            } else if directory == STATE && !below(&state) {
+                self.directories.extend(below(KEYS).then(|| KEYS.to_owned()));
             } else if below(directory) {
                 self.directories.push(directory.to_owned());
             }
@@ -59,11 +63,12 @@ impl StockFacts {
             let value = self.version_yaml.lines().find_map(|line| line.trim().strip_prefix("release:"))?;
             value.trim().trim_matches(['"', '\'']).parse::<Release>().ok()
         };
-        match (by_image.or_else(by_file), told) {
+        match (by_image, told) {
             (Some(found), Some(told)) if found != *told => Err(format!("the archive is of Fuel {found}, not {told}")),
             (Some(found), _) => Ok(found),
+            // An upgraded master has a version.yaml of each release it ever was: the operator knows better.
             (None, Some(told)) => Ok(told.clone()),
-            (None, None) => Err("the archive doesn't tell its Fuel release: name it with --fuel".into()),
+            (None, None) => by_file().ok_or_else(|| "the archive doesn't tell its Fuel release: name it with --fuel".into()),
         }
     }
 
@@ -191,7 +196,7 @@ mod tests {
     #[test]
     fn a_light_stock_archive_is_known_by_what_it_lacks() {
         let light = facts(&[], &["etc/fuel/astute.yaml", "var/lib/fuel/keys", "var/www/nailgun/plugins/x", "root/.ssh/id_rsa"]);
-        assert_eq!(light.directories, ["/etc/fuel", "/var/www/nailgun/plugins", "/var/lib/fuel", "/root/.ssh"]);
+        assert_eq!(light.directories, ["/etc/fuel", "/var/www/nailgun/plugins", "/var/lib/fuel/keys", "/root/.ssh"]);
         assert!(light.release(None).unwrap_err().contains("--fuel"));
         let told: Release = "7.0".parse().unwrap();
         let about = light.describe("east".parse().unwrap(), light.release(Some(&told)).unwrap(), "2026-11-22_1407".into(), |_| false);

@@ -64,7 +64,7 @@ impl Link {
         loop {
             let error = match self.run_once(script, b"", limit).await {
                 Ok(stdout) => return Ok(stdout),
-                Err(e @ (RemoteError::Lost(_) | RemoteError::TimedOut { .. } | RemoteError::Unreachable { .. })) => e,
+                Err(e) if e.is_broken_line() => e,
                 Err(e) => return Err(e),
             };
             if began.elapsed() + pause > patience {

@@ -108,6 +108,12 @@ impl RemoteError {
         )
     }
 
+    /// Whether the line is to blame: the same may work on another one.
+    #[must_use]
+    pub fn is_broken_line(&self) -> bool {
+        matches!(self, Self::Lost(_) | Self::TimedOut { .. } | Self::Unreachable { .. })
+    }
+
     /// What to do now, for the host of this name in the inventory.
     #[must_use]
     pub fn hint(&self, host: &str) -> Option<String> {

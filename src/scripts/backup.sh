@@ -27,6 +27,8 @@ watchdog() {
       # Void first, then thaw: a capture that saw one thawed container is never taken for a good one.
       echo "$reason" > "$job/void.new" && mv "$job/void.new" "$job/void"
       event "void $reason"
+      # One that is still stopping containers would stop what is started here.
+      [ "$freeze" != stop ] || end_job "$job"
       thaw_stubbornly
       # The job is of no use any more, and holds the master's lock. A pause that it had under way ends with it, or after it.
       end_job "$job"
@@ -94,7 +96,7 @@ predict() {
   client=$(($(now_ms) - began))
   layers=$(layer_bytes) || note "Docker doesn't say how much the containers have written: the prediction leaves it out"
   changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
-  live_bytes=$(cat "$job"/a/*.tar "$job"/a/tanker.volume.* 2>/dev/null | wc -c)
+  live_bytes=$(stat -c %s "$job"/a/* | awk '{ sum += $1 } END { printf "%d", sum }')
   # Bytes a millisecond, 5 MB/s at least: a small live pass says little about the disk.
   rate=$((live_bytes / (live_ms + 1)))
   [ "$rate" -gt 5000 ] || rate=5000

@@ -16,9 +16,10 @@ stop_all() {
   stop_services "$supervisor" $(cut -d' ' -f2 "$job/before.containers" | tac)
 }
 
+# supervise_all LIST: SERVICE NAME
 supervise_all() {
   # shellcheck disable=SC2046 # a list of names
-  supervise "$supervisor" $(everyone | cut -d' ' -f1)
+  supervise "$supervisor" $(cut -d' ' -f1 "$1")
 }
 
 # SERVICE NAME of the containers that were there and of those that the backup brings.
@@ -36,7 +37,11 @@ fill_volumes() {
   [ -s "$1" ] || return 0
   while read -r member service path; do
     name=$(everyone | awk -v s="$service" '$1 == s { print $2; exit }')
+    [ -d "$2/$member" ] || { echo "there is nothing to fill $path of $name from"; return 1; }
+    # Whoever started it may have handed it to its supervisor, which would start it again meanwhile.
+    unsupervise "$supervisor" "$service" || return 1
     ! is_running "$name" || timeout 300 docker stop "$name" >/dev/null || return 1
+    ! is_running "$name" || { echo "$name doesn't stay stopped"; return 1; }
     to=$(volume_path "$name" "$path")
     case $to in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
     find "$to" -mindepth 1 -delete && cp -a "$2/$member/." "$to/" || return 1
@@ -64,21 +69,30 @@ nailgun_answers() {
   note "nailgun answers, but refuses the fuel client's password: put that of FUEL_ACCESS in /etc/fuel/astute.yaml into the client's settings (/root/.config/fuel/fuel_client.yaml, to 7.0 /etc/fuel/client/config.yaml)"
 }
 
+# check_all LIST: SERVICE NAME of those that must be ready.
 check_all() {
   local service name deadline count=0 total
   deadline=$(($(uptime_seconds) + ready))
-  total=$(everyone | wc -l)
-  everyone | while read -r service name; do
+  total=$(wc -l < "$1")
+  while read -r service name; do
     until answers "$service" "$name" </dev/null; do
-      [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; exit 1; }
+      [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; return 1; }
       sleep 0.5
     done
-    timeout 600 dockerctl check "$service" </dev/null || { echo "dockerctl check $service failed"; exit 1; }
+    timeout 600 dockerctl check "$service" </dev/null || { echo "dockerctl check $service failed"; return 1; }
     count=$((count + 1))
     event "checked $count $total $service"
-  done || return 1
+  done < "$1"
   # One that was up for a moment only is not up.
-  everyone | while read -r service name; do is_running "$name" || { echo "$name has stopped again"; exit 1; }; done
+  while read -r service name; do is_running "$name" || { echo "$name has stopped again"; return 1; }; done < "$1"
+}
+
+# What worked before is what must work again where it is put back: a restore may be there to mend the rest.
+note_what_works() {
+  local service name _
+  while read -r service name _; do
+    ! answers "$service" "$name" </dev/null >/dev/null 2>&1 || echo "$service $name"
+  done < "$job/before.containers" > "$job/working"
 }
 
 # ---- cutover ---------------------------------------------------------------------------------------------------------
@@ -176,24 +190,35 @@ undo() { "$@" || { undone=; note "putting back: $1 failed: $(last_words)"; }; }
 put_back() {
   undone=yes
   step rollback
+  if [ -e "$job/replaced" ] && ! before_images_are_there; then note "$(last_words)"; stuck; return 1; fi
   undo stop_all
   [ ! -e "$job/replaced" ] || undo destroy_replaced
   undo unswap_directories
   [ ! -e "$job/replaced" ] || undo retag "before_$stock_id" "$job/before.containers"
   undo ctl start all
   [ ! -e "$job/replaced" ] || undo fill_volumes "$job/before.volumes" "$job/before"
-  undo supervise_all
-  undo check_all
+  # It is as it was. Where only the looking fails, a second try must not put back what people have done since.
+  [ -z "$undone" ] || rm -f "$job/replaced" "$job/swapped"
+  everyone > "$job/everyone"
+  supervise_all "$job/everyone" || note "not every service is supervised again: $(last_words)"
+  undo supervise_all "$job/working"
+  undo check_all "$job/working"
   [ -n "$undone" ] || { stuck; return 1; }
-  rm -f "$job/touched" "$job/replaced" "$job/swapped"
+  rm -f "$job/touched"
+}
+before_images_are_there() {
+  local service image _
+  while read -r service _ image; do
+    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
+    docker inspect "${image}_before_$stock_id" >/dev/null 2>&1 || { echo "the image that was kept of $service is gone: nothing is destroyed"; return 1; }
+  done < "$job/before.containers"
 }
 stuck() { event "stuck the master could not be put back as it was: what was replaced is kept in $job and beside each directory as .tanker-old-*"; }
 
 # Everything that only served this restore. It is over when the mark is gone.
 discard() {
-  local new directory old
-  rm -f "$job/cutover"
-  while read -r new directory old; do rm -rf --one-file-system "$new" "$old"; done < <(cat "$job/swapped" "$job/staged" 2>/dev/null)
+  rm -f "$job/cutover" && sync
+  remove_staged "$job"
   remove_images "$job" || note "temporary images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/volume" "$job/before" "$job/archive.tar.lrz"
 }
@@ -214,6 +239,7 @@ on_exit() {
 
 cut_over() {
   rules > "$job/rules.before"
+  note_what_works
   attempt keep_key
   attempt place_astute
   # What was staged and loaded must survive a power cut from here on.
@@ -226,24 +252,26 @@ cut_over() {
   step swap
   attempt swap_directories
   step images
-  sync
   : > "$job/replaced"
+  sync
   attempt retag "$stock_id" "$job/containers"
   step start
   attempt recreate
   step volumes
   attempt fill_volumes "$job/volumes" "$job/volume"
   step supervise
-  attempt supervise_all
+  everyone > "$job/everyone"
+  attempt supervise_all "$job/everyone"
   step check
-  attempt check_all
+  attempt check_all "$job/everyone"
   rules | cmp -s - "$job/rules.before" || note "the iptables rules differ from before: compare them with $job/rules.before"
 }
 
 main() {
   sign_job "$1"; begin_job
   mode=$2
-  [ "$mode" != forward ] || { printf '%s\n' "${@:3}" > "$job/parameters" && : > "$job/cutover"; } || fail "the spool can't be written"
+  # Marks that an earlier run of the same restore left, which ended well, would mislead the way back.
+  [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && : > "$job/cutover"; } || fail "the spool can't be written"
   { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP

@@ -150,8 +150,8 @@ unpause_in_the_books() {
 resupervise_listed() {
   local name _; local -a services=()
   [ -s "$1/unsupervised" ] || return 0
-  while read -r name _; do services+=("$(service_of "$name")"); done < <(tac "$1/frozen")
-  if supervise "$(cat "$1/unsupervised")" "${services[@]}" >/dev/null 2>&1; then rm -f "$1/unsupervised"; return 0; fi
+  while read -r name _; do services+=("$(service_of "$name")"); done < <([ ! -s "$1/frozen" ] || tac "$1/frozen")
+  if supervise "$(cat "$1/unsupervised")" ${services[@]+"${services[@]}"} >/dev/null 2>&1; then rm -f "$1/unsupervised"; return 0; fi
   echo "supervisor"
   return 1
 }
@@ -190,11 +190,12 @@ end_receiver() {
   return 0
 }
 
-# What a restore staged beside the directories in use.
+# What a restore staged beside the directories in use, and what it kept of those it replaced.
 remove_staged() {
-  local new _
-  [ -f "$1/staged" ] || return 0
-  while read -r new _; do rm -rf --one-file-system "$new"; done < "$1/staged"
+  local new old _
+  # While the mark stands, what was replaced is the only copy.
+  [ ! -e "$1/cutover" ] || return 0
+  while read -r new _ old; do rm -rf --one-file-system "$new" ${old:+"$old"}; done < <(cat "$1/swapped" "$1/staged" 2>/dev/null)
 }
 
 read_words() { local word; eval "$1=()"; while read -r word; do eval "$1+=(\"\$word\")"; done; }

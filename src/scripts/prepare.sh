@@ -28,14 +28,20 @@ unpack_tree() {
     done < "$job/x/$member.deleted" > "$job/deleted" || return 1
     without=(--anchored --no-wildcards -X "$job/deleted")
   fi
-  tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to"
+  tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to" 2>"$job/tar.err" && return 0
+  # A file whose other name was deleted between the passes: the second pass, which comes behind, brings it whole.
+  ! grep -v -e ': Cannot hard link to ' -e ': Exiting with failure status' "$job/tar.err"
 }
 
 # Beside the directory in use, so that the cutover is a rename.
 stage_directories() {
   local directory new
   while read -r directory; do
-    [ -d "$job/root$directory" ] || continue
+    if [ ! -d "$job/root$directory" ]; then
+      # Not every release has keys there.
+      [ "$directory" = /var/lib/fuel/keys ] && continue
+      echo "the archive holds no $directory"; return 1
+    fi
     new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
     mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && rm -rf --one-file-system "$new" &&
       mv -T "$job/root$directory" "$new" || return 1
@@ -69,16 +75,16 @@ on_exit() {
 
 # What an earlier run of the same restore left is in the way; only the archive that was pushed is used again.
 begin_anew() {
-  : > "$job/events"
   remove_staged "$job"
-  rm -rf --one-file-system "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged"
+  rm -rf --one-file-system "$job/swapped" "$job/touched" "$job/replaced" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged"
 }
 
 main() {
   job=$1; job_dir "$job"
   [ ! -e "$job/cutover" ] || die "a restore is half done in $job"
-  begin_anew
+  : > "$job/events"
   sign_job "$1"; begin_job
+  begin_anew
   stock_id=$2
   local member service
   trap on_exit EXIT

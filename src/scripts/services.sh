@@ -44,14 +44,14 @@ stop_postgres() {
   done
 }
 
-# systemd stops a container itself when its unit is stopped, so postgres is asked at the same moment; supervisor doesn't, and
-# would start again what stops before it is told.
+# Both supervisors can stop the container themselves once they are told, and kill postgres with it; and start it again if it
+# stops before they are told. So it is asked while they are being told, a moment later.
 unsupervise_postgres() {
   local pid
-  if [ "$1" = systemd ]; then unsupervise "$1" postgres & pid=$!
-  else unsupervise "$1" postgres || return 1; fi
+  unsupervise "$1" postgres & pid=$!
+  sleep 1
   ! is_running "$2" || stop_postgres "$2" || echo "postgres did not stop by itself"
-  [ -z "${pid:-}" ] || wait "$pid"
+  wait "$pid"
 }
 
 # stop_services KIND CONTAINER...: in the order given.

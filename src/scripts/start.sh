@@ -14,7 +14,8 @@ take_lock() {
   die "the lock on $tanker_root can't be taken (try $try)"
 }
 # A code of its own: it was refused, and did not fail.
-busy() { echo "another tanker works on this master: $1" >&2; exit 9; }
+refuse() { echo "$1" >&2; exit 9; }
+busy() { refuse "another tanker works on this master: $1"; }
 live_owners() { local job; for job in "$tanker_root"/*/; do ! job_alive "$job" || cat "$job/owner"; done; }
 
 receive_files() {
@@ -36,8 +37,8 @@ remove_dead_jobs() {
     [ -d "$left" ] || continue
     # A restore's cutover goes on in the folder that its preparation left; one that is being pushed has no job yet.
     case ${left##*/} in restore-*) [ "$left" != "$1" ] && ! being_pushed "$left" || continue ;; esac
-    # A restore that stopped half way holds the only copy of what it replaced.
-    [ ! -e "$left/cutover" ] || continue
+    # A restore that stopped half way holds the only copy of what it replaced, and nothing may happen before its end.
+    [ ! -e "$left/cutover" ] || refuse "a restore of this master came to no end (${left##*/}): 'tanker restore --rollback' puts it back, '--resume' does it again"
     job_alive "$left" && continue
     ! being_read "$left" || busy "$(cat "$left/owner")"
     # What an operator paused after an earlier thaw is not tanker's to thaw.
@@ -58,7 +59,9 @@ being_pushed() {
   [ ! -e "$1/parameters" ] || return 1
   if read -r pid start 2>/dev/null < "$1/receiver" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
   lease=$(cat "$1/lease" 2>/dev/null) || lease=0
-  [ $(($(uptime_seconds) - lease)) -lt 60 ]
+  lease=$(($(uptime_seconds) - lease))
+  # One from before a reboot lies in the future.
+  [ "$lease" -ge 0 ] && [ "$lease" -lt 60 ]
 }
 
 main() {

@@ -13,7 +13,7 @@ use crate::model::restore_parts::Selection;
 use crate::monitor::{Event, Step};
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
-use crate::remote::{RemoteError, Script};
+use crate::remote::{BUSY, RemoteError, Script};
 
 /// A small file of the master's.
 const READING: Duration = Duration::from_secs(60);
@@ -95,6 +95,7 @@ async fn run(ctx: &Context, host: &Host, job: &Job, link: &mut Link, order: Orde
         Ok(()) => {}
         // It may have been started all the same: its log tells.
         Err(RemoteError::Lost(_) | RemoteError::TimedOut { .. }) => {}
+        Err(e @ RemoteError::Script { code: BUSY, .. }) => return remote_ending(host, &e),
         Err(e) => return undone(job, link, remote_ending(host, &e)).await,
     }
     let mut seen = Seen::default();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cutover::Forward;
 pub use cutover::Way;
 
-use super::{Context, library_ending, look, look_ending, refused, remote_ending};
+use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
 use crate::library::{Entry, verify};
 use crate::model::astute;
@@ -20,9 +20,9 @@ use crate::model::report::{Outcome, RunReport, Severity};
 use crate::model::restore_parts::Selection;
 use crate::model::restore_plan::{RestoreOptions, RestorePlan, plan_restore};
 use crate::monitor::{Event, Step};
-use crate::remote::Script;
 use crate::remote::job::Job;
 use crate::remote::link::Link;
+use crate::remote::{BUSY, RemoteError, Script};
 
 /// A small file of the master's.
 const READING: Duration = Duration::from_secs(60);
@@ -89,17 +89,22 @@ async fn try_prepare(
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     let Prepared { entry, host, facts, mut link, plan, began, .. } = prepared;
     let selection = plan.selection;
-    let job = Job::new(&format!("restore-{}", entry.manifest.description.id));
+    // Two hosts' backups can have one id: the archive's own digest tells them apart.
+    let job =
+        Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let ready = tokio::select! {
         ready = bring_over(ctx, &host, &job, &mut link, &entry, &selection) => ready,
-        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)),
+        () = ctx.cancel.cancelled() => {
+            Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)))
+        }
     };
     let ending = match ready {
         Ok(merged) => {
             let forward = Forward { backup: &entry.manifest.description, selection: &selection, facts: &facts, merged };
             cutover::cut_over(ctx, &host, &job, &mut link, forward).await
         }
-        Err(ending) => {
+        Err(Stopped::Keep(ending)) => ending,
+        Err(Stopped::Clean(ending)) => {
             ctx.step(&host, Step::Clean);
             match job.clean(&mut link).await {
                 Ok(()) => ending,
@@ -124,17 +129,35 @@ async fn finish_host(ctx: &Context, to: &HostName, way: Way) -> Result<Ending, E
     let host = ctx.host(to)?;
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
-    let (facts, _) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
-    if let Some(busy) = facts.jobs.iter().find(|job| job.alive) {
+    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    if let Some(busy) = jobs.iter().find(|job| job.alive) {
         return Err(refused(&[format!("another tanker works on it: {}", busy.about)], None));
     }
-    let Some(half) = facts.jobs.iter().find(|job| job.half_restored) else {
+    let Some(half) = jobs.iter().find(|job| job.half_restored) else {
         let hint = "a restore that did not come as far as its cutover is simply run again: what was pushed is used".to_owned();
         return Err(refused(&["no restore of it came to no end: there is nothing to do".to_owned()], Some(hint)));
     };
     let ending = cutover::finish_half(ctx, &host, &Job::new(&half.name), &mut link, way).await;
     link.close().await;
     Ok(ending)
+}
+
+/// Why nothing was cut over, and what becomes of what is on the master by then.
+enum Stopped {
+    /// It goes.
+    Clean(Ending),
+    /// It stays: a later run goes on with it, or it is another tanker's.
+    Keep(Ending),
+}
+
+/// What a remote error before the cutover comes to.
+fn stopped(host: &Host, error: &RemoteError) -> Stopped {
+    let ending = remote_ending(host, error);
+    if error.is_broken_line() || matches!(error, RemoteError::Script { code: BUSY, .. }) {
+        Stopped::Keep(ending)
+    } else {
+        Stopped::Clean(ending)
+    }
 }
 
 /// A report with the one outcome of a restore.
@@ -152,7 +175,7 @@ async fn bring_over(
     link: &mut Link,
     entry: &Entry,
     selection: &Selection,
-) -> Result<Option<String>, Ending> {
+) -> Result<Option<String>, Stopped> {
     let manifest = &entry.manifest;
     push::push(ctx, host, job, link, entry).await?;
     let backup = &manifest.description;
@@ -163,14 +186,14 @@ async fn bring_over(
         ("volumes", lines(selection.volumes.iter().map(|v| format!("{} {} {}", v.member, v.service, v.path))).into_bytes()),
         ("members", lines(manifest.archive.members.iter().map(|m| format!("{} {}", m.bytes, m.name))).into_bytes()),
     ];
-    job.start(link, "prepare", &ctx.owner, std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| remote_ending(host, &e))?;
+    job.start(link, "prepare", &ctx.owner, std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| stopped(host, &e))?;
     let mut failed = None;
-    job.follow(link, 0, |event| cutover::show(ctx, host, &mut failed, event)).await.map_err(|e| remote_ending(host, &e))?;
+    job.follow(link, 0, |event| cutover::show(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
     if let Some((step, reason)) = failed {
-        return Err(Ending::bad(Severity::Failed, format!("{step}: {reason}; nothing in use was changed"), None));
+        return Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}; nothing in use was changed"), None)));
     }
     ctx.step(host, Step::Merge);
-    merge_astute(host, job, link, selection).await
+    merge_astute(host, job, link, selection).await.map_err(Stopped::Clean)
 }
 
 fn lines<S: AsRef<str>>(items: impl Iterator<Item = S>) -> String {

@@ -5,7 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::{Context, remote_ending};
+use super::super::Context;
+use super::{Stopped, stopped};
 use crate::fleet::Ending;
 use crate::library::Entry;
 use crate::model::facts::parse_frames;
@@ -25,19 +26,18 @@ const ASKING: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Sends the archive; what an earlier push has brought is not sent again.
-pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry) -> Result<(), Ending> {
+pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
     let mut since = Instant::now();
     let mut reached = 0;
     loop {
         let error = match push_once(ctx, host, job, link, entry, &mut reached, &mut since).await {
             Ok(()) => return Ok(()),
-            Err(NotPushed::Here(ending)) => return Err(ending),
+            Err(NotPushed::Here(ending)) => return Err(Stopped::Clean(ending)),
             Err(NotPushed::Remote(e)) => e,
         };
-        let broken = matches!(error, RemoteError::Lost(_) | RemoteError::Unreachable { .. } | RemoteError::TimedOut { .. });
-        if !broken || since.elapsed() > PATIENCE {
-            return Err(remote_ending(host, &error));
+        if !error.is_broken_line() || since.elapsed() > PATIENCE {
+            return Err(stopped(host, &error));
         }
         link.drop_session();
         ctx.note(host, format!("{error}; going on with the push"));
