@@ -217,7 +217,7 @@ stuck() { event "stuck the master could not be put back as it was: what was repl
 
 # Everything that only served this restore. It is over when the mark is gone.
 discard() {
-  rm -f "$job/cutover" && sync
+  rm -f "$job/cutover" "$job/prepared" && sync
   remove_staged "$job"
   remove_images "$job" || note "temporary images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/volume" "$job/before" "$job/archive.tar.lrz"
@@ -270,6 +270,8 @@ cut_over() {
 main() {
   sign_job "$1"; begin_job
   mode=$2
+  # Somebody may have taken a preparation for an abandoned one while the line was down.
+  [ "$mode" != forward ] || [ -e "$job/prepared" ] || { say_failure "what was prepared for it is not there any more: run the restore again"; event rolled-back; exit 1; }
   # Marks that an earlier run of the same restore left, which ended well, would mislead the way back.
   [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && : > "$job/cutover"; } || fail "the spool can't be written"
   { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"

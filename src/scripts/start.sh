@@ -61,7 +61,7 @@ being_pushed() {
   lease=$(cat "$1/lease" 2>/dev/null) || lease=0
   lease=$(($(uptime_seconds) - lease))
   # One from before a reboot lies in the future.
-  [ "$lease" -ge 0 ] && [ "$lease" -lt 60 ]
+  [ "$lease" -ge 0 ] && [ "$lease" -lt 20 ]
 }
 
 main() {
