@@ -29,13 +29,13 @@ fn journey(instance: &str, release: &str) {
     lab.assert_clean();
 
     // Between the live and the frozen pass files come and go, in directories that hold others: what counts is the frozen instant.
-    lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x");
+    lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x && echo 1 > d/one && ln d/one d/uno && echo 2 > d/two && ln d/two d/due");
     let meanwhile =
-        "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked; echo 2 > turns; ln -s /etc/fuel linked; fi";
+        "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked one due; echo 2 > turns; ln -s /etc/fuel linked; fi";
     lab.break_docker("pause", meanwhile);
     lab.tanker(&["backup"]).expect_code(0).says("m  ok").says("frozen");
     lab.heal();
-    let listing = "cd /etc/puppet/d && find . -printf '%p %y %l\\n' | LC_ALL=C sort && cat stays comes turns";
+    let listing = "cd /etc/puppet/d && find . -printf '%p %y %l\\n' | LC_ALL=C sort && cat stays comes turns uno two";
     let changed = lab.ask(listing);
     let state = lab.ask(STATE);
     lab.assert_clean();
