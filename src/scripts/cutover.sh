@@ -23,6 +23,7 @@ supervise_all() {
 }
 
 # SERVICE NAME of the containers that were there and of those that the backup brings.
+list_everyone() { everyone > "$job/everyone"; }
 everyone() { cat "$job/before.containers" "$job/containers" | awk '!seen[$1]++ { print $1, $2 }'; }
 
 # Where a container keeps the volume that it mounts at a path; the map was called `Volumes` before 1.8.
@@ -91,9 +92,12 @@ check_all() {
 note_what_works() {
   local service name _
   while read -r service name _; do
-    ! answers "$service" "$name" </dev/null >/dev/null 2>&1 || echo "$service $name"
+    ! answers "$service" "$name" </dev/null >/dev/null 2>&1 || echo "$service $name" || return 1
   done < "$job/before.containers" > "$job/working"
 }
+
+# A mark that can't be made would hide from the way back what it has to undo.
+mark() { : > "$job/$1"; }
 
 # ---- cutover ---------------------------------------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ keep_aside() {
   local service name image member path from
   while read -r service name image; do
     awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
-    echo "${image}_before_$stock_id" >> "$job/images"
+    echo "${image}_before_$stock_id" >> "$job/images" || return 1
     timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
   done < "$job/before.containers"
   while read -r member service path; do
@@ -146,7 +150,7 @@ ends_in_newline() { [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ]; }
 swap_directories() {
   local new directory old
   staged | while read -r new directory; do
-    echo "$new $directory $(dirname "$directory")/.tanker-old-${job##*/}-$(basename "$directory")"
+    echo "$new $directory $(dirname "$directory")/.tanker-old-${job##*/}-$(basename "$directory")" || exit 1
   done > "$job/swapped" && sync || return 1
   while read -r new directory old; do
     if [ -e "$directory" ]; then mv -T "$directory" "$old" || return 1; fi
@@ -199,7 +203,6 @@ put_back() {
   [ ! -e "$job/replaced" ] || undo fill_volumes "$job/before.volumes" "$job/before"
   # It is as it was. Where only the looking fails, a second try must not put back what people have done since.
   [ -z "$undone" ] || rm -f "$job/replaced" "$job/swapped"
-  everyone > "$job/everyone"
   supervise_all "$job/everyone" || note "not every service is supervised again: $(last_words)"
   undo supervise_all "$job/working"
   undo check_all "$job/working"
@@ -237,22 +240,26 @@ on_exit() {
   event rolled-back
 }
 
+# Nothing has been done yet, so nothing has to be put back.
+not_begun() { rm -f "$job/cutover"; say_failure "$1"; event rolled-back; exit 1; }
+
 cut_over() {
   rules > "$job/rules.before"
-  note_what_works
+  attempt note_what_works
+  attempt list_everyone
   attempt keep_key
   attempt place_astute
   # What was staged and loaded must survive a power cut from here on.
   sync
   step stop
-  : > "$job/touched"
+  attempt mark touched
   attempt stop_all
   step keep
   attempt keep_aside
   step swap
   attempt swap_directories
   step images
-  : > "$job/replaced"
+  attempt mark replaced
   sync
   attempt retag "$stock_id" "$job/containers"
   step start
@@ -260,7 +267,6 @@ cut_over() {
   step volumes
   attempt fill_volumes "$job/volumes" "$job/volume"
   step supervise
-  everyone > "$job/everyone"
   attempt supervise_all "$job/everyone"
   step check
   attempt check_all "$job/everyone"
@@ -271,9 +277,9 @@ main() {
   sign_job "$1"; begin_job
   mode=$2
   # Somebody may have taken a preparation for an abandoned one while the line was down.
-  [ "$mode" != forward ] || [ -e "$job/prepared" ] || { say_failure "what was prepared for it is not there any more: run the restore again"; event rolled-back; exit 1; }
+  [ "$mode" != forward ] || [ -e "$job/prepared" ] || not_begun "what was prepared for it is not there any more: run the restore again"
   # Marks that an earlier run of the same restore left, which ended well, would mislead the way back.
-  [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && : > "$job/cutover"; } || fail "the spool can't be written"
+  [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && mark cutover; } || not_begun "the spool can't be written"
   { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP

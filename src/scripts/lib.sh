@@ -120,12 +120,15 @@ ask_docker_to_thaw() {
 
 # The freeze is over for good when Docker, too, calls no container paused: until then it refuses to stop or enter one.
 settle_listed() {
-  local try name freezer paused=; local -a names=()
+  local try name freezer code paused=; local -a names=()
   [ ! -e "$1/settled" ] || return 0
   if [ -s "$1/frozen" ] && paused_by_docker "$1"; then
     while read -r name _; do names+=("$name"); done < "$1/frozen"
     for try in 0 1 2; do
-      paused=$(timeout 30 docker inspect -f '{{.Name}} {{.State.Paused}}' "${names[@]}" 2>/dev/null) || { paused="no answer"; sleep "$try"; continue; }
+      paused=$(timeout 30 docker inspect -f '{{.Name}} {{.State.Paused}}' "${names[@]}" 2>/dev/null)
+      code=$?
+      # Another code than 0 also means that one of them is gone: that is no reason to wait for it.
+      if [ $code -eq 124 ] || { [ $code -ne 0 ] && ! timeout 30 docker ps >/dev/null 2>&1; }; then paused="no answer"; sleep "$try"; continue; fi
       paused=$(sed -n 's/^\/\(.*\) true$/\1/p' <<< "$paused")
       [ -n "$paused" ] || break
       while read -r name freezer; do ! grep -qxF "$name" <<< "$paused" || unpause_in_the_books "$name" "$freezer"; done < "$1/frozen"

@@ -106,7 +106,9 @@ pub(in crate::commands) fn still_frozen(names: &[String], method: FreezeMethod) 
     let command = match method {
         // The job's list names the kernel's files; a Docker that old has no command for it.
         FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
-        FreezeMethod::Stop => "dockerctl start all".to_owned(),
+        FreezeMethod::Stop => {
+            "dockerctl start all; supervisorctl start all || for s in $(dockerctl list); do systemctl start docker-$s; done".to_owned()
+        }
         FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
     };
     Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
