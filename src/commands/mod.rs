@@ -28,6 +28,8 @@ use crate::remote::{BUSY, RemoteError, Script};
 
 /// Facts look at every host directory's size: minutes on a slow disk full of packages.
 const FACTS: Duration = Duration::from_secs(600);
+/// A small file of a job's or of the master's.
+const READING: Duration = Duration::from_secs(60);
 /// The fuel client has 90 s of its own.
 const TASKS: Duration = Duration::from_secs(120);
 

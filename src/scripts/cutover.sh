@@ -26,6 +26,9 @@ supervise_all() {
 list_everyone() { everyone > "$job/everyone"; }
 everyone() { cat "$job/before.containers" "$job/containers" | awk '!seen[$1]++ { print $1, $2 }'; }
 
+# Is this service's container one of those that the restore makes anew?
+is_replaced() { awk -v s="$1" '$1 == s { found = 1 } END { exit !found }' "$job/containers"; }
+
 # Where a container keeps the volume that it mounts at a path; the map was called `Volumes` before 1.8.
 volume_path() {
   if at_least 1.8 "$docker"; then docker inspect -f '{{range .Mounts}}{{.Destination}} {{.Source}}{{"\n"}}{{end}}' "$1"
@@ -105,7 +108,7 @@ mark() { : > "$job/$1"; }
 keep_aside() {
   local service name image member path from
   while read -r service name image; do
-    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
+    is_replaced "$service" || continue
     echo "${image}_before_$stock_id" >> "$job/images" || return 1
     timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
   done < "$job/before.containers"
@@ -175,7 +178,7 @@ retag() {
   # Needed to replace a tag from 1.4 to 1.9, refused from 1.12.
   at_least 1.10 "$docker" || force=(-f)
   while read -r service _ image; do
-    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
+    is_replaced "$service" || continue
     docker tag ${force[@]+"${force[@]}"} "${image}_$suffix" "$image:latest" || return 1
   done < "$2"
 }
@@ -212,7 +215,7 @@ put_back() {
 before_images_are_there() {
   local service image _
   while read -r service _ image; do
-    awk -v s="$service" '$1 == s { found = 1 } END { exit !found }' "$job/containers" || continue
+    is_replaced "$service" || continue
     docker inspect "${image}_before_$stock_id" >/dev/null 2>&1 || { echo "the image that was kept of $service is gone: nothing is destroyed"; return 1; }
   done < "$job/before.containers"
 }

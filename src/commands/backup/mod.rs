@@ -8,7 +8,7 @@ pub(super) use seen::still_frozen;
 use seen::{Seen, after_failure};
 
 use super::receive::{NotReceived, receive};
-use super::{Context, library_ending, look, look_ending, refused, remote_ending};
+use super::{Context, READING, library_ending, look, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending};
 use crate::library::{HostLock, Library, Received, lrzip_is_here, walk};
 use crate::model::astute::network_settings;
@@ -28,8 +28,6 @@ use crate::remote::job::Job;
 use crate::remote::link::Link;
 use crate::remote::{RemoteError, Script};
 
-/// A small file of a job's.
-const READING: Duration = Duration::from_secs(60);
 /// lrzip testing a large archive on an old master.
 const PROVING: Duration = Duration::from_secs(6 * 3600);
 

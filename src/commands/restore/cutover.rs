@@ -1,8 +1,6 @@
 //! The cutover as seen from here: begun, followed to its end, and what it came to. The master needs nobody for it.
 
-use std::time::Duration;
-
-use super::super::{Context, remote_ending};
+use super::super::{Context, READING, remote_ending};
 use super::lines;
 use crate::fleet::Ending;
 use crate::model::facts::{Container, Facts};
@@ -14,9 +12,6 @@ use crate::monitor::{Event, Step};
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
 use crate::remote::{BUSY, RemoteError, Script};
-
-/// A small file of the master's.
-const READING: Duration = Duration::from_secs(60);
 
 /// What a cutover is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

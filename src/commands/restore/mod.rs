@@ -4,12 +4,12 @@
 mod cutover;
 mod push;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use cutover::Forward;
 pub use cutover::Way;
 
-use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
+use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
 use crate::library::{Entry, verify};
 use crate::model::astute;
@@ -23,9 +23,6 @@ use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
 use crate::remote::link::Link;
 use crate::remote::{BUSY, RemoteError, Script};
-
-/// A small file of the master's.
-const READING: Duration = Duration::from_secs(60);
 
 /// A restore that was planned and waits for a yes.
 pub struct Prepared {
