@@ -80,6 +80,17 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     lab.sh("test -e /etc/puppet/later").expect_code(1);
     lab.lab(&["oracle", "m"]).expect_code(0);
     lab.tanker(&["status"]).expect_code(0).says("has ended");
+
+    // Nobody cleaned up behind that one, and work went on. The same restore once more, which fails before it has replaced anything,
+    // must not take the marks of the first for its own: what came since stays.
+    lab.sql("insert into nodes (uuid, name, mac) values ('since', 'since', 'x')");
+    lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun sh -c 'echo since > /etc/nailgun/since'");
+    lab.ask("rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1\" = stop ] && [ -e /run/fail-once ]; then rm /run/fail-once; echo it does not stop >&2; exit 1; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl; touch /run/fail-once");
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(1).says("put back as it was");
+    assert_eq!(lab.sql("select name from nodes where uuid = 'since'"), "since");
+    assert_eq!(lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/since"), "since");
+    assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
+    lab.assert_clean();
 }
 
 #[test]
