@@ -94,6 +94,9 @@ pub struct Backup {
     /// Only state, configuration and the database dump: no package repositories, no images but those that hold state
     #[arg(long)]
     pub light: bool,
+    /// Pack on this workstation, for a master without room: it sends what it has as it comes, which can't be resumed
+    #[arg(long)]
+    pub no_spool: bool,
 }
 
 /// How to freeze.

@@ -144,6 +144,7 @@ impl Start {
             freeze: args.freeze.map(cli::FreezeArg::method),
             freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
             light: args.light,
+            no_spool: args.no_spool,
         };
         let report = backup::backup(&ctx, &hosts, options).await;
         ui::out(&ui::recap(&report));

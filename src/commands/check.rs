@@ -61,6 +61,6 @@ async fn check_host(ctx: &Context, name: &HostName) -> Result<Checked, Ending> {
         Ok(list) => Ok((list.0.len(), list.unfinished().iter().map(|task| task.describe()).collect())),
         Err(e) => Err(e.to_string()),
     };
-    let plan = plan_backup(&facts, tasks, BackupOptions { ignore_tasks: false, freeze: host.freeze, light: false });
+    let plan = plan_backup(&facts, tasks, BackupOptions { ignore_tasks: false, freeze: host.freeze, light: false, no_spool: !host.spool });
     Ok(Checked { facts, tasks: summary, plan, negotiated })
 }

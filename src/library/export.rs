@@ -3,11 +3,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{self, BufReader, BufWriter, Read};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use super::archive::{each_member, walk};
+use super::pack::pack;
 use super::{Entry, LibraryError, verify};
 use crate::model::text::printable;
 
@@ -33,9 +32,7 @@ pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
     } else {
         fs::copy(entry.archive(), &part).map_err(LibraryError::file(&part, "can't be written"))?;
     }
-    // lrzip gives it the mode of what it packed (I6).
-    fs::set_permissions(&part, fs::Permissions::from_mode(0o600)).map_err(LibraryError::file(&part, "can't be kept private"))?;
-    File::open(&part).and_then(|file| file.sync_all()).map_err(LibraryError::file(&part, "can't be brought to the disk"))?;
+    super::keep_private(&part)?;
     fs::rename(&part, &file).map_err(LibraryError::file(&file, "can't be written"))?;
     Ok(file)
 }
@@ -67,18 +64,7 @@ fn pack_anew(entry: &Entry, work: &Path, part: &Path) -> Result<(), String> {
         without(&old, &new, &gone).map_err(|e| format!("{tree} can't be packed anew: {e}"))?;
         fs::rename(&new, &old).map_err(|e| e.to_string())?;
     }
-    let outer = work.join("outer.tar");
-    let mut tar = Command::new("tar");
-    tar.args(["--format=gnu", "--numeric-owner", "--owner=0", "--group=0", "-cf"])
-        .arg(&outer)
-        .arg("-C")
-        .arg(&members)
-        .arg("--")
-        .args(&order);
-    run(&mut tar)?;
-    fs::remove_dir_all(&members).map_err(|e| e.to_string())?;
-    run(Command::new("lrzip").args(["-q", "-L", "2", "-o"]).arg(part).arg(&outer))?;
-    fs::remove_file(&outer).map_err(|e| e.to_string())
+    pack(&members, &order, part).map(drop)
 }
 
 /// Copies a tar without these paths. GNU tar's own `--delete` stumbles over files with holes.
@@ -112,14 +98,4 @@ fn without(from: &Path, to: &Path, gone: &HashSet<&[u8]>) -> io::Result<()> {
         builder.append(&header, &mut entry)?;
     }
     builder.into_inner()?.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|e| format!("{program} can't be run: {e}"))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("{program} failed: {}", printable(&said)))
 }

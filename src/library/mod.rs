@@ -8,19 +8,23 @@ mod catalog;
 mod export;
 mod import;
 mod lock;
+mod pack;
 mod stock;
 mod verify;
 mod writer;
 
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk};
 pub use catalog::{Entry, Problem};
 pub use export::export;
 pub use lock::HostLock;
+pub use pack::{Packed, Parcel};
 pub use stock::{Stock, read_stock};
 pub use verify::{Depth, verify};
-pub use writer::{Received, Writer};
+pub use writer::{HashedFile, Received, Writer};
 
 use crate::model::id::{BackupId, BackupRef, HostName, Which};
 use crate::model::pattern::closest;
@@ -135,4 +139,10 @@ impl Library {
         }
         format!(": {} has none of {}", self.root.display(), name.host)
     }
+}
+
+/// lrzip gives a file the mode of what it packed (I6); and a file that is about to be renamed must be on the disk.
+fn keep_private(path: &Path) -> Result<(), LibraryError> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(LibraryError::file(path, "can't be kept private"))?;
+    File::open(path).and_then(|file| file.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
 }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
@@ -24,23 +25,11 @@ pub enum Depth {
 pub fn verify(entry: &Entry) -> Result<Depth, LibraryError> {
     let damaged = |reason: String| LibraryError::Damaged { name: entry.name(), reason };
     let path = entry.archive();
-    let mut file = File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
-    let mut hash = Sha256::new();
-    let mut bytes = 0_u64;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(LibraryError::file(&path, "can't be read"))?;
-        if read == 0 {
-            break;
-        }
-        bytes += read as u64;
-        hash.update(&buffer[..read]);
-    }
+    let (bytes, sha256) = sha256_of(&path)?;
     let expected = &entry.manifest.archive;
     if bytes != expected.bytes {
         return Err(damaged(format!("its archive has {bytes} bytes and the manifest says {}", expected.bytes)));
     }
-    let sha256: String = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
     if sha256 != expected.sha256 {
         return Err(damaged("its archive has another SHA-256 than the manifest says".into()));
     }
@@ -57,6 +46,26 @@ pub fn verify(entry: &Entry) -> Result<Depth, LibraryError> {
         Some(other) => Err(damaged(format!("the archive is of {}@{}: its manifest doesn't belong to it", other.host, other.id))),
         None => Err(damaged("the archive holds no description of itself".into())),
     }
+}
+
+/// A file's size and SHA-256 in hex.
+pub(super) fn sha256_of(path: &Path) -> Result<(u64, String), LibraryError> {
+    let mut file = File::open(path).map_err(LibraryError::file(path, "can't be read"))?;
+    let mut hash = Sha256::new();
+    let mut bytes = 0_u64;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = file.read(&mut buffer).map_err(LibraryError::file(path, "can't be read"))?;
+        if read == 0 {
+            return Ok((bytes, hex(&hash.finalize())));
+        }
+        bytes += read as u64;
+        hash.update(&buffer[..read]);
+    }
+}
+
+pub(super) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 fn check_members(found: &[Member], expected: &[Member]) -> Result<(), String> {

@@ -7,39 +7,46 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use super::verify::hex;
 use super::{Entry, HostLock, Library, LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::Manifest;
 use crate::model::text::human_bytes;
 
+/// A file that is hashed while it is written.
+#[derive(Debug)]
+pub struct HashedFile {
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+    bytes: u64,
+}
+
 /// An archive being received. Dropped before [`Received::commit`], it leaves nothing behind.
 #[derive(Debug)]
 pub struct Writer {
     folder: Folder,
-    archive: PathBuf,
-    file: File,
-    hash: Sha256,
-    bytes: u64,
+    archive: HashedFile,
     lock: HostLock,
 }
 
 /// An archive that has arrived and is on the disk, not yet listed.
 #[derive(Debug)]
 pub struct Received {
-    folder: Folder,
+    pub(super) folder: Folder,
     /// The archive file, still under its `.partial` folder.
     pub archive: PathBuf,
     /// Its size.
     pub bytes: u64,
     /// Its SHA-256 in hex, of what was written.
     pub sha256: String,
-    lock: HostLock,
+    pub(super) lock: HostLock,
 }
 
 /// The `.partial` folder, removed unless it was published.
 #[derive(Debug)]
-struct Folder {
-    partial: PathBuf,
+pub(super) struct Folder {
+    pub(super) partial: PathBuf,
     published: PathBuf,
     done: bool,
 }
@@ -74,12 +81,19 @@ impl Library {
         Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")))
     }
 
-    /// Begins to receive an archive of this name. Folders of earlier attempts that died are removed first: with the lock
-    /// held nobody can be writing them. `bytes` is how large it will be.
+    /// Begins to receive an archive of this name. `bytes` is how large it will be.
     ///
     /// # Errors
     /// When the library can't be written or has too little room.
     pub fn begin(&self, lock: HostLock, host: &HostName, id: &BackupId, archive_name: &str, bytes: u64) -> Result<Writer, LibraryError> {
+        let folder = self.begin_folder(host, id, bytes)?;
+        let archive = HashedFile::create(folder.partial.join(archive_name))?;
+        Ok(Writer { folder, archive, lock })
+    }
+
+    /// A backup's folder under its `.partial` name. Folders of earlier attempts that died are removed first: with the lock held
+    /// nobody can be writing them.
+    pub(super) fn begin_folder(&self, host: &HostName, id: &BackupId, bytes: u64) -> Result<Folder, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
             if entry.file_name().to_string_lossy().ends_with(".partial") {
@@ -90,15 +104,17 @@ impl Library {
         self.room_for(&host_folder, bytes)?;
         let partial = host_folder.join(format!("{id}.partial"));
         fs::DirBuilder::new().mode(0o700).create(&partial).map_err(LibraryError::file(&partial, "can't be made"))?;
-        let folder = Folder { published: host_folder.join(id.as_str()), partial, done: false };
-        let archive = folder.partial.join(archive_name);
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&archive);
-        let file = file.map_err(LibraryError::file(&archive, "can't be made"))?;
-        Ok(Writer { folder, archive, file, hash: Sha256::new(), bytes: 0, lock })
+        Ok(Folder { published: host_folder.join(id.as_str()), partial, done: false })
     }
 }
 
-impl Writer {
+impl HashedFile {
+    pub(super) fn create(path: PathBuf) -> Result<Self, LibraryError> {
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path);
+        let file = file.map_err(LibraryError::file(&path, "can't be made"))?;
+        Ok(Self { path, file, hash: Sha256::new(), bytes: 0 })
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -110,10 +126,35 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't take them.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
-        self.file.write_all(bytes).map_err(LibraryError::file(&self.archive, "can't be written"))?;
+        self.file.write_all(bytes).map_err(LibraryError::file(&self.path, "can't be written"))?;
         self.hash.update(bytes);
         self.bytes += bytes.len() as u64;
         Ok(())
+    }
+
+    /// All bytes are there: brings them to the disk, and tells their SHA-256 in hex.
+    ///
+    /// # Errors
+    /// When the disk doesn't confirm.
+    pub fn finish(self) -> Result<String, LibraryError> {
+        self.file.sync_all().map_err(LibraryError::file(&self.path, "can't be brought to the disk"))?;
+        Ok(hex(&self.hash.finalize()))
+    }
+}
+
+impl Writer {
+    /// How many bytes it has.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.archive.bytes()
+    }
+
+    /// Takes the next bytes.
+    ///
+    /// # Errors
+    /// When the disk doesn't take them.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
+        self.archive.write(bytes)
     }
 
     /// All bytes are there: brings them to the disk.
@@ -121,9 +162,9 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
-        self.file.sync_all().map_err(LibraryError::file(&self.archive, "can't be brought to the disk"))?;
-        let sha256 = self.hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
-        Ok(Received { folder: self.folder, archive: self.archive, bytes: self.bytes, sha256, lock: self.lock })
+        let (archive, bytes) = (self.archive.path.clone(), self.archive.bytes);
+        let sha256 = self.archive.finish()?;
+        Ok(Received { folder: self.folder, archive, bytes, sha256, lock: self.lock })
     }
 }
 

@@ -7,7 +7,9 @@ use super::tasks::{TaskList, UnreadableTasks};
 use super::text::human_bytes;
 
 /// What the scripts need on a master.
-const NEEDED_TOOLS: [&str; 7] = ["tar", "lrzip", "docker", "fuel", "setsid", "flock", "sha256sum"];
+const NEEDED_TOOLS: [&str; 6] = ["tar", "docker", "fuel", "setsid", "flock", "sha256sum"];
+/// What packing there needs too, and sending members from a pipe instead.
+const TO_PACK: &str = "lrzip";
 
 /// The options of a backup that bear on its plan.
 #[derive(Debug, Clone, Copy, Default)]
@@ -18,6 +20,8 @@ pub struct BackupOptions {
     pub freeze: Option<FreezeMethod>,
     /// No package repositories, no images but those that hold state.
     pub light: bool,
+    /// Nothing is packed on the master.
+    pub no_spool: bool,
 }
 
 /// A decided backup.
@@ -37,6 +41,10 @@ pub struct BackupPlan {
     pub directories: Vec<String>,
     /// Bytes that the spool must have free.
     pub spool_bytes: u64,
+    /// Bytes that packing takes, wherever that is.
+    pub packing_bytes: u64,
+    /// Whether the archive is packed here, for want of room there.
+    pub no_spool: bool,
     /// The tasks as they were before; none where they couldn't be read and that was to be ignored.
     pub tasks: Option<TaskList>,
     /// Sentences for the manifest and the operator.
@@ -51,6 +59,9 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
     let mut reasons = Vec::new();
     let mut notes = Vec::new();
     reasons.extend(missing_tools(facts, &NEEDED_TOOLS));
+    if !options.no_spool {
+        reasons.extend(missing_tools(facts, &[TO_PACK]).into_iter().map(|missing| format!("{missing}: '--no-spool' packs here instead")));
+    }
     if facts.containers.is_empty() {
         reasons.push(format!("no container of Fuel {} was found on it", facts.release));
     }
@@ -75,8 +86,14 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         Contents::Light => facts.directories.iter().filter(|(d, _)| d != REPOSITORIES).chain(&facts.plugins).cloned().collect(),
     };
     let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
-    let (spool_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
-    reasons.extend(too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup"));
+    let (packing_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
+    let spool_bytes = if options.no_spool { lists_bytes(&directories) } else { packing_bytes };
+    let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup");
+    let remedy = if options.no_spool { "" } else { ": '--no-spool' packs here instead" };
+    reasons.extend(no_room.map(|reason| format!("{reason}{remedy}")));
+    if options.no_spool {
+        notes.push("packed on the workstation from what the master sent: it kept no spool".to_owned());
+    }
     reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "backup"));
     if !reasons.is_empty() {
         return Err(reasons);
@@ -89,6 +106,8 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         volumes: facts.containers.iter().flat_map(volumes_of).collect(),
         directories: directories.into_iter().map(|(path, _)| path).collect(),
         spool_bytes,
+        packing_bytes,
+        no_spool: options.no_spool,
         tasks,
         notes,
     })
@@ -207,6 +226,12 @@ fn space_needed(directories: &[(String, u64)], images: impl Iterator<Item = u64>
     let spool = content.saturating_mul(2).saturating_add(content / 10).saturating_add(64 << 20);
     let docker = if together { all_images } else { images.max().unwrap_or(0) };
     (spool, docker.saturating_add(64 << 20))
+}
+
+/// Without a spool there are still the lists of files, and what changes during the live pass.
+fn lists_bytes(directories: &[(String, u64)]) -> u64 {
+    let content = directories.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
+    (content / 50).saturating_add(16 << 20)
 }
 
 #[cfg(test)]

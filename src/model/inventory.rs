@@ -58,6 +58,8 @@ pub struct Host {
     pub sudo: bool,
     /// How containers are frozen; none = tanker chooses.
     pub freeze: Option<FreezeMethod>,
+    /// Whether archives are packed on it; where it has no room for that, they are packed here.
+    pub spool: bool,
     /// The master thaws by itself after this; none = what suits the way it is frozen.
     pub freeze_timeout: Option<Duration>,
     /// The master thaws by itself when tanker has not been heard of for this long.
@@ -105,6 +107,7 @@ struct Defaults {
     legacy: Option<bool>,
     sudo: Option<bool>,
     freeze: Option<Spanned<String>>,
+    spool: Option<bool>,
     freeze_timeout: Option<Spanned<u64>>,
     lease: Option<Spanned<u64>>,
     ready_timeout: Option<Spanned<u64>>,
@@ -126,6 +129,7 @@ struct HostTable {
     legacy: Option<bool>,
     sudo: Option<bool>,
     freeze: Option<Spanned<String>>,
+    spool: Option<bool>,
     freeze_timeout: Option<Spanned<u64>>,
     lease: Option<Spanned<u64>>,
     ready_timeout: Option<Spanned<u64>>,
@@ -226,6 +230,7 @@ impl Reader<'_> {
             legacy: table.legacy.or(defaults.legacy).unwrap_or(true),
             sudo: table.sudo.or(defaults.sudo).unwrap_or(false),
             freeze: self.freeze(table.freeze.as_ref().or(defaults.freeze.as_ref()))?,
+            spool: table.spool.or(defaults.spool).unwrap_or(true),
             freeze_timeout: match table.freeze_timeout.as_ref().or(defaults.freeze_timeout.as_ref()) {
                 Some(_) => Some(seconds(&table.freeze_timeout, &defaults.freeze_timeout, 120, 5)?),
                 None => None,

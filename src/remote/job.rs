@@ -35,6 +35,10 @@ pub enum JobEvent {
     Tar(u64),
     /// The archive: bytes, SHA-256, file name.
     Archive(u64, String, String),
+    /// Without a spool: this member can be read from the job's pipe now.
+    Member(String),
+    /// Without a spool: this member was sent whole; its SHA-256.
+    Sent(String, String),
     /// How many milliseconds the freeze should take.
     Predicted(u64),
     /// A part of the step is done: how many, of how many, which.
@@ -157,6 +161,11 @@ fn parse_event(line: &str) -> Option<JobEvent> {
         "archive" => {
             let mut words = rest.split(' ');
             JobEvent::Archive(words.next()?.parse().ok()?, words.next()?.to_owned(), printable(words.next()?))
+        }
+        "member" => JobEvent::Member(text()),
+        "sent" => {
+            let (name, sha256) = rest.split_once(' ')?;
+            JobEvent::Sent(printable(name), sha256.to_owned())
         }
         "predicted" => JobEvent::Predicted(rest.parse().ok()?),
         "checked" => {

@@ -26,6 +26,12 @@ impl Link {
         Ok(Self { host: host.clone(), keyring: Arc::clone(keyring), home, session: Some(session) })
     }
 
+    /// Another line to the same master, which is connected when it is first used.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        Self { host: self.host.clone(), keyring: Arc::clone(&self.keyring), home: self.home.clone(), session: None }
+    }
+
     /// The session, made anew if it was lost.
     ///
     /// # Errors

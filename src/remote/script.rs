@@ -41,6 +41,8 @@ scripts! {
     thaw => "thaw";
     /// `read.sh FILE OFFSET`
     read => "read";
+    /// `pull.sh JOB`
+    pull => "pull";
     /// `prove.sh FILE`
     prove => "prove";
     /// `receive.sh JOB NAME LENGTH SHA256`, the file on stdin.

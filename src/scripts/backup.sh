@@ -1,15 +1,16 @@
 # The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
 # except that it freezes only while somebody renews its lease.
-# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR     (and the files containers, trees, dump.name)
+# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR SPOOL     (and the files containers, trees, dump.name)
 #   FREEZE          pause | cgroup | stop | none
 #   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
 #   LEASE           seconds without renewal after which it does the same
 #   IMAGES_FORM     separate (one tar an image, to 6.0) | together (docker-images.tar, from 6.1)
 #   SUPERVISOR      supervisor | systemd: who restarts containers on this master
+#   SPOOL           spool (pack here) | pipe (no room here: tanker reads each member from a pipe as it comes, and packs)
 # containers: a line each, in start order: NAME IMAGE STATE SAVE; STATE is `freeze` or `keep` (it didn't run), SAVE is `image` or
 #   `no-image`
 # trees: a line each: MEMBER ROOT PATH..., host directories and volumes that are taken in two passes
-# Of MODE `watchdog` is the timer's own.
+# MODE is `backup`; `watchdog` and `guard` are those of the timers.
 
 # ---- the watchdog (I1) -----------------------------------------------------------------------------------------------
 
@@ -46,6 +47,36 @@ thaw_stubbornly() {
   while ! stuck=$(thaw_listed "$job"); do event "stuck ${stuck//$'\n'/ }"; sleep 2; done
 }
 
+# Without a spool the job waits for tanker at every pipe. One that nobody reads any more is ended, or it would hold the master's lock
+# for as long as a dead line looks alive from here. While containers are frozen the watchdog is the stricter one.
+guard() {
+  while job_alive "$job"; do
+    if [ "$(lease_age)" -gt $((lease + 60)) ]; then
+      echo "tanker was not heard of for $(lease_age) s" > "$job/void"
+      end_job "$job"
+    fi
+    sleep 2
+  done
+}
+
+# ---- members ---------------------------------------------------------------------------------------------------------
+
+# into_member NAME COMMAND...: what a command prints becomes a member of the archive, in the spool, or at once at tanker's end of a pipe.
+into_member() {
+  local name=$1 sum; local -a codes
+  shift
+  if [ "$spool" = spool ]; then "$@" > "$job/a/$name"; return; fi
+  rm -f "$job/pipe" && mkfifo "$job/pipe" || return 1
+  event "member $name"
+  "$@" | tee "$job/pipe" | sha256sum > "$job/sum"
+  codes=("${PIPESTATUS[@]}")
+  rm -f "$job/pipe"
+  [ "${codes[1]}${codes[2]}" = 00 ] || { echo "nobody reads what is sent" >> "$job/log"; return 1; }
+  [ "${codes[0]}" -eq 0 ] || return "${codes[0]}"
+  read -r sum _ < "$job/sum"
+  event "sent $name $sum"
+}
+
 # ---- capture ---------------------------------------------------------------------------------------------------------
 
 # What a tree looks like now: one line a file, newlines in names turned into NUL so that line tools can work on it.
@@ -56,14 +87,14 @@ list_tree() {
 paths_of() { cut -d' ' -f10-; }
 
 # tar's exit code 1 means that a file changed or vanished while it was read: the frozen pass takes it again.
-tar_live() { tar "$@" 2>>"$job/log"; [ $? -le 1 ]; }
+tar_live() { tar "$@" 2>>"$job/log" || [ $? -le 1 ]; }
 
 live_pass() {
   local member=$1 root=$2; shift 2
   list_tree "$root" "$@" > "$job/$member.before" || return 1
   # Longer than a tick of the kernel's clock: what changes after tar has read it shows another time than the list.
   sleep 0.05
-  tar_live "${tar_flags[@]}" --one-file-system -cf "$job/a/$member" -C "$root" "$@"
+  into_member "$member" tar_live "${tar_flags[@]}" --one-file-system -cf - -C "$root" "$@"
 }
 
 frozen_pass() {
@@ -100,8 +131,8 @@ predict() {
   # Bytes a millisecond, 5 MB/s at least: a small live pass says little about the disk.
   rate=$((live_bytes / (live_ms + 1)))
   [ "$rate" -gt 5000 ] || rate=5000
-  # Pausing and thawing take Docker about twice as long as the look that was timed.
-  predicted=$((listed + (${layers:-0} + changed) / rate + 4 * client * $(wc -l < "$job/containers")))
+  # All are paused, committed and thawed at once, which costs about a third of doing it one by one.
+  predicted=$((listed + (${layers:-0} + changed) / rate + 3 * client * ($(wc -l < "$job/containers") + 2) / 3))
   event "predicted $predicted"
 }
 count_changed() {
@@ -119,11 +150,13 @@ layer_bytes() {
 
 # ---- two passes into one ---------------------------------------------------------------------------------------------
 
+# Names that the frozen pass no longer found, each ended by NUL.
+deleted_of() { comm -23 <(paths_of < "$job/$1.before" | sort) <(paths_of < "$job/$1.after" | sort) | tr '\0\n' '\n\0'; }
+
 # Puts the second pass behind the first, in place: cuts the zero blocks that end the first tar, appends the second.
 join_passes() {
   local member=$1 end
-  # Names that the frozen pass no longer found.
-  comm -23 <(paths_of < "$job/$member.before" | sort) <(paths_of < "$job/$member.after" | sort) | tr '\0\n' '\n\0' > "$job/a/$member.deleted"
+  deleted_of "$member" > "$job/a/$member.deleted"
   [ -s "$job/a/$member.deleted" ] || rm -f "$job/a/$member.deleted"
   [ -s "$job/$member.delta" ] || return 0
   end=$(tar -tRf "$job/a/$member" 2>>"$job/log" | sed -n 's/^block \([0-9]*\): \*\* Block of NULs \*\*$/\1/p' | tail -n 1)
@@ -139,31 +172,36 @@ each_tree() {
   done < "$job/trees"
 }
 
+# Through `awk`, for a dump that was cut off in the middle ends like any other.
 dump_database() {
-  local name=$1 member
-  member=$(cat "$job/dump.name")
   # shellcheck disable=SC2016 # the container's shell expands it
-  in_container "$name" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/pg_dumpall ] && exec su postgres -s /bin/sh -c $d/pg_dumpall; done; echo "no pg_dumpall" >&2; exit 1' > "$job/a/$member" 2>>"$job/log" &&
-    tail -n 5 "$job/a/$member" | grep -q 'PostgreSQL database cluster dump complete'
+  in_container "$1" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/pg_dumpall ] && exec su postgres -s /bin/sh -c $d/pg_dumpall; done; echo "no pg_dumpall" >&2; exit 1' 2>>"$job/log" |
+    awk '{ print } /PostgreSQL database cluster dump complete/ { whole = 1 } END { exit !whole }'
+  case "${PIPESTATUS[*]}" in "0 0") ;; "0 "*) echo "the dump has no end" >> "$job/log"; return 1 ;; *) return 1 ;; esac
 }
 
-commit_all() {
-  local name image save failed=0 pid; local -a pids=() flags=()
+# Commits go on in the background: what is left to do in the freeze needs none of them.
+begin_commits() {
+  local name image save; local -a flags=()
+  commits=()
   # From 1.1 to 1.5 a commit thaws the container behind it unless told not to pause.
   at_least 1.1 "$docker" && flags=(--pause=false)
   while read -r name image _ save; do
     [ "$save" = image ] || continue
     echo "${image}_$stock_id" >> "$job/images"
-    timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & pids+=($!)
+    timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & commits+=($!)
   done < "$job/containers"
-  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
+}
+end_commits() {
+  local pid failed=0
+  for pid in ${commits[@]+"${commits[@]}"}; do wait "$pid" || failed=1; done
   return $failed
 }
 
 # ---- freeze and thaw -------------------------------------------------------------------------------------------------
 
 freeze_all() {
-  local name paused freezer state; local -a names=()
+  local name paused freezer state pid failed=0; local -a names=() pids=()
   while read -r name _ state _; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
   : > "$job/survey"
   [ ${#names[@]} -gt 0 ] || return 0
@@ -175,12 +213,14 @@ freeze_all() {
   done < "$job/survey"
   echo "$freeze" > "$job/method" || fail "the spool can't be written: $(last_words)"
   if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
-  while read -r name _ freezer; do
-    not_void
-    # Written down first, or nobody would know what to thaw.
-    echo "$name $freezer" >> "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
-    freeze_one "$name" "$freezer" || fail "$name could not be frozen: $(last_words)"
-  done < "$job/survey"
+  not_void
+  # Written down first, or nobody would know what to thaw.
+  awk '{ print $1, $3 }' "$job/survey" > "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
+  # One call each, for old clients take no more than one name, but begun together: Docker's client is what takes the time.
+  while read -r name _ freezer; do freeze_one "$name" "$freezer" & pids+=($!); done < "$job/survey"
+  for pid in "${pids[@]}"; do wait "$pid" || failed=1; done
+  not_void
+  [ "$failed" = 0 ] || fail "the containers could not be frozen: $(last_words)"
   # Old clients print usage and exit 0: only the state counts.
   all_frozen || fail "$thawed did not freeze"
 }
@@ -213,6 +253,9 @@ all_frozen() {
   done < "$job/survey"
 }
 
+# In a session of its own, without the master's lock: it outlives the job.
+timer() { setsid bash "$job/run.sh" "$job" "$stock_id" "$1" "$freeze" "$freeze_timeout" "$lease" "$images_form" "$supervisor" "$spool" </dev/null >/dev/null 2>&1 9>&- & }
+
 not_void() { [ ! -e "$job/void" ] || fail "the capture is void: $(cat "$job/void")"; }
 not_void_but() { not_void; fail "$1"; }
 
@@ -231,12 +274,29 @@ save_images() {
   while read -r name image _ save; do
     [ "$save" = image ] || continue
     if [ "$images_form" = together ]; then images+=("${image}_$stock_id"); continue; fi
-    timeout 7200 docker save "${image}_$stock_id" > "$job/a/${image//\//__}_$stock_id.tar" || return 1
-    append "${image//\//__}_$stock_id.tar" || return 1
+    save_as "${image//\//__}_$stock_id.tar" "${image}_$stock_id" || return 1
   done < "$job/containers"
   [ "$images_form" = together ] && [ ${#images[@]} -gt 0 ] || return 0
-  timeout 7200 docker save "${images[@]}" > "$job/a/docker-images.tar" && append docker-images.tar
+  save_as docker-images.tar "${images[@]}"
 }
+save_as() {
+  local member=$1; shift
+  into_member "$member" timeout 7200 docker save "$@" && { [ "$spool" = pipe ] || append "$member"; }
+}
+
+# Without a spool: what the freeze left in the job's folder, and the images. tanker joins the passes.
+send_the_rest() {
+  each_tree send_second_pass
+  attempt into_member tanker.json cat "$job/description.json"
+  attempt save_images
+  remove_images "$job" || note "temporary images could not be removed"
+}
+send_second_pass() {
+  deleted_of "$1" > "$job/$1.deleted"
+  [ ! -s "$job/$1.deleted" ] || into_member "$1.deleted" cat "$job/$1.deleted" || return 1
+  [ ! -s "$job/$1.delta" ] || into_member "$1.delta" cat "$job/$1.delta"
+}
+
 # Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must.
 append() {
   (cd "$job/a" && stat -c '%s %n' "$1") >> "$job/contents" || return 1
@@ -246,6 +306,7 @@ append() {
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
+  release_pipe "$job"
   # Somebody may have said so while a pause was still under way.
   [ $code -eq 0 ] || rm -f "$job/thawed"
   thaw_all && { [ ! -s "$job/frozen" ] || settle_listed "$job"; }
@@ -253,26 +314,27 @@ on_exit() {
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
     [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
     # A Docker that was asked to commit goes on with it though nobody waits any more.
-    [ "$current_step" != commit ] || sleep 3
+    case $current_step in delta|commit) sleep 3 ;; esac
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
   fi
 }
 
 main() {
-  [ "$3" = watchdog ] || sign_job "$1"
+  [ "$3" != backup ] || sign_job "$1"
   job=$1
   begin_job
-  stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7 supervisor=$8
-  if [ "$mode" = watchdog ]; then watchdog; return; fi
+  stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7 supervisor=$8 spool=$9
+  case $mode in watchdog|guard) "$mode"; return ;; esac
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
   local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n
   mkdir -p "$job/a"
+  [ "$spool" = spool ] || timer guard
 
   step dump
   postgres=$(awk '$1 ~ /-postgres$/ && $3 == "freeze" { print $1 }' "$job/containers")
-  if [ -n "$postgres" ]; then dump_database "$postgres" || fail "pg_dumpall failed: $(last_words)"
+  if [ -n "$postgres" ]; then into_member "$(cat "$job/dump.name")" dump_database "$postgres" || fail "pg_dumpall failed: $(last_words)"
   else note "postgres does not run: no database dump"; fi
   step live
   began=$(now_ms)
@@ -289,16 +351,17 @@ main() {
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"
   began=$(now_ms)
   if [ "$freeze" != none ]; then
-    setsid bash "$job/run.sh" "$job" "$stock_id" watchdog "$freeze" "$freeze_timeout" "$lease" "$images_form" "$supervisor" </dev/null >/dev/null 2>&1 9>&- &
+    timer watchdog
     for ((n = 0; n < 500; n++)); do [ ! -s "$job/watchdog" ] || break; sleep 0.02; done
     [ -s "$job/watchdog" ] || fail "the timer that thaws did not start: nothing was frozen"
     event frozen
     freeze_all
   fi
-  step commit
-  attempt commit_all
   step delta
+  begin_commits
   each_tree frozen_pass
+  step commit
+  attempt end_commits
   if [ "$freeze" != none ]; then
     all_frozen || not_void_but "$thawed was thawed behind tanker's back: the capture is void"
   fi
@@ -313,7 +376,8 @@ main() {
   step tasks
   timeout 90 fuel task --list --json > "$job/tasks.out" 2>"$job/tasks.err" </dev/null; event "tasks $?"
   step save
-  each_tree join_passes_of
+  if [ "$spool" = pipe ]; then send_the_rest; event finished; return; fi
+  each_tree join_passes
   mv "$job/description.json" "$job/a/tanker.json"
   (cd "$job/a" && ls -A) > "$job/members"
   append tanker.json || fail "the outer tar can't be written: $(last_words)"
@@ -330,5 +394,4 @@ main() {
   event "archive $(stat -c %s "$archive") $(sha256sum < "$archive" | cut -d' ' -f1) ${archive##*/}"
   event finished
 }
-join_passes_of() { join_passes "$1"; }
 main "$@"

@@ -11,6 +11,7 @@ main() {
     fi
     end_job "$job"
     end_receiver "$job"
+    release_pipe "$job"
     stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"
     [ ! -s "$job/frozen" ] || stuck=$(settle_listed "$job") || die "$stuck"

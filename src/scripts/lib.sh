@@ -184,6 +184,9 @@ being_read() {
   [ "$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)" != "$before" ]
 }
 
+# Who waits to read a job's pipe that nobody will write any more reads its end.
+release_pipe() { [ ! -p "$1/pipe" ] || : 3<>"$1/pipe"; }
+
 # The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
 end_receiver() {
   local pid start

@@ -47,6 +47,7 @@ remove_dead_jobs() {
       settle_listed "$left" || die "Docker has not confirmed the thaw after an earlier run: does it answer?"
     fi
     remove_images "$left"
+    release_pipe "$left"
     remove_staged "$left"
     rm -rf "$left"
   done

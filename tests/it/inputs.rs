@@ -39,6 +39,7 @@ fn the_example_inventory_parses_and_names_every_key() {
         "legacy",
         "sudo",
         "freeze",
+        "spool",
         "freeze_timeout",
         "lease",
         "connect_timeout",

@@ -1,5 +1,6 @@
 //! `tanker backup`: look, refuse or decide, let the master capture itself, bring the archive here, prove it, list it.
 
+mod pipes;
 mod seen;
 
 use std::time::Duration;
@@ -46,6 +47,8 @@ pub struct Options {
     pub freeze_timeout: Option<Duration>,
     /// No package repositories, no images but those that hold state.
     pub light: bool,
+    /// Nothing is packed on the master: it has no room for it.
+    pub no_spool: bool,
 }
 
 /// Backs up each host.
@@ -67,11 +70,20 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     let mut link = ctx.open(&host).await?;
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
-    let wanted = BackupOptions { ignore_tasks: options.ignore_tasks, freeze: options.freeze.unwrap_or(host.freeze), light: options.light };
+    let wanted = BackupOptions {
+        ignore_tasks: options.ignore_tasks,
+        freeze: options.freeze.unwrap_or(host.freeze),
+        light: options.light,
+        no_spool: options.no_spool || !host.spool,
+    };
     let unreadable = tasks.as_ref().err().map(ToString::to_string);
     let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, None))?;
     for note in &plan.notes {
         ctx.note(&host, note);
+    }
+    if plan.no_spool && !lrzip_is_here() {
+        let reason = "without a spool on the master the archive is packed here, and lrzip is not installed here".to_owned();
+        return Err(refused(&[reason], Some("apt install lrzip".into())));
     }
     if options.dry_run {
         link.close().await;
@@ -97,7 +109,8 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
         outcome = capture(ctx, &host, &job, &mut link, &description, &plan, &library, lock, &mut seen) => outcome,
         () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
     };
-    let published = outcome.and_then(|(received, manifest)| {
+    let published = outcome.and_then(|captured| {
+        let (received, manifest) = captured.describe(ctx, &description, &plan, &seen);
         let manifest = record_reason(manifest, unreadable);
         ctx.step(&host, Step::Publish);
         received.commit(&manifest).map_err(|e| library_ending(&e))
@@ -128,8 +141,9 @@ fn record_reason(mut manifest: Manifest, unreadable: Option<String>) -> Manifest
 fn would_do(plan: &BackupPlan) -> String {
     let running = plan.containers.iter().filter(|(c, _)| c.running).count();
     let images = plan.containers.iter().filter(|(_, taken)| *taken).count();
+    let packed_here = if plan.no_spool { format!(" and {} here, to pack it", human_bytes(plan.packing_bytes)) } else { String::new() };
     format!(
-        "would freeze {running} of {} containers ({}), take {images} images, {} volumes and {} directories; needs {} of spool",
+        "would freeze {running} of {} containers ({}), take {images} images, {} volumes and {} directories; needs {} of spool{packed_here}",
         plan.containers.len(),
         plan.freeze.as_str(),
         plan.volumes.len(),
@@ -189,9 +203,47 @@ async fn start(
         host.lease.as_secs().to_string(),
         form.to_owned(),
         description.release.supervisor().as_str().to_owned(),
+        if plan.no_spool { "pipe" } else { "spool" }.to_owned(),
     ];
     let owner = format!("{} since {}", ctx.owner, description.started.to_rfc3339());
     job.start(link, "backup", &owner, &args, &files).await
+}
+
+/// An archive that has arrived and was proven, with what the manifest needs of it.
+struct Captured {
+    received: Received,
+    members: Vec<Member>,
+    tar_bytes: u64,
+    tasks: TaskRecord,
+    proven: ProofPlace,
+}
+
+impl Captured {
+    fn describe(self, ctx: &Context, description: &Description, plan: &BackupPlan, seen: &Seen) -> (Received, Manifest) {
+        let manifest = Manifest {
+            format: FORMAT,
+            description: description.clone(),
+            finished: (ctx.clock)(),
+            archive: Archive {
+                file: archive_name(&description.stock_id),
+                bytes: self.received.bytes,
+                sha256: self.received.sha256.clone(),
+                tar_bytes: self.tar_bytes,
+                members: self.members,
+            },
+            freeze: Freeze {
+                method: plan.freeze,
+                milliseconds: seen.thawed.unwrap_or(0),
+                consistent: plan.freeze != FreezeMethod::None,
+                steps: seen.freeze_steps(),
+                predicted_milliseconds: seen.predicted,
+            },
+            tasks: self.tasks,
+            proof: Proof { place: self.proven, at: (ctx.clock)() },
+            notes: plan.notes.iter().chain(&seen.notes).cloned().collect(),
+        };
+        (self.received, manifest)
+    }
 }
 
 #[allow(clippy::too_many_arguments)] // the whole of one backup
@@ -205,7 +257,10 @@ async fn capture(
     library: &Library,
     lock: HostLock,
     seen: &mut Seen,
-) -> Result<(Received, Manifest), Ending> {
+) -> Result<Captured, Ending> {
+    if plan.no_spool {
+        return capture_through_pipes(ctx, host, job, link, description, plan, library, lock, seen).await;
+    }
     let failed = |what: String| Ending::bad(Severity::Failed, what, None);
     job.follow(link, 0, |event| seen.take(ctx, host, event)).await.map_err(|e| remote_ending(host, &e))?;
     if let Some((step, reason)) = &seen.failed {
@@ -217,7 +272,7 @@ async fn capture(
     }
     let tasks = judge_tasks_after(link, job, plan, seen.tasks_code, host).await?;
     let members = read_members(link, job, host).await?;
-    let place = if lrzip_is_here() {
+    let proven = if lrzip_is_here() {
         ProofPlace::Workstation
     } else {
         ctx.step(host, Step::Prove);
@@ -241,27 +296,38 @@ async fn capture(
             received.bytes, received.sha256
         )));
     }
-    if place == ProofPlace::Workstation {
+    if proven == ProofPlace::Workstation {
         ctx.step(host, Step::Prove);
         prove_here(&received, description, &members).await?;
     }
-    let manifest = Manifest {
-        format: FORMAT,
-        description: description.clone(),
-        finished: (ctx.clock)(),
-        archive: Archive { file, bytes, sha256, tar_bytes: seen.tar_bytes, members },
-        freeze: Freeze {
-            method: plan.freeze,
-            milliseconds: seen.thawed.unwrap_or(0),
-            consistent: plan.freeze != FreezeMethod::None,
-            steps: seen.freeze_steps(),
-            predicted_milliseconds: seen.predicted,
-        },
-        tasks,
-        proof: Proof { place, at: (ctx.clock)() },
-        notes: plan.notes.iter().chain(&seen.notes).cloned().collect(),
-    };
-    Ok((received, manifest))
+    Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
+}
+
+/// The same where the master has no room: members come one by one, and are packed here.
+#[allow(clippy::too_many_arguments)] // the whole of one backup
+async fn capture_through_pipes(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    description: &Description,
+    plan: &BackupPlan,
+    library: &Library,
+    lock: HostLock,
+    seen: &mut Seen,
+) -> Result<Captured, Ending> {
+    let failed = |what: String| Ending::bad(Severity::Failed, what, None);
+    let parcel = library.begin_parcel(lock, &host.name, &description.id, plan.packing_bytes).map_err(|e| library_ending(&e))?;
+    let most = plan.packing_bytes.saturating_mul(4).saturating_add(1 << 30);
+    let parcel = pipes::collect(ctx, host, job, link, parcel, most, seen).await?;
+    let tasks = judge_tasks_after(link, job, plan, seen.tasks_code, host).await?;
+    ctx.step(host, Step::Compress);
+    let name = archive_name(&description.stock_id);
+    let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
+    let packed = packed.map_err(|e| failed(e.to_string()))?;
+    ctx.step(host, Step::Prove);
+    prove_here(&packed.received, description, &packed.members).await?;
+    Ok(Captured { received: packed.received, members: packed.members, tar_bytes: packed.tar_bytes, tasks, proven: ProofPlace::Workstation })
 }
 
 /// A task that began while the capture ran changed what was being captured.

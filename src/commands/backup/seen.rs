@@ -63,7 +63,7 @@ impl Seen {
                 ctx.monitor.event(&host.name, Event::Progress { bytes, total: total.filter(|total| bytes <= *total) });
             }
             JobEvent::Failed(step, reason) => self.failed = Some((step, reason)),
-            JobEvent::Part(..) | JobEvent::RolledBack | JobEvent::Finished => {}
+            JobEvent::Member(_) | JobEvent::Sent(..) | JobEvent::Part(..) | JobEvent::RolledBack | JobEvent::Finished => {}
         }
     }
 

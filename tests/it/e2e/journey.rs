@@ -11,6 +11,7 @@ find . -type f -print0 | LC_ALL=C sort -z | xargs -0 cat | md5sum
 [ "$(stat -c %b sparse)" -lt 1000 ] && echo holes kept
 getfattr -n user.lab --only-values owned 2>/dev/null; echo
 getcap capable
+getfacl -cn shared 2>/dev/null
 cat /etc/fuel/fuel-uuid /etc/puppet/modules/nailgun/manifests/init.pp /root/.ssh/id_rsa
 grep -A 3 -e postgres -e FUEL_ACCESS /etc/fuel/astute.yaml
 n=$(/usr/bin/docker ps --format '{{.Names}}' | grep -- -nailgun$)
@@ -21,7 +22,7 @@ n=$(/usr/bin/docker ps --format '{{.Names}}' | grep -- -nailgun$)
 fn journey(instance: &str, release: &str, options: &[&str]) {
     let lab = Lab::up_with(instance, &[&["--fuel", release], options].concat());
     let address = lab.address();
-    lab.ask("echo precious > /etc/puppet/precious");
+    lab.ask("echo precious > /etc/puppet/precious; cd /var/www/nailgun/odd && echo x > shared && setfacl -m u:1234:rw shared");
     lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
     lab.tanker(&["check"]).expect_code(0).says(&format!("Fuel {release}")).says("11 of 11 Fuel containers run").says("none unfinished");
     lab.assert_clean();
@@ -30,6 +31,8 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
 
     // Between the live and the frozen pass files come and go, in directories that hold others: what counts is the frozen instant.
     lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x && echo 1 > d/one && ln d/one d/uno && echo 2 > d/two && ln d/two d/due");
+    // A socket is a process's, and means nothing without it: it is left out, and nothing stumbles over it.
+    lab.ask("cd /etc/puppet && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")' && test -S socket");
     let meanwhile = "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked one due; echo 2 > turns; ln -s /etc/fuel linked; fi";
     lab.break_docker("pause", meanwhile);
     lab.tanker(&["backup"]).expect_code(0).says("m  ok").says("frozen");
@@ -37,6 +40,7 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     let listing = "cd /etc/puppet/d && find . -printf '%p %y %l\\n' | LC_ALL=C sort && cat stays comes turns uno two";
     let changed = lab.ask(listing);
     let state = lab.ask(STATE);
+    assert!(state.contains("user:1234:rw-"), "{state}");
     lab.assert_clean();
     assert_eq!(lab.paused(), [""; 0]);
     assert_eq!(lab.listed(), 1);
@@ -62,6 +66,7 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
     assert_eq!(lab.ask(rules), rules_before, "iptables rules");
     assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
+    lab.sh("test -e /etc/puppet/socket").expect_code(1);
     lab.sh("test -e /etc/puppet/only-here || test -e /var/www/nailgun/made-after").expect_code(1);
     assert_eq!(lab.ask(STATE), state, "everything is as it was backed up");
     assert_eq!(lab.ask(listing), changed, "both passes");

@@ -4,6 +4,7 @@
 mod chaos;
 mod freeze;
 mod journey;
+mod no_spool;
 mod reach;
 mod refusals;
 mod restore;
