@@ -21,7 +21,7 @@ use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
 use tanker::model::report::Severity;
 use tanker::model::restore_plan::RestoreOptions;
-use tanker::remote::ssh::Keyring;
+use tanker::remote::ssh::{Asker, Keyring, Verdict, complete};
 use tanker::ui;
 
 fn main() -> ExitCode {
@@ -73,11 +73,17 @@ impl Start {
         let path = self.inventory_path()?;
         let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("the inventory {} can't be read", path.display()))?;
         let mut inventory = parse_inventory(&path.display().to_string(), &text)?;
+        let asker = Asker { user: user(), workstation: workstation(), home: self.home.clone() };
+        complete(&mut inventory, &asker).map_err(Report::msg)?;
         if let Some(library) = &self.library {
             inventory.library.clone_from(library);
             inventory.hosts.iter_mut().for_each(|host| host.library.clone_from(library));
         }
         Ok(inventory)
+    }
+
+    fn state(&self) -> PathBuf {
+        std::env::var_os("XDG_STATE_HOME").map_or_else(|| self.home.join(".local/state"), PathBuf::from).join("tanker")
     }
 
     fn inventory_path(&self) -> Result<PathBuf, Report> {
@@ -97,16 +103,16 @@ impl Start {
     }
 
     /// The inventory, the hosts that the patterns choose, and what a verb on them works with.
-    fn context(&self, patterns: &[String]) -> Result<(Context, Vec<HostName>), Report> {
+    async fn context(&self, patterns: &[String]) -> Result<(Context, Vec<HostName>), Report> {
         let inventory = self.inventory()?;
         let hosts = select(&inventory, patterns)?;
-        let context = self.context_for(inventory, &hosts)?;
+        let context = self.context_for(inventory, &hosts).await?;
         Ok((context, hosts))
     }
 
-    fn context_for(&self, inventory: Inventory, hosts: &[HostName]) -> Result<Context, Report> {
+    async fn context_for(&self, inventory: Inventory, hosts: &[HostName]) -> Result<Context, Report> {
         let chosen = inventory.hosts.iter().filter(|host| hosts.contains(&host.name));
-        let keyring = Keyring::load(chosen, &self.home, &mut ui::ask_passphrase)?;
+        let keyring = Keyring::load(chosen, &self.home, &mut ui::ask_passphrase).await?;
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
             while interrupted().await.is_ok() {
@@ -118,6 +124,7 @@ impl Start {
             inventory: Arc::new(inventory),
             keyring: Arc::new(keyring),
             home: self.home.clone(),
+            state: self.state(),
             owner: owner(),
             cancel,
             monitor: ui::monitor(hosts, self.quiet),
@@ -126,7 +133,7 @@ impl Start {
     }
 
     async fn check(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern)?;
+        let (ctx, hosts) = self.context(&args.pattern).await?;
         let (report, found) = check::check(&ctx, &hosts, forks(&ctx, args.forks)).await;
         for (host, checked) in &found {
             ui::out(&ui::checked(host, checked));
@@ -136,7 +143,7 @@ impl Start {
     }
 
     async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.fleet.pattern)?;
+        let (ctx, hosts) = self.context(&args.fleet.pattern).await?;
         let options = backup::Options {
             forks: forks(&ctx, args.fleet.forks),
             dry_run: args.dry_run,
@@ -152,7 +159,7 @@ impl Start {
     }
 
     async fn status(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern)?;
+        let (ctx, hosts) = self.context(&args.pattern).await?;
         let (report, found) = status::status(&ctx, &hosts, forks(&ctx, args.forks)).await;
         for (host, jobs) in &found {
             ui::out(&ui::jobs(host, jobs));
@@ -162,14 +169,14 @@ impl Start {
     }
 
     async fn thaw(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern)?;
+        let (ctx, hosts) = self.context(&args.pattern).await?;
         let report = status::thaw(&ctx, &hosts, forks(&ctx, args.forks)).await;
         ui::out(&ui::recap(&report));
         Ok(report.worst())
     }
 
     async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
-        let (ctx, _) = self.context(&[args.to.to_string()])?;
+        let (ctx, _) = self.context(&[args.to.to_string()]).await?;
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
         let Some(backup) = &args.backup else {
             let report = restore::finish(&ctx, &args.to, way).await;
@@ -208,45 +215,58 @@ impl Start {
     async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
         let inventory = self.inventory()?;
         select(&inventory, &[args.host.to_string()])?;
-        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host))?;
-        let shown = match trust::look_at_key(&ctx, &args.host).await {
-            Ok(shown) => shown,
-            Err(reason) => {
-                ui::err(&format!("tanker: {}: {reason}\n", args.host));
-                return Ok(Severity::Unreachable);
-            }
-        };
-        ui::out(&ui::shown_key(&shown));
+        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host)).await?;
         let refuse = |why: &str| {
             ui::err(&format!("tanker: {why}; nothing was changed\n"));
             Ok(Severity::Refused)
         };
-        match &shown.verdict {
-            tanker::remote::ssh::Verdict::Known => return Ok(Severity::Ok),
-            tanker::remote::ssh::Verdict::Revoked => return refuse("a revoked key is never trusted"),
-            tanker::remote::ssh::Verdict::Changed(_) if !args.rebuilt => {
-                return refuse("the key has changed: say --rebuilt if the host was rebuilt");
+        // A jump host's key comes first: nothing behind it can be seen before it is known.
+        loop {
+            let shown = match trust::look_at_key(&ctx, &args.host).await {
+                Ok(shown) => shown,
+                Err(reason) => {
+                    ui::err(&format!("tanker: {}: {reason}\n", args.host));
+                    return Ok(Severity::Unreachable);
+                }
+            };
+            ui::out(&ui::shown_key(&shown));
+            match shown.verdict() {
+                Verdict::Known => return Ok(Severity::Ok),
+                Verdict::Revoked => return refuse("a revoked key is never trusted"),
+                Verdict::BadCertificate(reason) => return refuse(&format!("its certificate can't be taken: {reason}")),
+                Verdict::Changed(_) if !args.rebuilt => {
+                    return refuse("the key has changed: say --rebuilt if the host was rebuilt");
+                }
+                _ => {}
             }
-            _ => {}
-        }
-        if !args.yes {
-            match tokio::task::block_in_place(|| ui::confirm_yes("Trust this key?")) {
-                Some(true) => {}
-                Some(false) => return refuse("not trusted"),
-                None => return refuse("there is no terminal to ask on: say --yes if you have compared the fingerprint"),
+            if !args.yes {
+                match tokio::task::block_in_place(|| ui::confirm_yes("Trust this key?")) {
+                    Some(true) => {}
+                    Some(false) => return refuse("not trusted"),
+                    None => return refuse("there is no terminal to ask on: say --yes if you have compared the fingerprint"),
+                }
             }
+            trust::accept(&ctx, &shown, args.rebuilt).map_err(Report::msg)?;
+            if shown.is_the_host {
+                ui::out(&format!("trusted {}\n", args.host));
+                return Ok(Severity::Ok);
+            }
+            ui::out(&format!("trusted the jump host {}\n", shown.address));
         }
-        trust::accept(&ctx, &shown, args.rebuilt).map_err(Report::msg)?;
-        ui::out(&format!("trusted {}\n", args.host));
-        Ok(Severity::Ok)
     }
 }
 
 /// Who this is, for locks.
 fn owner() -> String {
-    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
-    let workstation = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    format!("{user}@{workstation} process {}", std::process::id())
+    format!("{}@{} process {}", user(), workstation(), std::process::id())
+}
+
+fn user() -> String {
+    std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into())
+}
+
+fn workstation() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 fn forks(ctx: &Context, asked: Option<u16>) -> usize {

@@ -42,6 +42,8 @@ pub struct Context {
     pub keyring: Arc<Keyring>,
     /// The operator's home folder.
     pub home: PathBuf,
+    /// Where what is known of hosts and runs is kept: `$XDG_STATE_HOME/tanker`.
+    pub state: PathBuf,
     /// Who this is, for locks: user, workstation, process.
     pub owner: String,
     /// Whether to stop.
@@ -74,7 +76,19 @@ impl Context {
 
     async fn open(&self, host: &Host) -> Result<Link, Ending> {
         self.step(host, Step::Connect);
-        Link::open(host, &self.keyring, self.home.clone()).await.map_err(|e| remote_ending(host, &e))
+        for note in &host.notes {
+            self.note(host, note);
+        }
+        let mut link = Link::open(host, &self.keyring, self.home.clone()).await.map_err(|e| remote_ending(host, &e))?;
+        if let Ok(session) = link.session().await
+            && !session.sha1.is_empty()
+        {
+            self.note(
+                host,
+                format!("its sshd has nothing better than SHA-1 ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
+            );
+        }
+        Ok(link)
     }
 }
 
@@ -98,7 +112,7 @@ async fn look_at_jobs(link: &mut Link) -> Result<Vec<JobTrace>, RemoteError> {
 fn remote_ending(host: &Host, error: &RemoteError) -> Ending {
     let severity = match error {
         e if e.is_unreachable() => Severity::Unreachable,
-        RemoteError::Script { code: BUSY, .. } => Severity::Refused,
+        RemoteError::Script { code: BUSY, .. } | RemoteError::Sudo { .. } => Severity::Refused,
         _ => Severity::Failed,
     };
     Ending::bad(severity, error.to_string(), error.hint(host.name.as_str()))

@@ -45,8 +45,9 @@ pub(super) async fn receive(
             move || store(writer, source, total, &host, monitor.as_ref())
         });
         let script = Script::read([file.to_owned(), before.to_string()]);
+        let limit = link.step_timeout();
         let pulled = match link.session().await {
-            Ok(session) => session.pull(&script, sink).await,
+            Ok(session) => Link::within_step(limit, "the transfer", session.pull(&script, sink)).await,
             Err(e) => {
                 drop(sink);
                 Err(e)

@@ -1,50 +1,83 @@
-//! `tanker trust`: makes a host's key known, when the operator says so (I7).
+//! `tanker trust`: makes a host's key known, and those of the jump hosts before it, when the operator says so (I7).
 
-use russh::keys::{HashAlg, PublicKey};
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use super::Context;
 use crate::model::id::HostName;
-use crate::model::inventory::Host;
+use crate::model::text::printable;
 use crate::remote::RemoteError;
-use crate::remote::ssh::{KnownKeys, Learned, Verdict, expand, learn, shown_key};
+use crate::remote::ssh::{self, HashAlg, Learned, Verdict, expand, fresh_salt, learn, shown_key};
 
-/// What a host shows and what is known of it.
+/// What a server on the way to a host shows and what is known of it.
 pub struct Shown {
-    host: Host,
-    key: PublicKey,
+    server: ssh::Shown,
+    name: HostName,
+    /// Whether it is the host itself, not a jump host before it.
+    pub is_the_host: bool,
     /// `address:port`.
     pub address: String,
     /// `ssh-ed25519`.
     pub algorithm: String,
     /// `SHA256:…`.
     pub fingerprint: String,
-    /// What known_hosts says of it.
-    pub verdict: Verdict,
 }
 
-/// Asks the host for its key; nothing is accepted by this.
+impl Shown {
+    /// What known_hosts says of it.
+    #[must_use]
+    pub fn verdict(&self) -> &Verdict {
+        &self.server.verdict
+    }
+}
+
+/// Asks for the first key on the way to a host that isn't known, or for the host's own; nothing is accepted by this.
 ///
 /// # Errors
 /// When it isn't in the inventory or can't be reached: one sentence.
 pub async fn look_at_key(ctx: &Context, name: &HostName) -> Result<Shown, String> {
     let host = ctx.host(name).map_err(|ending| ending.summary)?;
-    let known = KnownKeys::read(&expand(&host.known_hosts, &ctx.home))?;
-    let key = shown_key(&host, &ctx.keyring, &ctx.home).await.map_err(|e: RemoteError| e.to_string())?;
-    let key = key.ok_or("it showed no key that tanker understands")?;
+    let shown = shown_key(&host, &ctx.keyring, &ctx.home).await.map_err(|e: RemoteError| e.to_string())?;
+    let server = shown.ok_or("it showed no key that tanker understands")?;
     Ok(Shown {
-        address: format!("{}:{}", host.endpoint.address, host.endpoint.port),
-        algorithm: key.algorithm().to_string(),
-        fingerprint: key.fingerprint(HashAlg::Sha256).to_string(),
-        verdict: known.judge(&host.endpoint, &key),
-        host,
-        key,
+        address: printable(&format!("{}:{}", server.target.endpoint.address, server.target.endpoint.port)),
+        algorithm: server.key.algorithm().to_string(),
+        fingerprint: server.key.fingerprint(HashAlg::Sha256).to_string(),
+        is_the_host: server.target == host.target,
+        name: name.clone(),
+        server,
     })
 }
 
-/// Makes the key known; with `rebuilt` in the place of the host's old ones.
+/// Makes the key known; with `rebuilt` in the place of the host's old ones, which stay in the host's record.
 ///
 /// # Errors
-/// When known_hosts can't be written.
+/// When known_hosts or the record can't be written.
 pub fn accept(ctx: &Context, shown: &Shown, rebuilt: bool) -> Result<Learned, String> {
-    learn(&expand(&shown.host.known_hosts, &ctx.home), &shown.host.endpoint, &shown.key, rebuilt)
+    let target = &shown.server.target;
+    let path = target.known_hosts.first().ok_or("it has no known_hosts file")?;
+    if rebuilt && let Verdict::Changed(old) = &shown.server.verdict {
+        record(ctx, shown, old)?;
+    }
+    learn(&expand(path, &ctx.home), target, &shown.server.key, rebuilt, fresh_salt()?)
+}
+
+/// Where the keys are written down that a host had before.
+#[must_use]
+pub fn key_record(ctx: &Context, name: &HostName) -> PathBuf {
+    ctx.state.join("hosts").join(name.as_str()).join("host-keys.log")
+}
+
+fn record(ctx: &Context, shown: &Shown, old: &[String]) -> Result<(), String> {
+    let path = key_record(ctx, &shown.name);
+    let fault = |e: std::io::Error| format!("the record {} can't be written: {e}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fault)?;
+    }
+    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(fault)?;
+    let (time, now) = ((ctx.clock)().to_rfc3339(), format!("{} {}", shown.algorithm, shown.fingerprint));
+    let line = format!("{time} {} rebuilt: {} instead of {}, said by {}\n", shown.address, now, old.join(", "), ctx.owner);
+    file.write_all(line.as_bytes()).map_err(fault)
 }

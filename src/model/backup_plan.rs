@@ -265,7 +265,7 @@ mod tests {
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
             freezer: true,
-            tools: NEEDED_TOOLS.iter().map(|t| ((*t).to_owned(), String::new())).collect::<BTreeMap<_, _>>(),
+            tools: NEEDED_TOOLS.iter().chain(&[TO_PACK]).map(|t| ((*t).to_owned(), String::new())).collect::<BTreeMap<_, _>>(),
             astute: String::new(),
             jobs: vec![],
         }

@@ -11,6 +11,8 @@ pub mod release;
 pub mod report;
 pub mod restore_parts;
 pub mod restore_plan;
+pub mod secret;
+pub mod ssh_config;
 pub mod stock;
 pub mod tasks;
 pub mod text;

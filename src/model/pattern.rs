@@ -94,6 +94,30 @@ fn one_of(set: &[u8], c: u8) -> bool {
     }
 }
 
+/// `*` any run, `?` one character: what OpenSSH's files know. Takes time in proportion to both lengths at most.
+#[must_use]
+pub fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t, mut star) = (0, 0, None);
+    while t < text.len() {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(c) if *c == b'?' || *c == text[t] => (p, t) = (p + 1, t + 1),
+            // The last star takes one more.
+            _ => match star {
+                Some((at, from)) => {
+                    star = Some((at, from + 1));
+                    (p, t) = (at + 1, from + 1);
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[p..].iter().all(|c| *c == b'*')
+}
+
 /// The name that differs least from a misspelt one, if it is near enough to be meant.
 #[must_use]
 pub fn closest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {

@@ -1,6 +1,6 @@
 //! A job: a script that goes on running on the master whether anybody is connected or not. Started, followed, cleaned up.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::link::Link;
 use super::{RemoteError, Script, TANKER_ROOT, job_script};
@@ -107,9 +107,10 @@ impl Job {
     /// event. A lost line is made again; the job doesn't mind.
     ///
     /// # Errors
-    /// When the line stays lost, or the job is gone without a last word.
+    /// When the line stays lost, the job is gone without a last word, or a step takes longer than the host's `step_timeout`.
     pub async fn follow(&self, link: &mut Link, mut offset: usize, mut on_event: impl FnMut(JobEvent)) -> Result<usize, RemoteError> {
         let mut ended = false;
+        let (limit, mut step, mut since) = (link.step_timeout(), String::from("the job's start"), Instant::now());
         loop {
             let answer = link.run(&Script::poll([self.path.clone(), offset.to_string()]), SHORT, PATIENCE).await?;
             let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
@@ -119,6 +120,9 @@ impl Job {
             offset += whole.len();
             for event in whole.lines().filter_map(parse_event) {
                 ended |= matches!(event, JobEvent::Failed(..) | JobEvent::Finished);
+                if let JobEvent::Step(name, _) = &event {
+                    (step, since) = (format!("the step '{name}'"), Instant::now());
+                }
                 on_event(event);
             }
             if let Some(bytes) = frames.get("growing").and_then(|bytes| bytes.trim().parse().ok()) {
@@ -132,6 +136,9 @@ impl Job {
                 return Err(RemoteError::Answer(
                     "the job on the master ended without a word: it was killed, or the master was restarted".into(),
                 ));
+            }
+            if since.elapsed() > limit {
+                return Err(RemoteError::TimedOut { what: step, seconds: limit.as_secs() });
             }
             tokio::time::sleep(POLL).await;
         }

@@ -43,6 +43,21 @@ impl Link {
         self.session.as_ref().ok_or_else(|| RemoteError::Lost("there is no session".into()))
     }
 
+    /// How long a step may take.
+    #[must_use]
+    pub fn step_timeout(&self) -> Duration {
+        self.host.step_timeout
+    }
+
+    /// Work that is a step of its own, within the time that a step has.
+    ///
+    /// # Errors
+    /// The work's own, or that it took too long.
+    pub async fn within_step<T>(limit: Duration, what: &str, work: impl Future<Output = Result<T, RemoteError>>) -> Result<T, RemoteError> {
+        let late = |_| RemoteError::TimedOut { what: what.to_owned(), seconds: limit.as_secs() };
+        tokio::time::timeout(limit, work).await.map_err(late)?
+    }
+
     /// Forgets a session that broke.
     pub fn drop_session(&mut self) {
         self.session = None;

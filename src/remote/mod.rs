@@ -8,7 +8,7 @@ pub mod link;
 mod script;
 pub mod ssh;
 
-pub use script::{Script, job_script, quote};
+pub use script::{Form, Script, job_script, quote};
 
 /// Where jobs of tanker's lie on a master.
 pub const TANKER_ROOT: &str = "/var/backup/fuel/tanker";
@@ -60,6 +60,29 @@ pub enum RemoteError {
         /// The fingerprint it showed.
         fingerprint: String,
     },
+    /// A certificate of an authority that known_hosts names, which can't be taken (I7).
+    #[error("the host certificate of {address} can't be taken: {reason}")]
+    BadCertificate {
+        /// `host:port`.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// sudo doesn't let the scripts run.
+    #[error("{user}@{address} can't become root: {reason}")]
+    Sudo {
+        /// User.
+        user: String,
+        /// `host:port`.
+        address: String,
+        /// What sudo said, in a sentence.
+        reason: String,
+        /// What to do about it.
+        hint: String,
+    },
+    /// The SSH configuration of this host can't be followed.
+    #[error("{0}")]
+    Configuration(String),
     /// The server takes none of what we have to show.
     #[error("{user}@{address} accepts none of what tanker can show: {tried}")]
     Login {
@@ -104,7 +127,13 @@ impl RemoteError {
     pub fn is_unreachable(&self) -> bool {
         matches!(
             self,
-            Self::Unreachable { .. } | Self::UnknownKey { .. } | Self::ChangedKey { .. } | Self::RevokedKey { .. } | Self::Login { .. }
+            Self::Unreachable { .. }
+                | Self::UnknownKey { .. }
+                | Self::ChangedKey { .. }
+                | Self::RevokedKey { .. }
+                | Self::BadCertificate { .. }
+                | Self::Configuration(_)
+                | Self::Login { .. }
         )
     }
 
@@ -124,7 +153,14 @@ impl RemoteError {
                 Some(format!("if {host} was rebuilt, run 'tanker trust {host} --rebuilt'; if not, somebody may be between you and it"))
             }
             Self::RevokedKey { .. } => Some("this key must not be used any more: the host needs a new one".into()),
-            Self::Login { .. } => Some("name its key with 'identity' in the inventory, or load it into your SSH agent".into()),
+            Self::BadCertificate { .. } => Some("the host needs a new certificate of its authority".into()),
+            Self::Sudo { hint, .. } => Some(hint.clone()),
+            Self::Configuration(_) => {
+                Some("the inventory's own keys outrank the SSH configuration; 'ssh_config = \"none\"' leaves it out".into())
+            }
+            Self::Login { .. } => {
+                Some("name its key with 'identity' in the inventory, load it into your SSH agent, or name a password's source".into())
+            }
             _ => None,
         }
     }

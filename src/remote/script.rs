@@ -29,6 +29,8 @@ macro_rules! scripts {
 scripts! {
     /// `facts.sh DIRECTORY...`
     facts => "facts";
+    /// `root.sh`
+    root => "root";
     /// `tasks.sh`
     tasks => "tasks";
     /// `start.sh JOB OWNER ARGUMENT...`, files on stdin.
@@ -69,26 +71,51 @@ impl Script {
     /// The command for the far shell. The script's text doesn't stand in it: it comes first on stdin, and runs only when it
     /// has arrived whole. Whatever stdin holds behind it is the script's to read.
     #[must_use]
-    pub fn command(&self, sudo: bool) -> String {
+    pub fn command(&self, form: Form) -> String {
+        // sudo may or may not have read the password that stands before the mark.
+        let skip = if form == Form::SudoWithPassword {
+            format!("while IFS= read -r s; do [ \"$s\" != {MARK} ] || break; done; ")
+        } else {
+            String::new()
+        };
         let load = format!(
-            "s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"",
+            "{skip}s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"",
             self.text.len()
         );
-        let mut words = vec!["env", "LC_ALL=C", "bash", "-c", &load, "tanker"];
         let title = format!("tanker-{}", self.name);
-        words[5] = &title;
-        if sudo {
-            words.splice(0..0, ["sudo", "-n", "--"]);
-        }
+        let mut words = match form {
+            Form::Plain => vec![],
+            Form::Sudo => vec!["sudo", "-n", "--"],
+            // -k: a password that sudo remembers would be asked for at some times and not at others.
+            Form::SudoWithPassword => vec!["sudo", "-k", "-S", "-p", "", "--"],
+        };
+        words.extend(["env", "LC_ALL=C", "bash", "-c", load.as_str(), title.as_str()]);
         words.extend(self.args.iter().map(String::as_str));
         words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
     }
 
     /// What goes to stdin before anything else.
     #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
+    pub fn input(&self, form: Form, password: Option<&str>) -> Vec<u8> {
+        match (form, password) {
+            (Form::SudoWithPassword, Some(password)) => format!("{password}\n{MARK}\n{}", self.text).into_bytes(),
+            _ => self.text.clone().into_bytes(),
+        }
     }
+}
+
+/// Ends what is meant for sudo.
+const MARK: &str = "#tanker-begins-here";
+
+/// How a script is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// As the user who logged in.
+    Plain,
+    /// Under sudo, which asks for nothing.
+    Sudo,
+    /// Under sudo, with a password on stdin.
+    SudoWithPassword,
 }
 
 /// Quotes one word for a POSIX shell: the only way in which parameters reach a master.
@@ -118,13 +145,13 @@ mod tests {
         let script = Script::new("probe", "printf '%s|' \"$@\"; cat", vec!["a b".into(), "$x".into()]);
         let run = |input: &[u8]| {
             let mut child =
-                Command::new("sh").arg("-c").arg(script.command(false)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+                Command::new("sh").arg("-c").arg(script.command(Form::Plain)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
             child.stdin.take().unwrap().write_all(input).unwrap();
             child.wait_with_output().unwrap()
         };
-        let whole = [script.text().as_bytes(), b"rest of stdin"].concat();
+        let whole = [script.input(Form::Plain, None), b"rest of stdin".to_vec()].concat();
         assert_eq!(String::from_utf8_lossy(&run(&whole).stdout), "a b|$x|rest of stdin");
-        let cut = run(&whole[..script.text().len() - 1]);
+        let cut = run(&whole[..script.input(Form::Plain, None).len() - 1]);
         assert!(!cut.status.success() && cut.stdout.is_empty());
     }
 }

@@ -251,11 +251,12 @@ pub fn plan(backup: &str, to: &HostName, plan: &RestorePlan) -> String {
 /// The key a host shows.
 #[must_use]
 pub fn shown_key(shown: &Shown) -> String {
-    let known = match &shown.verdict {
+    let known = match shown.verdict() {
         Verdict::Known => "known already".to_owned(),
         Verdict::Unknown => "not known yet".to_owned(),
         Verdict::Changed(others) => format!("NOT the known one: {}", others.join(", ")),
         Verdict::Revoked => "REVOKED".to_owned(),
+        Verdict::BadCertificate(reason) => format!("with a certificate that can't be taken: {reason}"),
     };
     format!("{} shows {} {}\n  {known}\n", shown.address, shown.algorithm, shown.fingerprint)
 }

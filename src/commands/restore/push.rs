@@ -80,8 +80,9 @@ async fn push_once(
     file.seek(SeekFrom::Start(have)).map_err(unreadable)?;
     let counted = Counted { inner: file, bytes: have, total: archive.bytes, host: host.name.clone(), monitor: Arc::clone(&ctx.monitor) };
     let script = Script::receive(words.into_iter().chain([have.to_string()]));
+    let limit = link.step_timeout();
     let session = link.session().await.map_err(NotPushed::Remote)?;
-    session.push(&script, counted).await.map(drop).map_err(NotPushed::Remote)
+    Link::within_step(limit, "the push", session.push(&script, counted)).await.map(drop).map_err(NotPushed::Remote)
 }
 
 /// Tells how far a file was read.

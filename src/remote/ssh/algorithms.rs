@@ -1,13 +1,13 @@
 //! Which algorithms are offered, and what is said when nothing fits.
 
 use std::borrow::Cow;
-use std::time::Duration;
 
 use russh::client::{Config, GexParams};
 use russh::keys::Algorithm;
 use russh::{Preferred, cipher, kex, mac};
 
 use super::RemoteError;
+use crate::model::inventory::Host;
 use crate::model::text::printable;
 
 const KEX: [kex::Name; 10] = [
@@ -27,7 +27,8 @@ const CIPHERS: [cipher::Name; 6] =
 const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// The configuration of a connection; `legacy` adds, last, what stock OpenSSH 5.3 (CentOS 6) needs.
-pub(super) fn config(legacy: bool) -> Result<Config, RemoteError> {
+pub(super) fn config(host: &Host) -> Result<Config, RemoteError> {
+    let legacy = host.legacy;
     let mut kex = KEX.to_vec();
     let mut mac = MACS.to_vec();
     if legacy {
@@ -36,7 +37,14 @@ pub(super) fn config(legacy: bool) -> Result<Config, RemoteError> {
     }
     // Without these two a server doesn't say which RSA hashes it knows, and strict key exchange is off.
     kex.extend([kex::EXTENSION_SUPPORT_AS_CLIENT, kex::EXTENSION_OPENSSH_STRICT_KEX_AS_CLIENT]);
-    let preferred = Preferred { kex: Cow::Owned(kex), cipher: Cow::Borrowed(&CIPHERS), mac: Cow::Owned(mac), ..Preferred::DEFAULT };
+    let key = Preferred::DEFAULT.key.iter().filter(|key| legacy || **key != Algorithm::Rsa { hash: None }).cloned().collect();
+    let preferred = Preferred {
+        kex: Cow::Owned(kex),
+        key: Cow::Owned(key),
+        cipher: Cow::Borrowed(&CIPHERS),
+        mac: Cow::Owned(mac),
+        ..Preferred::DEFAULT
+    };
     Ok(Config {
         // Below 16 MiB russh's own rekey can kill a connection with bulk data in flight.
         window_size: 16 << 20,
@@ -44,7 +52,8 @@ pub(super) fn config(legacy: bool) -> Result<Config, RemoteError> {
         nodelay: true,
         // 3072 bits is what CentOS 6 has groups for and takes 0.04 s; the default takes 15 times as long and can fail.
         gex: GexParams::new(2048, 3072, 8192).map_err(|e| RemoteError::Answer(e.to_string()))?,
-        keepalive_interval: Some(Duration::from_secs(5)),
+        // Three questions without an answer, and the line is lost.
+        keepalive_interval: Some(host.silence_timeout / 4),
         keepalive_max: 3,
         channel_buffer_size: 1024,
         preferred,
@@ -52,12 +61,13 @@ pub(super) fn config(legacy: bool) -> Result<Config, RemoteError> {
     })
 }
 
-/// The same configuration, asking for host keys of the known types first.
-pub(super) fn prefer_known(config: &Config, known: &[Algorithm]) -> Config {
+/// The same configuration, asking for host keys of the known types first, and for certificates where an authority is known.
+pub(super) fn prefer_known(config: &Config, known: &[Algorithm], authority: bool) -> Config {
     let same_key = |a: &Algorithm, b: &Algorithm| a == b || matches!((a, b), (Algorithm::Rsa { .. }, Algorithm::Rsa { .. }));
     let mut keys: Vec<Algorithm> = config.preferred.key.to_vec();
     keys.sort_by_key(|algorithm| !known.iter().any(|k| same_key(k, algorithm)));
-    let preferred = Preferred { key: Cow::Owned(keys), ..config.preferred.clone() };
+    let certificates = if authority { keys.clone() } else { Vec::new() };
+    let preferred = Preferred { key: Cow::Owned(keys), host_key_certificates: Cow::Owned(certificates), ..config.preferred.clone() };
     Config {
         preferred,
         client_id: russh::SshId::Standard(Cow::Borrowed(concat!("SSH-2.0-tanker_", env!("CARGO_PKG_VERSION")))),
@@ -69,6 +79,19 @@ pub(super) fn prefer_known(config: &Config, known: &[Algorithm]) -> Config {
         keepalive_max: config.keepalive_max,
         channel_buffer_size: config.channel_buffer_size,
         ..Config::default()
+    }
+}
+
+/// Whether the server closed the connection before anything was agreed on: it has too many at once, or is OpenSSH 6.6, which fails a few
+/// exchanges in a thousand.
+pub(super) fn was_dropped(error: &russh::Error) -> bool {
+    use std::io::ErrorKind;
+    match error {
+        russh::Error::Disconnect | russh::Error::HUP | russh::Error::Version | russh::Error::WrongServerSig => true,
+        russh::Error::IO(e) => {
+            matches!(e.kind(), ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof | ErrorKind::BrokenPipe | ErrorKind::ConnectionAborted)
+        }
+        _ => false,
     }
 }
 

@@ -8,8 +8,10 @@ use russh::client::Msg;
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::mpsc;
 
+use super::sudo::Sudo;
 use super::{RemoteError, Session, algorithms};
 use crate::model::text::printable;
+use crate::remote::script::Form;
 use crate::remote::{Script, Stdout};
 
 /// What a script may print when its output is held in memory (I8).
@@ -77,9 +79,14 @@ impl Session {
     async fn stream(&self, script: &Script, input: impl Read + Send, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
         let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
         let channel = self.handle.channel_open_session().await.map_err(lost)?;
-        channel.exec(true, script.command(self.sudo)).await.map_err(lost)?;
+        let form = match &self.sudo {
+            Sudo::No => Form::Plain,
+            Sudo::Free => Form::Sudo,
+            Sudo::Password(_) => Form::SudoWithPassword,
+        };
+        channel.exec(true, script.command(form)).await.map_err(lost)?;
         let (mut read, write) = channel.split();
-        let writing = feed(&write, script.text(), input);
+        let writing = feed(&write, script.input(form, self.sudo.password()), input);
         let reading = drain(&mut read, sink);
         tokio::pin!(writing, reading);
         // A write hangs for ever once the far side has ended: reading decides when it is over.
@@ -101,9 +108,9 @@ impl Session {
     }
 }
 
-async fn feed(write: &ChannelWriteHalf<Msg>, text: &str, mut input: impl Read + Send) -> Result<(), RemoteError> {
+async fn feed(write: &ChannelWriteHalf<Msg>, text: Vec<u8>, mut input: impl Read + Send) -> Result<(), RemoteError> {
     let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
-    write.data_bytes(text.as_bytes().to_vec()).await.map_err(lost)?;
+    write.data_bytes(text).await.map_err(lost)?;
     loop {
         let mut buffer = vec![0; CHUNK];
         let read = input.read(&mut buffer).map_err(|e| RemoteError::Answer(format!("the file to send can't be read: {e}")))?;

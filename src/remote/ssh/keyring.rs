@@ -1,88 +1,237 @@
-//! Private keys, loaded and deciphered before any work begins: nothing asks for a passphrase half an hour in.
+//! Everything secret that opens doors: private keys, certificates, passwords, gathered before any work begins, so that nothing
+//! asks half an hour in.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
-use russh::keys::{PrivateKey, load_secret_key};
+use russh::keys::{Certificate, PrivateKey, PublicKey, decode_secret_key, load_openssh_certificate, load_public_key};
 
+use super::agent::identities;
 use super::expand;
-use crate::model::inventory::Host;
+use super::gate::Gates;
+use crate::model::id::HostName;
+use crate::model::inventory::{Host, Password, Target};
+use crate::model::secret::{SecretSource, first_line};
 
 /// Tried where a host names no identity, as OpenSSH does.
 const DEFAULT_IDENTITIES: [&str; 3] = ["~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"];
 
-/// The deciphered keys by their path. Holds secrets: no `Debug` (I6).
-#[derive(Default)]
-pub struct Keyring {
-    keys: BTreeMap<PathBuf, Arc<PrivateKey>>,
-    home: PathBuf,
+/// A password. No `Debug` (I6).
+#[derive(Clone)]
+pub struct Secret(pub(super) Arc<str>);
+
+/// What an identity file holds.
+#[derive(Clone)]
+pub(super) enum Identity {
+    /// A private key, and its certificate where one lies beside it.
+    Key(Arc<PrivateKey>, Option<Box<Certificate>>),
+    /// A key whose private half only the agent has.
+    InAgent(PublicKey),
 }
 
-/// Why a named key can't be used: one sentence.
+/// The keys and passwords of some hosts. No `Debug` (I6).
+#[derive(Default)]
+pub struct Keyring {
+    identities: BTreeMap<PathBuf, Identity>,
+    certificates: BTreeMap<PathBuf, Certificate>,
+    passwords: BTreeMap<HostName, Secret>,
+    sudo_passwords: BTreeMap<HostName, Secret>,
+    home: PathBuf,
+    /// Shared by all connections of a run.
+    pub(super) gates: Gates,
+}
+
+/// Why a named key or password can't be used: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct KeyringError(pub String);
 
+/// Asks the operator without showing the answer; none where nobody can answer.
+pub type Ask<'a> = &'a mut (dyn FnMut(&str) -> Option<String> + Send);
+
 impl Keyring {
-    /// Loads the keys of these hosts. `ask` is asked for the passphrase of an encrypted one, three times at most; none means
-    /// that nobody can answer.
+    /// Gathers what these hosts need. `ask` is asked for the passphrase of an encrypted key that no agent holds (three times at most)
+    /// and for passwords.
     ///
     /// # Errors
-    /// When a key that the inventory names isn't there, can't be read or stays encrypted.
-    pub fn load<'a>(
-        hosts: impl IntoIterator<Item = &'a Host>,
-        home: &Path,
-        ask: &mut dyn FnMut(&str) -> Option<String>,
-    ) -> Result<Self, KeyringError> {
-        let mut ring = Self { keys: BTreeMap::new(), home: home.to_owned() };
+    /// When a key that the inventory names isn't there, can't be read or stays encrypted, or a password can't be had.
+    pub async fn load<'a>(hosts: impl IntoIterator<Item = &'a Host>, home: &Path, ask: Ask<'_>) -> Result<Self, KeyringError> {
+        let mut ring = Self { home: home.to_owned(), ..Self::default() };
+        let mut shared = BTreeMap::new();
         for host in hosts {
-            for path in &host.identity {
-                let path = expand(path, home);
-                if let Entry::Vacant(place) = ring.keys.entry(path) {
-                    let key = load_one(place.key(), ask)?;
-                    place.insert(Arc::new(key));
-                }
+            for (n, target) in host.jump.iter().chain([&host.target]).enumerate() {
+                let in_agent = identities(&target.agent, home).await;
+                // Jump hosts are offered the inventory's keys as well.
+                let named = host.given.identity && n == host.jump.len();
+                ring.load_identities(target, named, &in_agent, ask)?;
             }
-            if host.identity.is_empty() {
-                for path in DEFAULT_IDENTITIES.map(|p| expand(Path::new(p), home)) {
-                    // Keys that nobody named are taken along only where they need no question.
-                    if let Ok(key) = load_secret_key(&path, None) {
-                        ring.keys.insert(path, Arc::new(key));
-                    }
-                }
+            let who = format!("{}@{}", host.target.endpoint.user, host.target.endpoint.address);
+            if let Some(source) = &host.password {
+                ring.passwords.insert(host.name.clone(), ring.secret(source, "SSH password", &who, &mut shared, ask)?);
+            }
+            if let (Some(source), true) = (&host.sudo_password, host.sudo) {
+                ring.sudo_passwords.insert(host.name.clone(), ring.secret(source, "sudo password", &who, &mut shared, ask)?);
             }
         }
         Ok(ring)
     }
 
-    /// The keys to try for a host, in order.
-    pub(super) fn of(&self, host: &Host) -> Vec<Arc<PrivateKey>> {
-        let defaults: Vec<PathBuf> = DEFAULT_IDENTITIES.iter().map(PathBuf::from).collect();
-        let paths = if host.identity.is_empty() { &defaults } else { &host.identity };
-        paths.iter().filter_map(|path| self.keys.get(&expand(path, &self.home)).cloned()).collect()
+    fn load_identities(&mut self, target: &Target, named: bool, in_agent: &[PublicKey], ask: Ask<'_>) -> Result<(), KeyringError> {
+        let usual = target.identity.is_empty();
+        let paths: Vec<PathBuf> = if usual { DEFAULT_IDENTITIES.iter().map(PathBuf::from).collect() } else { target.identity.clone() };
+        // Keys that nobody named are asked for only where there is nothing else to show.
+        let mut locked = Vec::new();
+        for path in paths.iter().map(|path| expand(path, &self.home)) {
+            if self.identities.contains_key(&path) || (!named && !path.exists()) {
+                continue;
+            }
+            match read_identity(&path, in_agent) {
+                Ok(Some(identity)) => drop(self.identities.insert(path, identity)),
+                Ok(None) => locked.push(path),
+                Err(e) if named => return Err(e),
+                Err(_) => {}
+            }
+        }
+        let nothing_else = in_agent.is_empty() && !paths.iter().any(|path| self.identities.contains_key(&expand(path, &self.home)));
+        for path in locked {
+            if !usual || nothing_else {
+                match unlock(&path, ask) {
+                    Ok(identity) => drop(self.identities.insert(path, identity)),
+                    Err(e) if named => return Err(e),
+                    Err(_) => {}
+                }
+            }
+        }
+        for path in target.certificates.iter().map(|path| expand(path, &self.home)) {
+            if let Ok(certificate) = load_openssh_certificate(&path) {
+                self.certificates.insert(path, certificate);
+            }
+        }
+        Ok(())
+    }
+
+    fn secret(
+        &self,
+        password: &Password,
+        what: &str,
+        who: &str,
+        shared: &mut BTreeMap<(SecretSource, &'static str), Secret>,
+        ask: Ask<'_>,
+    ) -> Result<Secret, KeyringError> {
+        let kind = if what.starts_with("sudo") { "sudo" } else { "ssh" };
+        let key = (password.source.clone(), kind);
+        if let Some(known) = shared.get(&key).filter(|_| password.shared) {
+            return Ok(known.clone());
+        }
+        let text = match &password.source {
+            SecretSource::Ask => {
+                let question = if password.shared { format!("{what}: ") } else { format!("{what} of {who}: ") };
+                ask(&question).ok_or_else(|| KeyringError(format!("there is no terminal to ask for the {what} of {who}")))?
+            }
+            SecretSource::File(path) => {
+                let path = expand(path, &self.home);
+                let shown = path.display().to_string();
+                is_private(&path)?;
+                let text = fs::read_to_string(&path).map_err(|e| KeyringError(format!("the password file {shown} can't be read: {e}")))?;
+                first_line(&text, &shown).map_err(KeyringError)?
+            }
+            SecretSource::Command(command) => {
+                let output = Command::new("sh").arg("-c").arg(command).stderr(std::process::Stdio::inherit()).output();
+                let output = output.map_err(|e| KeyringError(format!("the command for the {what} of {who} can't be run: {e}")))?;
+                if !output.status.success() {
+                    return Err(KeyringError(format!("the command for the {what} of {who} failed ({})", output.status)));
+                }
+                first_line(&String::from_utf8_lossy(&output.stdout), &format!("the command for the {what} of {who}"))
+                    .map_err(KeyringError)?
+            }
+        };
+        let secret = Secret(text.into());
+        if password.shared {
+            shared.insert(key, secret.clone());
+        }
+        Ok(secret)
+    }
+
+    /// The identities to try for a target, in order.
+    pub(super) fn of(&self, target: &Target) -> Vec<Identity> {
+        let usual: Vec<PathBuf> = DEFAULT_IDENTITIES.iter().map(PathBuf::from).collect();
+        let paths = if target.identity.is_empty() { &usual } else { &target.identity };
+        let mut seen = BTreeSet::new();
+        let found = paths.iter().map(|path| expand(path, &self.home)).filter(|path| seen.insert(path.clone()));
+        found.filter_map(|path| self.identities.get(&path).cloned()).collect()
+    }
+
+    /// Certificates that the SSH configuration names for a target.
+    pub(super) fn certificates_of(&self, target: &Target) -> Vec<Certificate> {
+        target.certificates.iter().filter_map(|path| self.certificates.get(&expand(path, &self.home)).cloned()).collect()
+    }
+
+    pub(super) fn password_of(&self, host: &HostName) -> Option<&Secret> {
+        self.passwords.get(host)
+    }
+
+    pub(super) fn sudo_password_of(&self, host: &HostName) -> Option<&Secret> {
+        self.sudo_passwords.get(host)
     }
 }
 
-fn load_one(path: &Path, ask: &mut dyn FnMut(&str) -> Option<String>) -> Result<PrivateKey, KeyringError> {
+/// Reads an identity file; none where it is encrypted and the agent doesn't hold it.
+fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Option<Identity>, KeyringError> {
     let shown = path.display();
-    if let Err(e) = std::fs::metadata(path) {
-        return Err(KeyringError(format!("the identity {shown} can't be read: {e}")));
+    let text = fs::read_to_string(path).map_err(|e| KeyringError(format!("the identity {shown} can't be read: {e}")))?;
+    // A public key names one that the agent holds.
+    if let Ok(key) = PublicKey::from_openssh(text.trim()) {
+        return Ok(Some(Identity::InAgent(key)));
     }
-    match load_secret_key(path, None) {
-        Ok(key) => return Ok(key),
-        Err(russh::keys::Error::KeyIsEncrypted) => {}
-        Err(e) => return Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),
+    is_private(path)?;
+    match decode_secret_key(&text, None) {
+        Ok(key) => Ok(Some(with_certificate(path, key))),
+        Err(russh::keys::Error::KeyIsEncrypted) => {
+            let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
+            let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
+            let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
+            Ok(held.map(Identity::InAgent))
+        }
+        Err(e) => Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),
     }
+}
+
+fn unlock(path: &Path, ask: Ask<'_>) -> Result<Identity, KeyringError> {
+    let shown = path.display();
+    let text = fs::read_to_string(path).map_err(|e| KeyringError(format!("the identity {shown} can't be read: {e}")))?;
     for _ in 0..3 {
-        let question = format!("Passphrase for {shown}: ");
-        let passphrase = ask(&question).ok_or_else(|| {
+        let passphrase = ask(&format!("Passphrase for {shown}: ")).ok_or_else(|| {
             KeyringError(format!("{shown} is encrypted and there is no terminal to ask for its passphrase: load it into your SSH agent"))
         })?;
-        if let Ok(key) = load_secret_key(path, Some(&passphrase)) {
-            return Ok(key);
+        if let Ok(key) = decode_secret_key(&text, Some(&passphrase)) {
+            return Ok(with_certificate(path, key));
         }
     }
     Err(KeyringError(format!("three wrong passphrases for {shown}")))
+}
+
+fn with_certificate(path: &Path, key: PrivateKey) -> Identity {
+    let certificate = load_openssh_certificate(beside(path, "-cert.pub")).ok();
+    let certificate = certificate.filter(|certificate| certificate.public_key() == key.public_key().key_data());
+    Identity::Key(Arc::new(key), certificate.map(Box::new))
+}
+
+fn beside(path: &Path, ending: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(ending);
+    name.into()
+}
+
+/// A secret that others on this workstation can read is none: refused, as by OpenSSH.
+fn is_private(path: &Path) -> Result<(), KeyringError> {
+    let shown = path.display();
+    let mode = fs::metadata(path).map_err(|e| KeyringError(format!("{shown} can't be read: {e}")))?.permissions().mode();
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    Err(KeyringError(format!("others can read {shown}: 'chmod 600 {shown}' mends that")))
 }

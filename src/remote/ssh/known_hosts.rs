@@ -2,18 +2,19 @@
 //! so the file is parsed with ssh_key and matched here.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use hmac::{Hmac, KeyInit, Mac};
+use russh::keys::ssh_key::certificate::CertType;
 use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns, Marker};
-use russh::keys::{Algorithm, HashAlg, PublicKey};
+use russh::keys::{Algorithm, Certificate, HashAlg, PublicKey};
 
-use super::{RemoteError, address_of};
-use crate::model::inventory::Endpoint;
+use super::{RemoteError, address_of, expand};
+use crate::model::inventory::Target;
+use crate::model::pattern::wildcard;
+use crate::model::text::printable;
 
-/// The keys of a known_hosts file.
+/// The keys of known_hosts files.
 #[derive(Clone, Default)]
 pub struct KnownKeys {
     entries: Vec<Entry>,
@@ -30,14 +31,24 @@ pub enum Verdict {
     Changed(Vec<String>),
     /// The key is revoked.
     Revoked,
+    /// The host showed a certificate of an authority that the file names, and it can't be taken.
+    BadCertificate(String),
 }
 
 impl KnownKeys {
-    /// Reads a file; one that isn't there knows nobody. Lines that can't be read are passed over, as OpenSSH does.
+    /// Reads the files of a target. One that isn't there knows nobody. Lines that can't be read are passed over, as OpenSSH does.
     ///
     /// # Errors
-    /// When the file is there but can't be read.
-    pub fn read(path: &Path) -> Result<Self, String> {
+    /// When a file is there but can't be read.
+    pub fn of_target(target: &Target, home: &Path) -> Result<Self, String> {
+        let mut all = Self::default();
+        for path in &target.known_hosts {
+            all.entries.extend(Self::read(&expand(path, home))?.entries);
+        }
+        Ok(all)
+    }
+
+    pub(super) fn read(path: &PathBuf) -> Result<Self, String> {
         match fs::read(path) {
             Ok(bytes) => Ok(Self::parse(&String::from_utf8_lossy(&bytes))),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Self::default()),
@@ -45,25 +56,33 @@ impl KnownKeys {
         }
     }
 
-    fn parse(text: &str) -> Self {
+    /// The entries of a file's text.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
         Self { entries: lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.parse().ok()).collect() }
     }
 
     /// The key types known for a host.
     #[must_use]
-    pub fn algorithms(&self, endpoint: &Endpoint) -> Vec<Algorithm> {
-        self.of(endpoint).filter(|e| e.marker().is_none()).map(|e| e.public_key().algorithm()).collect()
+    pub fn algorithms(&self, target: &Target) -> Vec<Algorithm> {
+        self.of(target).filter(|e| e.marker().is_none()).map(|e| e.public_key().algorithm()).collect()
     }
 
-    /// What the file says of this key. Any match accepts; a revoked key refuses whatever else is there.
+    /// Whether an authority's certificate would do for this host.
     #[must_use]
-    pub fn judge(&self, endpoint: &Endpoint, shown: &PublicKey) -> Verdict {
+    pub fn has_authority(&self, target: &Target) -> bool {
+        self.of(target).any(|e| e.marker() == Some(&Marker::CertAuthority))
+    }
+
+    /// What the files say of this key. Any match accepts; a revoked key refuses whatever else is there.
+    #[must_use]
+    pub fn judge(&self, target: &Target, shown: &PublicKey) -> Verdict {
         let same = |entry: &&Entry| entry.public_key().key_data() == shown.key_data();
-        if self.of(endpoint).filter(same).any(|e| e.marker() == Some(&Marker::Revoked)) {
+        if self.of(target).filter(same).any(|e| e.marker() == Some(&Marker::Revoked)) {
             return Verdict::Revoked;
         }
-        let plain = || self.of(endpoint).filter(|e| e.marker().is_none());
+        let plain = || self.of(target).filter(|e| e.marker().is_none());
         if plain().any(|entry| same(&entry)) {
             return Verdict::Known;
         }
@@ -71,19 +90,57 @@ impl KnownKeys {
         if others.is_empty() { Verdict::Unknown } else { Verdict::Changed(others) }
     }
 
-    fn of<'a>(&'a self, endpoint: &Endpoint) -> impl Iterator<Item = &'a Entry> {
-        let name = name_of(endpoint);
+    /// What the files say of a certificate that a host showed at this time. One of an authority that they don't name counts as the bare key
+    /// in it, as with OpenSSH.
+    #[must_use]
+    pub fn judge_certificate(&self, target: &Target, shown: &Certificate, unix_time: u64) -> Verdict {
+        let key = PublicKey::new(shown.public_key().clone(), "");
+        let revoked = |e: &Entry| {
+            let data = e.public_key().key_data();
+            e.marker() == Some(&Marker::Revoked) && (data == shown.signature_key() || data == shown.public_key())
+        };
+        if self.of(target).any(revoked) {
+            return Verdict::Revoked;
+        }
+        let signed_by = |e: &&Entry| e.marker() == Some(&Marker::CertAuthority) && e.public_key().key_data() == shown.signature_key();
+        let Some(authority) = self.of(target).find(signed_by) else { return self.judge(target, &key) };
+        let name = target.key_name.as_deref().unwrap_or(&target.endpoint.address).to_lowercase();
+        let bad = |why: &str| Verdict::BadCertificate(why.to_owned());
+        let named = shown.valid_principals().iter().any(|p| wildcard(p.to_lowercase().as_bytes(), name.as_bytes()));
+        if shown.cert_type() != CertType::Host {
+            return bad("it is no host's certificate");
+        }
+        if !named {
+            return Verdict::BadCertificate(format!("it is for {}, not for {name}", printable(&shown.valid_principals().join(", "))));
+        }
+        if !(shown.valid_after()..shown.valid_before()).contains(&unix_time) {
+            return bad("it is not valid at this time");
+        }
+        if shown.critical_options().iter().next().is_some() {
+            return bad("it has critical options, which tanker doesn't know");
+        }
+        match shown.validate_at(unix_time, [&authority.public_key().fingerprint(HashAlg::Sha256)]) {
+            Ok(()) => Verdict::Known,
+            Err(_) => bad("its signature is wrong"),
+        }
+    }
+
+    fn of<'a>(&'a self, target: &Target) -> impl Iterator<Item = &'a Entry> {
+        let name = name_of(target);
         self.entries.iter().filter(move |entry| matches(entry.host_patterns(), &name))
     }
 }
 
-/// As OpenSSH names a host in the file: the port only where it isn't 22.
-fn name_of(endpoint: &Endpoint) -> String {
-    let address = endpoint.address.to_lowercase();
-    if endpoint.port == 22 { address } else { format!("[{address}]:{}", endpoint.port) }
+/// As OpenSSH names a host in the file: the port only where it isn't 22; an alias as it is.
+pub(super) fn name_of(target: &Target) -> String {
+    if let Some(alias) = &target.key_name {
+        return alias.to_lowercase();
+    }
+    let address = target.endpoint.address.to_lowercase();
+    if target.endpoint.port == 22 { address } else { format!("[{address}]:{}", target.endpoint.port) }
 }
 
-fn matches(patterns: &HostPatterns, name: &str) -> bool {
+pub(super) fn matches(patterns: &HostPatterns, name: &str) -> bool {
     match patterns {
         HostPatterns::HashedName { salt, hash } => {
             let Ok(mut mac) = Hmac::<sha1::Sha1>::new_from_slice(salt) else { return false };
@@ -98,23 +155,14 @@ fn matches(patterns: &HostPatterns, name: &str) -> bool {
     }
 }
 
-fn wildcard(pattern: &[u8], text: &[u8]) -> bool {
-    match pattern {
-        [] => text.is_empty(),
-        [b'*', rest @ ..] => (0..=text.len()).any(|n| wildcard(rest, &text[n..])),
-        [b'?', rest @ ..] => !text.is_empty() && wildcard(rest, &text[1..]),
-        [c, rest @ ..] => text.first() == Some(c) && wildcard(rest, &text[1..]),
-    }
-}
-
 /// `ssh-ed25519 SHA256:…`
 pub(super) fn describe(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
 }
 
 impl Verdict {
-    pub(super) fn into_refusal(self, endpoint: &Endpoint, shown: &PublicKey) -> Option<RemoteError> {
-        let address = address_of(endpoint);
+    pub(super) fn into_refusal(self, target: &Target, shown: &PublicKey) -> Option<RemoteError> {
+        let address = address_of(&target.endpoint);
         let algorithm = shown.algorithm().to_string();
         let fingerprint = shown.fingerprint(HashAlg::Sha256).to_string();
         match self {
@@ -122,73 +170,9 @@ impl Verdict {
             Self::Unknown => Some(RemoteError::UnknownKey { address, algorithm, fingerprint }),
             Self::Changed(known) => Some(RemoteError::ChangedKey { address, algorithm, fingerprint, known: known.join(", ") }),
             Self::Revoked => Some(RemoteError::RevokedKey { address, fingerprint }),
+            Self::BadCertificate(reason) => Some(RemoteError::BadCertificate { address, reason }),
         }
     }
-}
-
-/// What learning a key did.
-#[derive(Debug, PartialEq, Eq)]
-pub enum Learned {
-    /// It was added.
-    Added,
-    /// It was there already.
-    AlreadyKnown,
-    /// It took the place of these.
-    Replaced(Vec<String>),
-    /// Other keys are known, and replacing them was not asked for.
-    Refused(Vec<String>),
-}
-
-/// Adds a host's key to the file; with `replace`, in the place of the host's other keys. The file is rewritten beside itself
-/// and renamed.
-///
-/// # Errors
-/// When the file can't be written.
-pub fn learn(path: &Path, endpoint: &Endpoint, key: &PublicKey, replace: bool) -> Result<Learned, String> {
-    let fault = |e: std::io::Error| format!("the known_hosts file {} can't be written: {e}", path.display());
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(fault)?;
-    }
-    let lock_path = path.with_extension("tanker-lock");
-    let lock = fs::File::create(&lock_path).map_err(fault)?;
-    lock.lock().map_err(fault)?;
-    let text = match fs::read(path) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(e) => return Err(fault(e)),
-    };
-    let name = name_of(endpoint);
-    let result = match KnownKeys::parse(&text).judge(endpoint, key) {
-        Verdict::Known => Learned::AlreadyKnown,
-        Verdict::Revoked => return Err(format!("this key is revoked in {}", path.display())),
-        Verdict::Changed(others) if !replace => Learned::Refused(others),
-        Verdict::Changed(others) => Learned::Replaced(others),
-        Verdict::Unknown => Learned::Added,
-    };
-    if matches!(result, Learned::Added | Learned::Replaced(_)) {
-        let mut kept: String =
-            text.lines().filter(|line| !replace || !is_plain_entry_of(line, &name)).map(|line| format!("{line}\n")).collect();
-        let shown = key.to_openssh().map_err(|e| e.to_string())?;
-        let words: Vec<&str> = shown.split_whitespace().take(2).collect();
-        kept.push_str(&format!("{name} {}\n", words.join(" ")));
-        let new = path.with_extension("tanker-new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
-        file.write_all(kept.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
-        fs::rename(&new, path).map_err(fault)?;
-    }
-    fs::remove_file(&lock_path).map_err(fault)?;
-    Ok(result)
-}
-
-/// An entry for this host alone, by its plain or hashed name; one that covers others too is left for the operator.
-fn is_plain_entry_of(line: &str, name: &str) -> bool {
-    let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Ok(entry) = words.parse::<Entry>() else { return false };
-    let alone = match entry.host_patterns() {
-        HostPatterns::HashedName { .. } => true,
-        HostPatterns::Patterns(list) => list.len() == 1 && !list[0].contains(['*', '?', '!']),
-    };
-    alone && entry.marker().is_none() && matches(entry.host_patterns(), name)
 }
 
 #[cfg(test)]
@@ -198,8 +182,11 @@ mod tests {
     const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
 
-    fn at(address: &str, port: u16) -> Endpoint {
-        Endpoint { address: address.into(), port, user: "root".into() }
+    fn at(address: &str, port: u16) -> Target {
+        target(&format!("[hosts.x]\naddress='{address}'\nport={port}\n"))
+    }
+    fn target(inventory: &str) -> Target {
+        crate::model::inventory::parse_inventory("i", inventory).unwrap().hosts.remove(0).target
     }
     fn key(text: &str) -> PublicKey {
         text.parse().unwrap()
@@ -236,15 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn i7_a_rebuilt_hosts_key_replaces_only_its_own_old_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("known_hosts");
-        fs::write(&path, format!("master {A}\nother {A}\n@revoked master {B}\n# kept\n")).unwrap();
-        assert!(learn(&path, &at("master", 22), &key(B), true).is_err(), "a revoked key is not learnt");
-        fs::write(&path, format!("master {A}\nother {A}\n# kept\n")).unwrap();
-        assert!(matches!(learn(&path, &at("master", 22), &key(B), false), Ok(Learned::Refused(_))));
-        assert!(matches!(learn(&path, &at("master", 22), &key(B), true), Ok(Learned::Replaced(_))));
-        assert_eq!(fs::read_to_string(&path).unwrap(), format!("other {A}\n# kept\nmaster {B}\n"));
-        assert_eq!(learn(&path, &at("master", 22), &key(B), false), Ok(Learned::AlreadyKnown));
+    fn an_alias_stands_for_address_and_port() {
+        let mut target = at("10.0.0.1", 2222);
+        target.key_name = Some("East".into());
+        assert_eq!(KnownKeys::parse(&format!("east {A}\n")).judge(&target, &key(A)), Verdict::Known);
+        assert_eq!(KnownKeys::parse(&format!("[10.0.0.1]:2222 {A}\n")).judge(&target, &key(A)), Verdict::Unknown);
     }
 }

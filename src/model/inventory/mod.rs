@@ -1,0 +1,153 @@
+//! The inventory: which masters there are and how to reach them. `inventory.example.toml` documents every key.
+
+mod parse;
+mod reach;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use parse::{BadInventory, parse_inventory};
+pub use reach::{AskConfig, BadJump, parse_jump};
+
+use super::id::HostName;
+use super::manifest::FreezeMethod;
+use super::secret::SecretSource;
+
+/// A whole inventory: hosts in the file's order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inventory {
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// The groups: name, members.
+    pub groups: BTreeMap<String, Vec<HostName>>,
+    /// Where archives are kept.
+    pub library: PathBuf,
+    /// How many masters are worked on at once.
+    pub forks: usize,
+    /// OpenSSH's client configuration, which fills in what the inventory leaves open; none where it is not to be read.
+    pub ssh_config: Option<PathBuf>,
+}
+
+/// One master and how to reach it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its name here and in the library.
+    pub name: HostName,
+    /// Where it is and what opens its door.
+    pub target: Target,
+    /// Hosts to go through, first one first.
+    pub jump: Vec<Target>,
+    /// Whether SHA-1 key exchange, MACs and signatures may be used with a server that has nothing better.
+    pub legacy: bool,
+    /// Where the password comes from, for a login that keys don't open.
+    pub password: Option<Password>,
+    /// Whether the scripts run under `sudo`.
+    pub sudo: bool,
+    /// Where sudo's password comes from, where it wants one.
+    pub sudo_password: Option<Password>,
+    /// How containers are frozen; none = tanker chooses.
+    pub freeze: Option<FreezeMethod>,
+    /// Whether archives are packed on it; where it has no room for that, they are packed here.
+    pub spool: bool,
+    /// The master thaws by itself after this; none = what suits the way it is frozen.
+    pub freeze_timeout: Option<Duration>,
+    /// The master thaws by itself when tanker has not been heard of for this long.
+    pub lease: Duration,
+    /// How long the services have to become ready after a restore.
+    pub ready_timeout: Duration,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// A line that has been silent for this long is lost.
+    pub silence_timeout: Duration,
+    /// How long a single step may take.
+    pub step_timeout: Duration,
+    /// Where this host's archives are kept.
+    pub library: PathBuf,
+    /// What the inventory says itself, which the SSH configuration doesn't outrank.
+    pub given: Given,
+    /// What is worth knowing of its SSH configuration, a sentence each.
+    pub notes: Vec<String>,
+    /// Why it must not be reached as its SSH configuration has it.
+    pub refusal: Option<String>,
+}
+
+/// A password's source, and whether several hosts share it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Password {
+    /// Where it comes from.
+    pub source: SecretSource,
+    /// It stands in the defaults: one for all hosts that have no other.
+    pub shared: bool,
+}
+
+/// A server and what opens its door.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// Where it is.
+    pub endpoint: Endpoint,
+    /// Key files to try, in order; none = the usual ones.
+    pub identity: Vec<PathBuf>,
+    /// Certificate files, beside those that lie next to key files.
+    pub certificates: Vec<PathBuf>,
+    /// Whether keys of the agent that no identity file names are left out.
+    pub identities_only: bool,
+    /// Which agent.
+    pub agent: Agent,
+    /// The files of known host keys; the first is the one that is written.
+    pub known_hosts: Vec<PathBuf>,
+    /// The name that its key is known by, where that is another one.
+    pub key_name: Option<String>,
+    /// Whether names are hashed when a key is learnt.
+    pub hash_names: bool,
+}
+
+/// An SSH agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Agent {
+    /// The one of `SSH_AUTH_SOCK`.
+    Environment,
+    /// The one at this socket.
+    Socket(PathBuf),
+    /// None.
+    Off,
+}
+
+/// Keys of the inventory that stand in it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // one a key
+pub struct Given {
+    /// `user`
+    pub user: bool,
+    /// `port`
+    pub port: bool,
+    /// `identity`
+    pub identity: bool,
+    /// `agent`
+    pub agent: bool,
+    /// `known_hosts`
+    pub known_hosts: bool,
+    /// `jump`
+    pub jump: bool,
+    /// `connect_timeout`
+    pub connect_timeout: bool,
+}
+
+/// A user at an address.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    /// Host name or address.
+    pub address: String,
+    /// TCP port.
+    pub port: u16,
+    /// User to log in as.
+    pub user: String,
+}
+
+impl Inventory {
+    /// The host of this name.
+    #[must_use]
+    pub fn host(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.iter().find(|host| host.name == *name)
+    }
+}

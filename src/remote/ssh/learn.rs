@@ -1,0 +1,142 @@
+//! Making a host's key known (I7): only when the operator has said so.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use russh::keys::PublicKey;
+use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns};
+
+use super::known_hosts::{KnownKeys, Verdict, matches, name_of};
+use crate::model::inventory::Target;
+
+/// What learning a key did.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// It was added.
+    Added,
+    /// It was there already.
+    AlreadyKnown,
+    /// It took the place of these.
+    Replaced(Vec<String>),
+    /// Other keys are known, and replacing them was not asked for.
+    Refused(Vec<String>),
+}
+
+/// Adds a host's key to the file; with `replace`, in the place of the host's other keys. The file is rewritten beside itself
+/// and renamed. `salt` is for a name that is to be hashed.
+///
+/// # Errors
+/// When the file can't be written.
+pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt: [u8; 20]) -> Result<Learned, String> {
+    let fault = |e: std::io::Error| format!("the known_hosts file {} can't be written: {e}", path.display());
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(fault)?;
+    }
+    let lock_path = path.with_extension("tanker-lock");
+    let lock = fs::File::create(&lock_path).map_err(fault)?;
+    lock.lock().map_err(fault)?;
+    let text = match fs::read(path) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(e) => return Err(fault(e)),
+    };
+    let name = name_of(target);
+    let result = match KnownKeys::parse(&text).judge(target, key) {
+        Verdict::Known => Learned::AlreadyKnown,
+        Verdict::Revoked | Verdict::BadCertificate(_) => return Err(format!("this key is revoked in {}", path.display())),
+        Verdict::Changed(others) if !replace => Learned::Refused(others),
+        Verdict::Changed(others) => Learned::Replaced(others),
+        Verdict::Unknown => Learned::Added,
+    };
+    if matches!(result, Learned::Added | Learned::Replaced(_)) {
+        let mut kept: String =
+            text.lines().filter(|line| !replace || !is_plain_entry_of(line, &name)).map(|line| format!("{line}\n")).collect();
+        let shown = key.to_openssh().map_err(|e| e.to_string())?;
+        let words: Vec<&str> = shown.split_whitespace().take(2).collect();
+        // Where the file hides names, or the operator wants that, this one is hidden too.
+        let hide = target.hash_names || text.lines().any(|line| line.starts_with("|1|"));
+        kept.push_str(&format!("{} {}\n", if hide { hashed(&name, salt)? } else { name }, words.join(" ")));
+        let new = path.with_extension("tanker-new");
+        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
+        file.write_all(kept.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
+        fs::rename(&new, path).map_err(fault)?;
+    }
+    fs::remove_file(&lock_path).map_err(fault)?;
+    Ok(result)
+}
+
+/// Salt for a hashed name.
+///
+/// # Errors
+/// When the system gives no random numbers.
+pub fn fresh_salt() -> Result<[u8; 20], String> {
+    let mut salt = [0; 20];
+    getrandom::fill(&mut salt).map_err(|e| format!("the system gives no random numbers: {e}"))?;
+    Ok(salt)
+}
+
+fn hashed(name: &str, salt: [u8; 20]) -> Result<String, String> {
+    let mut mac = Hmac::<sha1::Sha1>::new_from_slice(&salt).map_err(|e| e.to_string())?;
+    mac.update(name.as_bytes());
+    let hash: [u8; 20] = mac.finalize().into_bytes().into();
+    Ok(HostPatterns::HashedName { salt: salt.to_vec(), hash }.to_string())
+}
+
+/// An entry for this host alone, by its plain or hashed name; one that covers others too is left for the operator.
+fn is_plain_entry_of(line: &str, name: &str) -> bool {
+    let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let Ok(entry) = words.parse::<Entry>() else { return false };
+    let alone = match entry.host_patterns() {
+        HostPatterns::HashedName { .. } => true,
+        HostPatterns::Patterns(list) => list.len() == 1 && !list[0].contains(['*', '?', '!']),
+    };
+    alone && entry.marker().is_none() && matches(entry.host_patterns(), name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
+    const B: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";
+    const SALT: [u8; 20] = [7; 20];
+
+    fn at(address: &str, port: u16) -> Target {
+        let text = format!("[hosts.x]\naddress='{address}'\nport={port}\n");
+        crate::model::inventory::parse_inventory("i", &text).unwrap().hosts.remove(0).target
+    }
+    fn key(text: &str) -> PublicKey {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn names_are_hidden_where_the_file_hides_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("known_hosts");
+        let mut hiding = at("first", 22);
+        hiding.hash_names = true;
+        assert_eq!(learn(&path, &hiding, &key(A), false, SALT), Ok(Learned::Added));
+        assert_eq!(learn(&path, &at("second", 2222), &key(B), false, [8; 20]), Ok(Learned::Added));
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(!text.contains("first") && !text.contains("second"), "{text}");
+        let known = KnownKeys::parse(&text);
+        assert_eq!(known.judge(&at("first", 22), &key(A)), Verdict::Known);
+        assert_eq!(known.judge(&at("second", 2222), &key(B)), Verdict::Known);
+    }
+
+    #[test]
+    fn i7_a_rebuilt_hosts_key_replaces_only_its_own_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("known_hosts");
+        fs::write(&path, format!("master {A}\nother {A}\n@revoked master {B}\n# kept\n")).unwrap();
+        assert!(learn(&path, &at("master", 22), &key(B), true, SALT).is_err(), "a revoked key is not learnt");
+        fs::write(&path, format!("master {A}\nother {A}\n# kept\n")).unwrap();
+        assert!(matches!(learn(&path, &at("master", 22), &key(B), false, SALT), Ok(Learned::Refused(_))));
+        assert!(matches!(learn(&path, &at("master", 22), &key(B), true, SALT), Ok(Learned::Replaced(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), format!("other {A}\n# kept\nmaster {B}\n"));
+        assert_eq!(learn(&path, &at("master", 22), &key(B), false, SALT), Ok(Learned::AlreadyKnown));
+    }
+}
