@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::fleet::Share;
 use crate::model::id::{BackupRef, HostName};
 use crate::model::manifest::FreezeMethod;
 use crate::model::release::Release;
@@ -55,6 +56,8 @@ pub enum Command {
     Import(Import),
     /// Restore a backup onto a master of the same release
     Restore(Restore),
+    /// List hosts, or look whether they can be reached
+    Hosts(HostsCommand),
     /// Make a host's key known after showing it
     Trust(Trust),
     /// Show what jobs of tanker's are on masters
@@ -66,11 +69,68 @@ pub enum Command {
 /// Hosts, and how many at once.
 #[derive(Debug, Args)]
 pub struct Fleet {
-    /// Hosts, groups, globs, `!out`, `&only`; all hosts unless given
-    pub pattern: Vec<String>,
+    /// Which hosts
+    #[command(flatten)]
+    pub hosts: Hosts,
     /// How many masters at once
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub forks: Option<u16>,
+    /// Work on groups of this many hosts, one group after the other: a number or a percentage
+    #[arg(long, value_name = "N|P%")]
+    pub serial: Option<Share>,
+    /// Begin no further host once one has failed
+    #[arg(long, conflicts_with = "max_fail")]
+    pub fail_fast: bool,
+    /// Begin no further host once more than this many have failed: a number or a percentage
+    #[arg(long, value_name = "N|P%")]
+    pub max_fail: Option<Share>,
+    /// Ask for the password of the hosts' logins
+    #[arg(short = 'k', long)]
+    pub ask_pass: bool,
+    /// Ask for the password of sudo on the hosts
+    #[arg(short = 'K', long)]
+    pub ask_sudo_pass: bool,
+    /// What came of it as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which hosts.
+#[derive(Debug, Args)]
+pub struct Hosts {
+    /// Hosts, groups, globs, `web[01:20]`, `prod[0:2]`, `!out`, `&only`, `@failed` (in the last run); all hosts unless given
+    pub pattern: Vec<String>,
+    /// Only those of them that fit this pattern too
+    #[arg(long, value_name = "PATTERN")]
+    pub limit: Vec<String>,
+}
+
+/// Options of `hosts`.
+#[derive(Debug, Args)]
+pub struct HostsCommand {
+    /// What to do
+    #[command(subcommand)]
+    pub verb: HostsVerb,
+}
+
+/// What `hosts` does.
+#[derive(Debug, Subcommand)]
+pub enum HostsVerb {
+    /// List hosts and how they are reached; reach none
+    List(HostsList),
+    /// Connect, log in, become root; nothing else
+    Check(Fleet),
+}
+
+/// Options of `hosts list`.
+#[derive(Debug, Args)]
+pub struct HostsList {
+    /// Which hosts
+    #[command(flatten)]
+    pub hosts: Hosts,
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `backup`.
@@ -216,6 +276,9 @@ pub struct Restore {
     /// Don't ask for the host's name
     #[arg(long)]
     pub yes: bool,
+    /// What came of it as JSON; the plan goes to stderr
+    #[arg(long)]
+    pub json: bool,
     /// Go on although the target's tasks are unfinished or can't be read
     #[arg(long)]
     pub ignore_tasks: bool,

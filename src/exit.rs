@@ -12,7 +12,7 @@ pub const USAGE: u8 = 2;
 pub fn code(severity: Severity) -> u8 {
     match severity {
         Severity::Ok => 0,
-        Severity::Failed => 1,
+        Severity::Failed | Severity::Skipped => 1,
         Severity::Refused => 3,
         Severity::Unreachable => 4,
         Severity::Damaged => 5,

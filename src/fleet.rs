@@ -1,6 +1,8 @@
 //! Many masters at once: so many at a time, each with an outcome of its own (I5), and a way to stop.
 
+use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
@@ -71,8 +73,82 @@ impl Ending {
     }
 }
 
-/// Works on each host, `forks` at a time. A host whose turn had not come when everything was cancelled is not begun.
-pub async fn run<F, W>(hosts: &[HostName], forks: usize, cancel: &Cancel, work: W) -> RunReport
+/// How many at once, and when to stop beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// How many hosts at once.
+    pub forks: usize,
+    /// Hosts are worked on in groups of this many, one group after the other.
+    pub serial: Option<Share>,
+    /// More failures than this, and no further host is begun.
+    pub max_fail: Option<Share>,
+}
+
+/// A number of hosts, or a part of those that were chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// So many.
+    Hosts(usize),
+    /// So many percent, 0 to 100.
+    Percent(usize),
+}
+
+impl Share {
+    /// How many of `all` hosts that is, rounded down.
+    #[must_use]
+    pub fn of(self, all: usize) -> usize {
+        match self {
+            Self::Hosts(count) => count,
+            Self::Percent(percent) => all * percent / 100,
+        }
+    }
+}
+
+impl FromStr for Share {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("'{text}' is neither a number of hosts nor a percentage such as 30%");
+        match text.strip_suffix('%') {
+            Some(percent) => percent.parse().ok().filter(|percent| *percent <= 100).map(Self::Percent).ok_or_else(bad),
+            None => text.parse().map(Self::Hosts).map_err(|_| bad()),
+        }
+    }
+}
+
+impl Pace {
+    /// So many at once, all of them.
+    #[must_use]
+    pub fn of(forks: usize) -> Self {
+        Self { forks, serial: None, max_fail: None }
+    }
+}
+
+/// Works on each host. One whose turn had not come when everything was cancelled, or too many others had failed, is not begun; what
+/// was begun goes on to its end.
+pub async fn run<F, W>(hosts: &[HostName], pace: Pace, cancel: &Cancel, work: W) -> RunReport
+where
+    W: Fn(HostName) -> F,
+    F: Future<Output = Ending> + Send + 'static,
+{
+    let group = pace.serial.map_or(hosts.len(), |share| share.of(hosts.len())).max(1);
+    let most = pace.max_fail.map(|share| share.of(hosts.len()));
+    let failures = Arc::new(AtomicUsize::new(0));
+    let mut outcomes = Vec::with_capacity(hosts.len());
+    for hosts in hosts.chunks(group) {
+        outcomes.extend(run_group(hosts, pace.forks, most, &failures, cancel, &work).await);
+    }
+    RunReport { outcomes }
+}
+
+async fn run_group<F, W>(
+    hosts: &[HostName],
+    forks: usize,
+    most: Option<usize>,
+    failures: &Arc<AtomicUsize>,
+    cancel: &Cancel,
+    work: &W,
+) -> Vec<Outcome>
 where
     W: Fn(HostName) -> F,
     F: Future<Output = Ending> + Send + 'static,
@@ -80,13 +156,28 @@ where
     let turns = Arc::new(Semaphore::new(forks.max(1)));
     let mut set = JoinSet::new();
     for (place, host) in hosts.iter().enumerate() {
-        let (turns, cancel, name) = (Arc::clone(&turns), cancel.clone(), host.clone());
+        let (turns, cancel, name, failures) = (Arc::clone(&turns), cancel.clone(), host.clone(), Arc::clone(failures));
         let begun = work(host.clone());
         set.spawn(async move {
             // The semaphore is never closed: a missing permit could only mean that, and then nobody waits for turns.
             let _turn = turns.acquire_owned().await.ok();
             let began = Instant::now();
-            let ending = if cancel.is_cancelled() { Ending::bad(Severity::Interrupted, "not begun", None) } else { begun.await };
+            let failed = failures.load(Ordering::SeqCst);
+            let ending = if cancel.is_cancelled() {
+                Ending::bad(Severity::Interrupted, "not begun", None)
+            } else if most.is_some_and(|most| failed > most) {
+                Ending::bad(
+                    Severity::Skipped,
+                    format!("{failed} {} failed before its turn", if failed == 1 { "host" } else { "hosts" }),
+                    None,
+                )
+            } else {
+                // Counted also where the work panics.
+                let mut count = Failure { failures, ended: Severity::Failed };
+                let ending = begun.await;
+                count.ended = ending.severity;
+                ending
+            };
             (place, outcome(name, ending, began.elapsed()))
         });
     }
@@ -99,7 +190,20 @@ where
     let lost = |host: &HostName| {
         outcome(host.clone(), Ending::bad(Severity::Failed, "tanker itself failed here: please report this", None), Duration::ZERO)
     };
-    RunReport { outcomes: hosts.iter().zip(outcomes).map(|(host, o)| o.unwrap_or_else(|| lost(host))).collect() }
+    hosts.iter().zip(outcomes).map(|(host, o)| o.unwrap_or_else(|| lost(host))).collect()
+}
+
+struct Failure {
+    failures: Arc<AtomicUsize>,
+    ended: Severity,
+}
+
+impl Drop for Failure {
+    fn drop(&mut self) {
+        if self.ended != Severity::Ok {
+            self.failures.fetch_add(1, Ordering::SeqCst);
+        }
+    }
 }
 
 fn outcome(host: HostName, ending: Ending, took: Duration) -> Outcome {
@@ -117,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn i5_one_hosts_failure_neither_stops_nor_hides_anothers() {
         let (_canceller, cancel) = cancellation();
-        let report = run(&hosts(&["a", "b", "c"]), 2, &cancel, |host| async move {
+        let report = run(&hosts(&["a", "b", "c"]), Pace::of(2), &cancel, |host| async move {
             match host.as_str() {
                 "a" => panic!("a bug"),
                 "b" => Ending::bad(Severity::Failed, "no", None),
@@ -134,7 +238,7 @@ mod tests {
     async fn hosts_whose_turn_had_not_come_are_not_begun_after_an_interrupt() {
         let (canceller, cancel) = cancellation();
         let canceller = Arc::new(canceller);
-        let report = run(&hosts(&["a", "b"]), 1, &cancel, |_| {
+        let report = run(&hosts(&["a", "b"]), Pace::of(1), &cancel, |_| {
             let canceller = Arc::clone(&canceller);
             async move {
                 canceller.cancel();
@@ -143,5 +247,25 @@ mod tests {
         })
         .await;
         assert_eq!(report.outcomes.iter().filter(|o| o.severity == Severity::Interrupted).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn i5_too_many_failures_end_the_run_and_say_whose_turn_did_not_come() {
+        let (_canceller, cancel) = cancellation();
+        let names = hosts(&["a", "b", "c", "d"]);
+        let severities = async |pace| -> Vec<Severity> {
+            let work = |host: HostName| async move {
+                if host.as_str() == "d" { Ending::ok("fine") } else { Ending::bad(Severity::Failed, "no", None) }
+            };
+            run(&names, pace, &cancel, work).await.outcomes.iter().map(|o| o.severity).collect()
+        };
+        use Severity::{Failed, Ok, Skipped};
+        assert_eq!(severities(Pace { max_fail: Some(Share::Hosts(0)), ..Pace::of(1) }).await, [Failed, Skipped, Skipped, Skipped]);
+        assert_eq!(severities(Pace { max_fail: Some(Share::Percent(50)), ..Pace::of(1) }).await, [Failed, Failed, Failed, Skipped]);
+        // A group is worked on at once, and the next one not begun.
+        let pace = Pace { serial: Some(Share::Hosts(2)), max_fail: Some(Share::Hosts(0)), ..Pace::of(9) };
+        assert_eq!(severities(pace).await[2..], [Skipped, Skipped]);
+        assert_eq!(severities(Pace::of(9)).await, [Failed, Failed, Failed, Ok]);
+        assert!("101%".parse::<Share>().is_err() && "x".parse::<Share>().is_err());
     }
 }

@@ -1,27 +1,26 @@
-//! Parse, wire up, render, exit: nothing else. The verbs on masters are here, those on the library in `shelf`.
+//! Parse, wire up, render, exit: nothing else. The verbs on masters are in `masters`, those on the library in `shelf`.
 
+mod masters;
 mod shelf;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use chrono::Utc;
 use clap::Parser;
 use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli::{self, Cli, Command};
-use tanker::commands::{Context, backup, check, restore, status, trust};
+use tanker::commands::Context;
 use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
 use tanker::interrupt::interrupted;
 use tanker::model::id::HostName;
 use tanker::model::inventory::{Inventory, parse_inventory};
-use tanker::model::pattern::select;
+use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
-use tanker::model::restore_plan::RestoreOptions;
-use tanker::remote::ssh::{Asker, Keyring, Verdict, complete};
+use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
 
 fn main() -> ExitCode {
@@ -49,6 +48,7 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
         Command::Status(args) => start.status(args).await,
         Command::Thaw(args) => start.thaw(args).await,
         Command::Restore(args) => start.restore(args).await,
+        Command::Hosts(args) => start.hosts(args).await,
         Command::Trust(args) => start.trust(args).await,
         Command::List(args) => start.list(&args),
         Command::Show(args) => start.show(&args),
@@ -102,12 +102,10 @@ impl Start {
         })
     }
 
-    /// The inventory, the hosts that the patterns choose, and what a verb on them works with.
-    async fn context(&self, patterns: &[String]) -> Result<(Context, Vec<HostName>), Report> {
-        let inventory = self.inventory()?;
-        let hosts = select(&inventory, patterns)?;
-        let context = self.context_for(inventory, &hosts).await?;
-        Ok((context, hosts))
+    /// The hosts that patterns and limits choose.
+    fn choose(&self, inventory: &Inventory, hosts: &cli::Hosts) -> Result<Vec<HostName>, Report> {
+        let failed = ui::failed_last_time(&self.state());
+        Ok(Choice { inventory, failed: failed.as_deref() }.select(&hosts.pattern, &hosts.limit)?)
     }
 
     async fn context_for(&self, inventory: Inventory, hosts: &[HostName]) -> Result<Context, Report> {
@@ -131,129 +129,6 @@ impl Start {
             clock: Utc::now,
         })
     }
-
-    async fn check(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern).await?;
-        let (report, found) = check::check(&ctx, &hosts, forks(&ctx, args.forks)).await;
-        for (host, checked) in &found {
-            ui::out(&ui::checked(host, checked));
-        }
-        ui::out(&ui::recap(&report));
-        Ok(report.worst())
-    }
-
-    async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.fleet.pattern).await?;
-        let options = backup::Options {
-            forks: forks(&ctx, args.fleet.forks),
-            dry_run: args.dry_run,
-            ignore_tasks: args.ignore_tasks,
-            freeze: args.freeze.map(cli::FreezeArg::method),
-            freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
-            light: args.light,
-            no_spool: args.no_spool,
-        };
-        let report = backup::backup(&ctx, &hosts, options).await;
-        ui::out(&ui::recap(&report));
-        Ok(report.worst())
-    }
-
-    async fn status(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern).await?;
-        let (report, found) = status::status(&ctx, &hosts, forks(&ctx, args.forks)).await;
-        for (host, jobs) in &found {
-            ui::out(&ui::jobs(host, jobs));
-        }
-        ui::out(&ui::recap(&report));
-        Ok(report.worst())
-    }
-
-    async fn thaw(&self, args: cli::Fleet) -> Result<Severity, Report> {
-        let (ctx, hosts) = self.context(&args.pattern).await?;
-        let report = status::thaw(&ctx, &hosts, forks(&ctx, args.forks)).await;
-        ui::out(&ui::recap(&report));
-        Ok(report.worst())
-    }
-
-    async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
-        let (ctx, _) = self.context(&[args.to.to_string()]).await?;
-        let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
-        let Some(backup) = &args.backup else {
-            let report = restore::finish(&ctx, &args.to, way).await;
-            ui::out(&ui::recap(&report));
-            return Ok(report.worst());
-        };
-        let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
-        let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
-        let prepared = match restore::prepare(&ctx, backup, &args.to, options).await {
-            Ok(prepared) => prepared,
-            Err(report) => {
-                ui::out(&ui::recap(&report));
-                return Ok(report.worst());
-            }
-        };
-        ui::out(&ui::plan(&prepared.name, &args.to, &prepared.plan));
-        if args.dry_run {
-            prepared.leave().await;
-            return Ok(Severity::Ok);
-        }
-        if !args.yes {
-            let answer = tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str()));
-            if answer != Some(true) {
-                prepared.leave().await;
-                let why =
-                    if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
-                ui::err(&format!("tanker: {why}; nothing was changed\n"));
-                return Ok(Severity::Refused);
-            }
-        }
-        let report = restore::execute(&ctx, prepared).await;
-        ui::out(&ui::recap(&report));
-        Ok(report.worst())
-    }
-
-    async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        select(&inventory, &[args.host.to_string()])?;
-        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host)).await?;
-        let refuse = |why: &str| {
-            ui::err(&format!("tanker: {why}; nothing was changed\n"));
-            Ok(Severity::Refused)
-        };
-        // A jump host's key comes first: nothing behind it can be seen before it is known.
-        loop {
-            let shown = match trust::look_at_key(&ctx, &args.host).await {
-                Ok(shown) => shown,
-                Err(reason) => {
-                    ui::err(&format!("tanker: {}: {reason}\n", args.host));
-                    return Ok(Severity::Unreachable);
-                }
-            };
-            ui::out(&ui::shown_key(&shown));
-            match shown.verdict() {
-                Verdict::Known => return Ok(Severity::Ok),
-                Verdict::Revoked => return refuse("a revoked key is never trusted"),
-                Verdict::BadCertificate(reason) => return refuse(&format!("its certificate can't be taken: {reason}")),
-                Verdict::Changed(_) if !args.rebuilt => {
-                    return refuse("the key has changed: say --rebuilt if the host was rebuilt");
-                }
-                _ => {}
-            }
-            if !args.yes {
-                match tokio::task::block_in_place(|| ui::confirm_yes("Trust this key?")) {
-                    Some(true) => {}
-                    Some(false) => return refuse("not trusted"),
-                    None => return refuse("there is no terminal to ask on: say --yes if you have compared the fingerprint"),
-                }
-            }
-            trust::accept(&ctx, &shown, args.rebuilt).map_err(Report::msg)?;
-            if shown.is_the_host {
-                ui::out(&format!("trusted {}\n", args.host));
-                return Ok(Severity::Ok);
-            }
-            ui::out(&format!("trusted the jump host {}\n", shown.address));
-        }
-    }
 }
 
 /// Who this is, for locks.
@@ -267,8 +142,4 @@ fn user() -> String {
 
 fn workstation() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-fn forks(ctx: &Context, asked: Option<u16>) -> usize {
-    asked.map_or(ctx.inventory.forks, usize::from)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Context, look, look_ending, refused};
-use crate::fleet::{self, Ending};
+use crate::fleet::{self, Ending, Pace};
 use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
 use crate::model::facts::Facts;
 use crate::model::id::HostName;
@@ -25,9 +25,9 @@ pub struct Checked {
 }
 
 /// Looks at each host; the report's severities are those that a backup would end with.
-pub async fn check(ctx: &Context, hosts: &[HostName], forks: usize) -> (RunReport, BTreeMap<HostName, Checked>) {
+pub async fn check(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport, BTreeMap<HostName, Checked>) {
     let found = Arc::new(Mutex::new(BTreeMap::new()));
-    let report = fleet::run(hosts, forks, &ctx.cancel, |name| {
+    let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
         let (ctx, found) = (ctx.clone(), Arc::clone(&found));
         async move {
             let result = check_host(&ctx, &name).await;

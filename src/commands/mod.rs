@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod check;
+pub mod hosts;
 mod receive;
 pub mod restore;
 pub mod status;

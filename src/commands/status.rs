@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::{Context, look_at_jobs, look_ending, remote_ending};
-use crate::fleet::{self, Ending};
+use crate::fleet::{self, Ending, Pace};
 use crate::model::facts::{JobTrace, parse_frames};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
@@ -17,9 +17,9 @@ use crate::remote::{RemoteError, Script};
 const THAWING: Duration = Duration::from_secs(180);
 
 /// The jobs on each master.
-pub async fn status(ctx: &Context, hosts: &[HostName], forks: usize) -> (RunReport, BTreeMap<HostName, Vec<JobTrace>>) {
+pub async fn status(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport, BTreeMap<HostName, Vec<JobTrace>>) {
     let found = Arc::new(Mutex::new(BTreeMap::new()));
-    let report = fleet::run(hosts, forks, &ctx.cancel, |name| {
+    let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
         let (ctx, found) = (ctx.clone(), Arc::clone(&found));
         async move {
             let result = jobs_of(&ctx, &name).await;
@@ -55,8 +55,8 @@ async fn jobs_of(ctx: &Context, name: &HostName) -> Result<Vec<JobTrace>, Ending
 }
 
 /// Thaws whatever any tanker froze on these masters and looks at it.
-pub async fn thaw(ctx: &Context, hosts: &[HostName], forks: usize) -> RunReport {
-    fleet::run(hosts, forks, &ctx.cancel, |name| {
+pub async fn thaw(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport {
+    fleet::run(hosts, pace, &ctx.cancel, |name| {
         let ctx = ctx.clone();
         async move {
             let ending = thaw_host(&ctx, &name).await.unwrap_or_else(|ending| ending);

@@ -4,68 +4,178 @@ use std::collections::BTreeSet;
 
 use super::id::HostName;
 use super::inventory::Inventory;
+use super::text::printable;
 
 /// Why a pattern chose nothing: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct BadPattern(pub String);
 
+/// What is chosen from: the inventory, and the hosts that failed in the last run, where one is known.
+#[derive(Debug, Clone, Copy)]
+pub struct Choice<'a> {
+    /// The hosts and groups.
+    pub inventory: &'a Inventory,
+    /// What `@failed` stands for.
+    pub failed: Option<&'a [HostName]>,
+}
+
 /// The hosts that the patterns choose, in the inventory's order; all hosts for no pattern.
 ///
 /// # Errors
 /// When a pattern that has no wildcard names nothing in the inventory, or nothing is chosen at all.
 pub fn select(inventory: &Inventory, patterns: &[String]) -> Result<Vec<HostName>, BadPattern> {
-    let terms: Vec<&str> = patterns.iter().flat_map(|p| p.split(',')).map(str::trim).filter(|t| !t.is_empty()).collect();
-    let plain = |t: &&str| !t.starts_with(['!', '&']);
-    let all: BTreeSet<&HostName> = inventory.hosts.iter().map(|host| &host.name).collect();
-    let mut chosen = BTreeSet::new();
-    if terms.iter().any(plain) {
-        for term in terms.iter().copied().filter(|t| plain(t)) {
-            chosen.extend(matching(inventory, term)?);
-        }
-    } else {
-        chosen.clone_from(&all);
-    }
-    for term in &terms {
-        if let Some(kept) = term.strip_prefix('&') {
-            let kept: BTreeSet<_> = matching(inventory, kept)?.into_iter().collect();
-            chosen.retain(|host| kept.contains(host));
-        }
-    }
-    for term in &terms {
-        if let Some(out) = term.strip_prefix('!') {
-            for host in matching(inventory, out)? {
-                chosen.remove(host);
-            }
-        }
-    }
-    let hosts: Vec<HostName> = inventory.hosts.iter().map(|host| &host.name).filter(|name| chosen.contains(name)).cloned().collect();
-    if all.is_empty() {
-        return Err(BadPattern("the inventory names no host".into()));
-    }
-    if hosts.is_empty() {
-        return Err(BadPattern(format!("no host of the inventory fits '{}'", super::text::printable(&patterns.join(" ")))));
-    }
-    Ok(hosts)
+    Choice { inventory, failed: None }.select(patterns, &[])
 }
 
-fn matching<'a>(inventory: &'a Inventory, term: &str) -> Result<Vec<&'a HostName>, BadPattern> {
-    let hosts = || inventory.hosts.iter().map(|host| &host.name);
-    if term == "all" || term == "*" {
-        return Ok(hosts().collect());
-    }
-    let mut found: Vec<&HostName> = hosts().filter(|name| glob(term, name.as_str())).collect();
-    for (group, members) in &inventory.groups {
-        if glob(term, group) {
-            found.extend(members);
+impl Choice<'_> {
+    /// The hosts that the patterns choose and the limits leave, in the inventory's order.
+    ///
+    /// # Errors
+    /// As [`select`].
+    pub fn select(&self, patterns: &[String], limits: &[String]) -> Result<Vec<HostName>, BadPattern> {
+        let hosts = || self.inventory.hosts.iter().map(|host| &host.name);
+        if hosts().next().is_none() {
+            return Err(BadPattern("the inventory names no host".into()));
         }
+        let mut chosen = self.chosen(patterns)?;
+        if !limits.is_empty() {
+            let left = self.chosen(limits)?;
+            chosen.retain(|host| left.contains(host));
+        }
+        let names: Vec<HostName> = hosts().filter(|name| chosen.contains(name)).cloned().collect();
+        if names.is_empty() {
+            let limited = if limits.is_empty() { String::new() } else { format!(" limited to '{}'", printable(&limits.join(" "))) };
+            return Err(BadPattern(format!("no host of the inventory fits '{}'{limited}", printable(&patterns.join(" ")))));
+        }
+        Ok(names)
     }
-    if found.is_empty() && !term.contains(['*', '?', '[']) {
-        let names = hosts().map(HostName::as_str).chain(inventory.groups.keys().map(String::as_str));
-        let hint = closest(term, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
-        return Err(BadPattern(format!("the inventory has no host or group '{}'{hint}", super::text::printable(term))));
+
+    fn chosen(&self, patterns: &[String]) -> Result<BTreeSet<&HostName>, BadPattern> {
+        let terms: Vec<&str> = patterns.iter().flat_map(|p| p.split(',')).map(str::trim).filter(|t| !t.is_empty()).collect();
+        let plain = |t: &&str| !t.starts_with(['!', '&']);
+        let mut chosen = BTreeSet::new();
+        if terms.iter().any(plain) {
+            for term in terms.iter().copied().filter(|t| plain(t)) {
+                chosen.extend(self.matching(term)?);
+            }
+        } else {
+            chosen.extend(self.inventory.hosts.iter().map(|host| &host.name));
+        }
+        for term in &terms {
+            if let Some(kept) = term.strip_prefix('&') {
+                let kept: BTreeSet<_> = self.matching(kept)?.into_iter().collect();
+                chosen.retain(|host| kept.contains(host));
+            }
+        }
+        for term in &terms {
+            if let Some(out) = term.strip_prefix('!') {
+                for host in self.matching(out)? {
+                    chosen.remove(host);
+                }
+            }
+        }
+        Ok(chosen)
     }
-    Ok(found)
+
+    fn matching(&self, term: &str) -> Result<Vec<&HostName>, BadPattern> {
+        if let Some(list) = term.strip_prefix('@') {
+            return self.failed_of(list);
+        }
+        let Some((head, inside)) = ranged(term) else { return self.named(term) };
+        // A part of what stands before the brackets, as Ansible takes it; where nothing is called that, names with numbers in them.
+        if !head.is_empty()
+            && let Ok(list) = self.named(head)
+            && !list.is_empty()
+        {
+            let list: Vec<&HostName> = self.inventory.hosts.iter().map(|host| &host.name).filter(|name| list.contains(name)).collect();
+            return Ok(part_of(&list, inside).to_vec());
+        }
+        if !inside.contains(':') {
+            return self.named(term);
+        }
+        let mut found = Vec::new();
+        for name in numbered(term)
+            .ok_or_else(|| BadPattern(format!("'{}' is no range: say for example web[01:20] or prod[0:2]", printable(term))))?
+        {
+            found.extend(self.named(&name)?);
+        }
+        Ok(found)
+    }
+
+    fn failed_of(&self, list: &str) -> Result<Vec<&HostName>, BadPattern> {
+        if list != "failed" {
+            return Err(BadPattern(format!("'@{}' is no list of hosts: there is only @failed", printable(list))));
+        }
+        let failed =
+            self.failed.ok_or_else(|| BadPattern("'@failed' means the hosts that failed in the last run, and none is known".into()))?;
+        if failed.is_empty() {
+            return Err(BadPattern("no host failed in the last run".into()));
+        }
+        Ok(self.inventory.hosts.iter().map(|host| &host.name).filter(|name| failed.contains(name)).collect())
+    }
+
+    fn named(&self, term: &str) -> Result<Vec<&HostName>, BadPattern> {
+        let hosts = || self.inventory.hosts.iter().map(|host| &host.name);
+        if term == "all" || term == "*" {
+            return Ok(hosts().collect());
+        }
+        let mut found: Vec<&HostName> = hosts().filter(|name| glob(term, name.as_str())).collect();
+        for (group, members) in &self.inventory.groups {
+            if glob(term, group) {
+                found.extend(members);
+            }
+        }
+        if found.is_empty() && !term.contains(['*', '?', '[']) {
+            let names = hosts().map(HostName::as_str).chain(self.inventory.groups.keys().map(String::as_str));
+            let hint = closest(term, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+            return Err(BadPattern(format!("the inventory has no host or group '{}'{hint}", printable(term))));
+        }
+        Ok(found)
+    }
+}
+
+/// A term that ends in `[2]`, `[-1]`, `[0:2]`, `[3:]`: what stands before, and inside. A set of a glob (`[abc]`, `[a-c]`) is none.
+fn ranged(term: &str) -> Option<(&str, &str)> {
+    let open = term.find('[')?;
+    let close = open + term[open..].find(']')?;
+    let inside = &term[open + 1..close];
+    let number = |text: &str| text.is_empty() || text.strip_prefix('-').unwrap_or(text).bytes().all(|b| b.is_ascii_digit());
+    let fits = match inside.split_once(':') {
+        Some((from, to)) => number(from) && number(to),
+        // `web[12]` is a set of a glob unless something is called `web`.
+        None => !inside.is_empty() && number(inside) && close + 1 == term.len(),
+    };
+    fits.then_some((if close + 1 == term.len() { &term[..open] } else { "" }, inside))
+}
+
+/// Places count from 0, from the end when negative; both ends belong to it, as in Ansible.
+fn part_of<'a, 'b>(list: &'a [&'b HostName], inside: &str) -> &'a [&'b HostName] {
+    let place = |text: &str, otherwise: usize| -> usize {
+        match text.parse::<i64>() {
+            Ok(n) if n < 0 => usize::try_from(n.unsigned_abs()).map_or(0, |n| list.len().saturating_sub(n)),
+            Ok(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Err(_) => otherwise,
+        }
+    };
+    let (from, to) = match inside.split_once(':') {
+        Some((from, to)) => (place(from, 0), place(to, usize::MAX)),
+        None => (place(inside, 0), place(inside, 0)),
+    };
+    let end = to.saturating_add(1).min(list.len());
+    list.get(from.min(end)..end).unwrap_or_default()
+}
+
+/// `web[01:20].example` as the names it stands for, with as many digits as the first number has.
+fn numbered(term: &str) -> Option<Vec<String>> {
+    let (head, rest) = term.split_once('[')?;
+    let (inside, tail) = rest.split_once(']')?;
+    let (from, to) = inside.split_once(':').unwrap_or((inside, inside));
+    let (first, last): (u32, u32) = (from.parse().ok()?, to.parse().ok()?);
+    if first > last || last - first > 10_000 {
+        return None;
+    }
+    Some((first..=last).map(|n| format!("{head}{n:0width$}{tail}", width = from.len())).collect())
 }
 
 /// `*` any run, `?` one character, `[abc]` or `[a-c]` one of these.
@@ -166,5 +276,30 @@ mod tests {
     fn a_misspelt_host_is_named_with_what_was_probably_meant() {
         assert_eq!(chosen(&["wets"]).unwrap_err().0, "the inventory has no host or group 'wets' (did you mean 'west'?)");
         assert!(chosen(&["nothing*"]).is_err());
+    }
+
+    #[test]
+    fn ranges_choose_places_of_a_group_or_numbers_in_names() {
+        let mut text: String = (1..=12).map(|n| format!("[hosts.web{n:02}]\naddress='w{n}'\n")).collect();
+        text.push_str("[hosts.db]\naddress='db'\n[groups]\nfront=['web03', 'web01', 'web02']\n");
+        let inventory = parse_inventory("x.toml", &text).unwrap();
+        let failed: Vec<HostName> = vec!["web05".parse().unwrap(), "gone".parse().unwrap()];
+        let choice = Choice { inventory: &inventory, failed: Some(&failed) };
+        let chosen = |pattern: &str, limit: &[&str]| {
+            let limits: Vec<String> = limit.iter().map(|l| (*l).to_owned()).collect();
+            choice.select(&[pattern.to_owned()], &limits).map(|hosts| hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
+        };
+        assert_eq!(chosen("web[02:04]", &[]).unwrap(), "web02 web03 web04");
+        assert_eq!(chosen("front[0:1]", &[]).unwrap(), "web01 web02");
+        assert_eq!(chosen("front[-1]", &[]).unwrap(), "web03");
+        assert_eq!(chosen("all[11:]", &[]).unwrap(), "web12 db");
+        assert_eq!(chosen("web*[0]", &[]).unwrap(), "web01");
+        assert_eq!(chosen("web0[12]", &[]).unwrap(), "web01 web02", "a set of a glob is no range");
+        assert_eq!(chosen("all", &["front", "!web02"]).unwrap(), "web01 web03");
+        assert_eq!(chosen("all", &["@failed"]).unwrap(), "web05");
+        assert!(chosen("front[7]", &[]).unwrap_err().0.contains("no host"));
+        assert!(chosen("web[11:14]", &[]).unwrap_err().0.contains("'web13'"));
+        assert!(chosen("db", &["front"]).unwrap_err().0.contains("limited to 'front'"));
+        assert!(chosen("@others", &[]).unwrap_err().0.contains("only @failed"));
     }
 }

@@ -10,6 +10,8 @@ use super::text::{human_bytes, human_duration};
 pub enum Severity {
     /// Done.
     Ok,
+    /// Its turn did not come: too many others had failed.
+    Skipped,
     /// Stopped by the operator.
     Interrupted,
     /// Not begun, because something forbids it; nothing was changed.
@@ -62,6 +64,7 @@ impl Severity {
     pub fn word(self) -> &'static str {
         match self {
             Self::Ok => "ok",
+            Self::Skipped => "not begun",
             Self::Interrupted => "interrupted",
             Self::Refused => "refused",
             Self::Unreachable => "unreachable",

@@ -1,3 +1,3 @@
 # Are these scripts root?
 # usage: root.sh
-[ "$(id -u)" = 0 ] || die "sudo did not make this user root"
+[ "$(id -u)" = 0 ] || die "the scripts run without root's rights, as $(id -un)"

@@ -4,16 +4,20 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bars;
+mod log;
 mod plain;
 mod prompt;
+mod recap;
 mod render;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use log::{RunLog, failed_last_time};
 pub use prompt::{ask_passphrase, confirm_name, confirm_yes};
-pub use render::{checked, file_line, jobs, list_json, list_table, plan, recap, show, shown_key};
+pub use recap::{recap, recap_json};
+pub use render::{checked, file_line, hosts_json, hosts_table, jobs, list_json, list_table, plan, show, shown_key};
 
 use crate::model::id::HostName;
 use crate::monitor::{Event, Monitor};

@@ -16,18 +16,28 @@ pub(super) struct Plain {
 impl Monitor for Plain {
     fn event(&self, host: &HostName, event: Event) {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = match event {
-            Event::Step(step) if steps.insert(host.clone(), step) == Some(step) => return,
-            Event::Step(step) => step.word().to_owned(),
-            Event::Frozen => "containers are being frozen".to_owned(),
-            Event::Thawed(took) => format!("thawed after {}", human_duration(took)),
-            Event::Note(note) => note,
-            Event::Predicted(time) => format!("the freeze should take about {}", human_duration(time)),
-            Event::Part { done, total, what } => format!("{done} of {total}: {what}"),
-            // A line for every chunk would drown the rest; its end is worth one.
-            Event::Progress { bytes, total: Some(total) } if bytes == total => format!("{} done", human_bytes(bytes)),
-            Event::Progress { .. } | Event::Finished => return,
-        };
-        super::err(&format!("[{host}] {line}\n"));
+        if let Event::Step(step) = event
+            && steps.insert(host.clone(), step) == Some(step)
+        {
+            return;
+        }
+        if let Some(line) = line_of(event) {
+            super::err(&format!("[{host}] {line}\n"));
+        }
     }
+}
+
+/// An event as a line; none where it isn't worth one.
+pub(super) fn line_of(event: Event) -> Option<String> {
+    Some(match event {
+        Event::Step(step) => step.word().to_owned(),
+        Event::Frozen => "containers are being frozen".to_owned(),
+        Event::Thawed(took) => format!("thawed after {}", human_duration(took)),
+        Event::Note(note) => note,
+        Event::Predicted(time) => format!("the freeze should take about {}", human_duration(time)),
+        Event::Part { done, total, what } => format!("{done} of {total}: {what}"),
+        // A line for every chunk would drown the rest; its end is worth one.
+        Event::Progress { bytes, total: Some(total) } if bytes == total => format!("{} done", human_bytes(bytes)),
+        Event::Progress { .. } | Event::Finished => return None,
+    })
 }

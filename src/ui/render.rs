@@ -10,30 +10,11 @@ use crate::commands::trust::Shown;
 use crate::library::{Entry, FileEntry, FileKind, Problem};
 use crate::model::facts::{ContainerState, JobTrace};
 use crate::model::id::HostName;
+use crate::model::inventory::{Inventory, Target};
 use crate::model::manifest::{Contents, FreezeMethod, ProofPlace, TaskRecord};
-use crate::model::report::{RunReport, Severity};
 use crate::model::restore_plan::RestorePlan;
-use crate::model::text::{human_age, human_bytes, human_duration};
+use crate::model::text::{human_age, human_bytes, human_duration, printable};
 use crate::remote::ssh::Verdict;
-
-/// One line a host, the reasons and hints of the bad ones below it.
-#[must_use]
-pub fn recap(report: &RunReport) -> String {
-    let width = report.outcomes.iter().map(|o| o.host.as_str().len()).max().unwrap_or(0);
-    let words = report.outcomes.iter().map(|o| o.severity.word().len()).max().unwrap_or(0);
-    let mut text = String::new();
-    // What outranks everything stands on top.
-    let mut order: Vec<_> = report.outcomes.iter().collect();
-    order.sort_by_key(|o| std::cmp::Reverse(o.severity == Severity::Frozen));
-    for outcome in order {
-        let took = if outcome.took > Duration::ZERO { format!("  ({})", human_duration(outcome.took)) } else { String::new() };
-        let _ = writeln!(text, "{:<width$}  {:<words$}  {}{took}", outcome.host, outcome.severity.word(), outcome.summary);
-        if let Some(hint) = &outcome.hint {
-            let _ = writeln!(text, "{:<width$}  {:<words$}  -> {hint}", "", "");
-        }
-    }
-    text
-}
 
 /// What `check` found on one master.
 #[must_use]
@@ -116,12 +97,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
             place(manifest.proof.place).to_owned(),
         ]);
     }
-    let widths: Vec<usize> = (0..7).map(|n| rows.iter().map(|row| row[n].len()).max().unwrap_or(0)).collect();
-    rows.iter().fold(String::new(), |mut text, row| {
-        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
-        text
-    })
+    table(&rows)
 }
 
 fn place(place: ProofPlace) -> &'static str {
@@ -274,4 +250,54 @@ pub fn jobs(host: &HostName, jobs: &[JobTrace]) -> String {
         let _ = writeln!(text, "  {} {}{frozen}{half}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
     }
     text
+}
+
+/// Hosts and how they are reached.
+#[must_use]
+pub fn hosts_table(inventory: &Inventory, names: &[HostName]) -> String {
+    let mut rows = vec![["HOST", "REACHED AS", "THROUGH", "GROUPS", "LIBRARY"].map(str::to_owned)];
+    for host in names.iter().filter_map(|name| inventory.host(name)) {
+        let at = |target: &Target| printable(&format!("{}@{}:{}", target.endpoint.user, target.endpoint.address, target.endpoint.port));
+        let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+        rows.push([
+            host.name.to_string(),
+            at(&host.target),
+            or_dash(host.jump.iter().map(at).collect::<Vec<_>>().join(" ")),
+            or_dash(groups_of(inventory, &host.name).join(" ")),
+            host.library.display().to_string(),
+        ]);
+    }
+    table(&rows)
+}
+
+/// The same as JSON.
+#[must_use]
+pub fn hosts_json(inventory: &Inventory, names: &[HostName]) -> String {
+    let at = |target: &Target| serde_json::json!({ "user": target.endpoint.user, "address": target.endpoint.address, "port": target.endpoint.port });
+    let hosts: Vec<_> = names
+        .iter()
+        .filter_map(|name| inventory.host(name))
+        .map(|host| {
+            serde_json::json!({
+                "host": host.name, "target": at(&host.target), "jump": host.jump.iter().map(at).collect::<Vec<_>>(),
+                "groups": groups_of(inventory, &host.name), "library": host.library, "sudo": host.sudo, "legacy": host.legacy,
+                "notes": host.notes, "refusal": host.refusal,
+            })
+        })
+        .collect();
+    format!("{:#}\n", serde_json::json!({ "hosts": hosts }))
+}
+
+fn groups_of(inventory: &Inventory, name: &HostName) -> Vec<String> {
+    inventory.groups.iter().filter(|(_, members)| members.contains(name)).map(|(group, _)| group.clone()).collect()
+}
+
+/// Columns as wide as they must be.
+fn table<const N: usize>(rows: &[[String; N]]) -> String {
+    let widths: Vec<usize> = (0..N).map(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0)).collect();
+    rows.iter().fold(String::new(), |mut text, row| {
+        let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
+        let _ = writeln!(text, "{}", cells.join("  ").trim_end());
+        text
+    })
 }

@@ -10,7 +10,7 @@ use seen::{Seen, after_failure};
 
 use super::receive::{NotReceived, receive};
 use super::{Context, READING, library_ending, look, look_ending, refused, remote_ending};
-use crate::fleet::{self, Ending};
+use crate::fleet::{self, Ending, Pace};
 use crate::library::{HostLock, Library, Received, lrzip_is_here, walk};
 use crate::model::astute::network_settings;
 use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
@@ -33,10 +33,10 @@ use crate::remote::{RemoteError, Script};
 const PROVING: Duration = Duration::from_secs(6 * 3600);
 
 /// What the operator asked for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How many at once.
-    pub forks: usize,
+    /// How many at once, and when to stop.
+    pub pace: Pace,
     /// Only say what would be done.
     pub dry_run: bool,
     /// Go on with unfinished or unreadable tasks; the manifest says so.
@@ -53,7 +53,7 @@ pub struct Options {
 
 /// Backs up each host.
 pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunReport {
-    fleet::run(hosts, options.forks, &ctx.cancel, |name| {
+    fleet::run(hosts, options.pace, &ctx.cancel, |name| {
         let ctx = ctx.clone();
         async move {
             let ending = backup_host(&ctx, &name, options).await.unwrap_or_else(|ending| ending);

@@ -35,7 +35,8 @@ pub fn parse_jump(text: &str) -> Result<(Option<String>, String, Option<u16>), B
         },
     };
     let port = port.map(|port| port.parse().map_err(|_| bad())).transpose()?;
-    let plain = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with(['-', '[']);
+    let plain =
+        |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with(['-', '[']);
     if !plain(address) || user.is_some_and(|user| !plain(user)) {
         return Err(bad());
     }

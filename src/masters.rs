@@ -1,0 +1,206 @@
+//! The verbs that work on masters.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chrono::Utc;
+use color_eyre::eyre::Report;
+
+use tanker::cli;
+use tanker::commands::{Context, backup, check, hosts, restore, status, trust};
+use tanker::fleet::{Pace, Share};
+use tanker::model::id::HostName;
+use tanker::model::inventory::Password;
+use tanker::model::pattern::select;
+use tanker::model::report::{RunReport, Severity};
+use tanker::model::restore_plan::RestoreOptions;
+use tanker::model::secret::SecretSource;
+use tanker::remote::ssh::Verdict;
+use tanker::ui;
+
+use crate::Start;
+
+/// A verb at work on some hosts.
+struct Run {
+    ctx: Context,
+    hosts: Vec<HostName>,
+    pace: Pace,
+    log: ui::RunLog,
+    json: bool,
+}
+
+impl Run {
+    /// Shows what it came to, and keeps that.
+    fn end(self, report: &RunReport) -> Severity {
+        let json = self.log.end(report);
+        ui::out(&if self.json { json } else { ui::recap(report) });
+        report.worst()
+    }
+}
+
+impl Start {
+    async fn begin(&self, verb: &'static str, fleet: &cli::Fleet) -> Result<Run, Report> {
+        let mut inventory = self.inventory()?;
+        let hosts = self.choose(&inventory, &fleet.hosts)?;
+        for host in inventory.hosts.iter_mut().filter(|host| hosts.contains(&host.name)) {
+            let asked = || Some(Password { source: SecretSource::Ask, shared: true });
+            host.password = if fleet.ask_pass { asked() } else { host.password.take() };
+            host.sudo |= fleet.ask_sudo_pass;
+            host.sudo_password = if fleet.ask_sudo_pass { asked() } else { host.sudo_password.take() };
+        }
+        let pace = Pace {
+            forks: fleet.forks.map_or(inventory.forks, usize::from),
+            serial: fleet.serial,
+            max_fail: if fleet.fail_fast { Some(Share::Hosts(0)) } else { fleet.max_fail },
+        };
+        let (mut ctx, log) = (self.context_for(inventory, &hosts).await?, ui::RunLog::begin(&self.state(), verb, Utc::now));
+        ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
+        Ok(Run { ctx, hosts, pace, log, json: fleet.json })
+    }
+
+    pub(crate) async fn hosts(&self, args: cli::HostsCommand) -> Result<Severity, Report> {
+        match args.verb {
+            cli::HostsVerb::List(args) => {
+                let inventory = self.inventory()?;
+                let names = self.choose(&inventory, &args.hosts)?;
+                ui::out(&if args.json { ui::hosts_json(&inventory, &names) } else { ui::hosts_table(&inventory, &names) });
+                Ok(Severity::Ok)
+            }
+            cli::HostsVerb::Check(args) => {
+                let run = self.begin("hosts-check", &args).await?;
+                let report = hosts::check(&run.ctx, &run.hosts, run.pace).await;
+                Ok(run.end(&report))
+            }
+        }
+    }
+
+    pub(crate) async fn check(&self, args: cli::Fleet) -> Result<Severity, Report> {
+        let run = self.begin("check", &args).await?;
+        let (report, found) = check::check(&run.ctx, &run.hosts, run.pace).await;
+        if !run.json {
+            for (host, checked) in &found {
+                ui::out(&ui::checked(host, checked));
+            }
+        }
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
+        let run = self.begin("backup", &args.fleet).await?;
+        let options = backup::Options {
+            pace: run.pace,
+            dry_run: args.dry_run,
+            ignore_tasks: args.ignore_tasks,
+            freeze: args.freeze.map(cli::FreezeArg::method),
+            freeze_timeout: args.freeze_timeout.map(Duration::from_secs),
+            light: args.light,
+            no_spool: args.no_spool,
+        };
+        let report = backup::backup(&run.ctx, &run.hosts, options).await;
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn status(&self, args: cli::Fleet) -> Result<Severity, Report> {
+        let run = self.begin("status", &args).await?;
+        let (report, found) = status::status(&run.ctx, &run.hosts, run.pace).await;
+        if !run.json {
+            for (host, jobs) in &found {
+                ui::out(&ui::jobs(host, jobs));
+            }
+        }
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn thaw(&self, args: cli::Fleet) -> Result<Severity, Report> {
+        let run = self.begin("thaw", &args).await?;
+        let report = status::thaw(&run.ctx, &run.hosts, run.pace).await;
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let hosts = select(&inventory, &[args.to.to_string()])?;
+        let log = ui::RunLog::begin(&self.state(), "restore", Utc::now);
+        let mut ctx = self.context_for(inventory, &hosts).await?;
+        ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
+        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
+        let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
+        let Some(backup) = &args.backup else {
+            let report = restore::finish(&ctx, &args.to, way).await;
+            return Ok(run.end(&report));
+        };
+        let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
+        let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
+        let prepared = match restore::prepare(&ctx, backup, &args.to, options).await {
+            Ok(prepared) => prepared,
+            Err(report) => {
+                return Ok(run.end(&report));
+            }
+        };
+        let plan = ui::plan(&prepared.name, &args.to, &prepared.plan);
+        if args.json {
+            ui::err(&plan)
+        } else {
+            ui::out(&plan)
+        }
+        if args.dry_run {
+            prepared.leave().await;
+            return Ok(Severity::Ok);
+        }
+        if !args.yes {
+            let answer = tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str()));
+            if answer != Some(true) {
+                prepared.leave().await;
+                let why =
+                    if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
+                ui::err(&format!("tanker: {why}; nothing was changed\n"));
+                return Ok(Severity::Refused);
+            }
+        }
+        let report = restore::execute(&ctx, prepared).await;
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        select(&inventory, &[args.host.to_string()])?;
+        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host)).await?;
+        let refuse = |why: &str| {
+            ui::err(&format!("tanker: {why}; nothing was changed\n"));
+            Ok(Severity::Refused)
+        };
+        // A jump host's key comes first: nothing behind it can be seen before it is known.
+        loop {
+            let shown = match trust::look_at_key(&ctx, &args.host).await {
+                Ok(shown) => shown,
+                Err(reason) => {
+                    ui::err(&format!("tanker: {}: {reason}\n", args.host));
+                    return Ok(Severity::Unreachable);
+                }
+            };
+            ui::out(&ui::shown_key(&shown));
+            match shown.verdict() {
+                Verdict::Known => return Ok(Severity::Ok),
+                Verdict::Revoked => return refuse("a revoked key is never trusted"),
+                Verdict::BadCertificate(reason) => return refuse(&format!("its certificate can't be taken: {reason}")),
+                Verdict::Changed(_) if !args.rebuilt => {
+                    return refuse("the key has changed: say --rebuilt if the host was rebuilt");
+                }
+                _ => {}
+            }
+            if !args.yes {
+                match tokio::task::block_in_place(|| ui::confirm_yes("Trust this key?")) {
+                    Some(true) => {}
+                    Some(false) => return refuse("not trusted"),
+                    None => return refuse("there is no terminal to ask on: say --yes if you have compared the fingerprint"),
+                }
+            }
+            trust::accept(&ctx, &shown, args.rebuilt).map_err(Report::msg)?;
+            if shown.is_the_host {
+                ui::out(&format!("trusted {}\n", args.host));
+                return Ok(Severity::Ok);
+            }
+            ui::out(&format!("trusted the jump host {}\n", shown.address));
+        }
+    }
+}

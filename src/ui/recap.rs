@@ -1,0 +1,49 @@
+//! What a run came to: one line a host, or JSON.
+
+use std::fmt::Write;
+use std::time::Duration;
+
+use chrono::{DateTime, SecondsFormat, Utc};
+
+use crate::exit::code;
+use crate::model::report::{RunReport, Severity};
+use crate::model::text::human_duration;
+
+/// One line a host, the reasons and hints of the bad ones below it.
+#[must_use]
+pub fn recap(report: &RunReport) -> String {
+    let width = report.outcomes.iter().map(|o| o.host.as_str().len()).max().unwrap_or(0);
+    let words = report.outcomes.iter().map(|o| o.severity.word().len()).max().unwrap_or(0);
+    let mut text = String::new();
+    // What outranks everything stands on top.
+    let mut order: Vec<_> = report.outcomes.iter().collect();
+    order.sort_by_key(|o| std::cmp::Reverse(o.severity == Severity::Frozen));
+    for outcome in order {
+        let took = if outcome.took > Duration::ZERO { format!("  ({})", human_duration(outcome.took)) } else { String::new() };
+        let _ = writeln!(text, "{:<width$}  {:<words$}  {}{took}", outcome.host, outcome.severity.word(), outcome.summary);
+        if let Some(hint) = &outcome.hint {
+            let _ = writeln!(text, "{:<width$}  {:<words$}  -> {hint}", "", "");
+        }
+    }
+    text
+}
+
+/// The same as JSON: `docs/cli.md` describes it.
+#[must_use]
+pub fn recap_json(verb: &str, began: DateTime<Utc>, ended: DateTime<Utc>, report: &RunReport) -> String {
+    let hosts: Vec<_> = report
+        .outcomes
+        .iter()
+        .map(|o| {
+            serde_json::json!({
+                "host": o.host, "outcome": o.severity.word().to_lowercase(), "exit_code": code(o.severity), "summary": o.summary, "hint": o.hint,
+                "seconds": (o.took.as_secs_f64() * 1000.0).round() / 1000.0,
+            })
+        })
+        .collect();
+    let time = |time: DateTime<Utc>| time.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let recap = serde_json::json!({
+        "format": 1, "verb": verb, "began": time(began), "ended": time(ended), "exit_code": code(report.worst()), "hosts": hosts,
+    });
+    format!("{recap:#}\n")
+}
