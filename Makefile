@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle chaos bench-freeze lab-up lab-down deny
+.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet lab-up lab-down deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,10 +24,16 @@ chaos: ## the whole kill matrix (hours; CELLS=20 for some of it, SEED=n for othe
 	tests/prepare.sh
 	TANKER_CHAOS=$(or $(CELLS),all) TANKER_CHAOS_SEED=$(or $(SEED),7) cargo test --locked --test it kill_matrix -- --nocapture
 
-bench: bench-freeze ## every benchmark
+fuzz: ## the fuzzers for a while (SECONDS=600 for longer); needs cargo-fuzz, which it installs
+	tests/fuzz.sh $(or $(SECONDS),60)
+
+bench: bench-freeze bench-fleet ## every benchmark
 
 bench-freeze: ## how long containers are frozen, ours against the by-hand procedure
 	tests/bench-freeze.sh
+
+bench-fleet: ## how long a look at 200 hosts takes, ours against Ansible
+	tests/bench-fleet.sh
 
 lab-up: ## boot two masters to play with: east (5.1) and west (8.0)
 	tests/lab/lab up east --fuel 5.1

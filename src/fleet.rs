@@ -156,11 +156,13 @@ where
     let turns = Arc::new(Semaphore::new(forks.max(1)));
     let mut set = JoinSet::new();
     for (place, host) in hosts.iter().enumerate() {
-        let (turns, cancel, name, failures) = (Arc::clone(&turns), cancel.clone(), host.clone(), Arc::clone(failures));
+        // Turns are taken in the hosts' order. The semaphore is never closed: a missing permit could only mean that, and then nobody
+        // waits for turns.
+        let turn = Arc::clone(&turns).acquire_owned().await.ok();
+        let (cancel, name, failures) = (cancel.clone(), host.clone(), Arc::clone(failures));
         let begun = work(host.clone());
         set.spawn(async move {
-            // The semaphore is never closed: a missing permit could only mean that, and then nobody waits for turns.
-            let _turn = turns.acquire_owned().await.ok();
+            let _turn = turn;
             let began = Instant::now();
             let failed = failures.load(Ordering::SeqCst);
             let ending = if cancel.is_cancelled() {

@@ -1,17 +1,21 @@
 //! What is inside an archive: lrzip decompresses it into a pipe, and the tar is walked as it comes.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use tar::{Archive, Entry, EntryType};
 
+use crate::model::lrzip::{HEAD, parse_lrzip_head};
 use crate::model::manifest::{Description, Member};
 use crate::model::text::{printable, printable_path};
 
 /// A description larger than this is none.
 const LARGEST_DESCRIPTION: u64 = 16 << 20;
+/// A list of deleted files larger than this is none.
+const LARGEST_LIST: u64 = 256 << 20;
 
 /// What a walk through a whole archive found.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,6 +66,10 @@ struct Decompressed {
 
 impl Decompressed {
     fn open(path: &Path) -> Result<(Self, ChildStdout), String> {
+        let mut head = Vec::with_capacity(HEAD);
+        let opened = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+        opened.map_err(|e| format!("it can't be read: {e}"))?;
+        parse_lrzip_head(&head)?;
         let mut child = Command::new("lrzip")
             .args(["-q", "-d", "-o", "-"])
             .arg(path)
@@ -97,7 +105,7 @@ impl Drop for Decompressed {
 /// Decompresses an archive and hands each member of its tar to `visit`.
 pub(super) fn each_member(
     path: &Path,
-    mut visit: impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>,
+    mut visit: impl FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
 ) -> Result<(), String> {
     let (lrzip, mut output) = Decompressed::open(path)?;
     let read = read_members(&mut output, &mut visit);
@@ -109,8 +117,8 @@ pub(super) fn each_member(
 }
 
 fn read_members(
-    output: &mut ChildStdout,
-    visit: &mut impl FnMut(&str, &mut Entry<'_, &mut ChildStdout>) -> Result<(), String>,
+    output: &mut dyn Read,
+    visit: &mut dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
 ) -> Result<(), String> {
     let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
     let mut archive = Archive::new(output);
@@ -129,18 +137,34 @@ fn read_members(
 /// # Errors
 /// One sentence, when lrzip or the tar is not whole.
 pub fn walk(path: &Path) -> Result<Walked, String> {
-    let mut members = Vec::new();
-    let mut description = None;
-    each_member(path, |name, entry| {
-        members.push(Member { name: name.to_owned(), bytes: entry.size() });
+    let mut walked = Walked { members: Vec::new(), description: None };
+    each_member(path, |name, entry| walked.take(name, entry))?;
+    Ok(walked)
+}
+
+/// Walks a tar as it comes, every file of its trees included: what [`walk`] and [`list_files`] do behind lrzip. For fuzzers.
+///
+/// # Errors
+/// One sentence, when a tar is not whole.
+pub fn walk_tar(tar: &mut dyn Read, description: &Description) -> Result<(Walked, BTreeMap<String, FileEntry>), String> {
+    let (mut walked, mut files) = (Walked { members: Vec::new(), description: None }, BTreeMap::new());
+    read_members(tar, &mut |name, entry| {
+        walked.take(name, entry)?;
+        list_member(name, entry, description, &mut files)
+    })?;
+    Ok((walked, files))
+}
+
+impl Walked {
+    fn take(&mut self, name: &str, entry: &mut Entry<'_, &mut dyn Read>) -> Result<(), String> {
+        self.members.push(Member { name: name.to_owned(), bytes: entry.size() });
         if name == "tanker.json" {
             let mut text = String::new();
             entry.take(LARGEST_DESCRIPTION).read_to_string(&mut text).map_err(|e| format!("its description can't be read: {e}"))?;
-            description = serde_json::from_str(&text).ok();
+            self.description = serde_json::from_str(&text).ok();
         }
         Ok(())
-    })?;
-    Ok(Walked { members, description })
+    }
 }
 
 /// Where the trees of an archive stand: host directories at `/`, volumes at `SERVICE:PATH`.
@@ -158,20 +182,22 @@ fn tree_prefix(member: &str, description: &Description) -> Option<String> {
 /// One sentence, when the archive can't be read.
 pub fn list_files(path: &Path, description: &Description) -> Result<BTreeMap<String, FileEntry>, String> {
     let mut files = BTreeMap::new();
-    each_member(path, |name, entry| {
-        if let Some(tree) = name.strip_suffix(".deleted") {
-            let Some(prefix) = tree_prefix(tree, description) else { return Ok(()) };
-            let mut gone = Vec::new();
-            entry.read_to_end(&mut gone).map_err(|e| e.to_string())?;
-            for path in gone.split(|b| *b == 0).filter(|path| !path.is_empty()) {
-                files.remove(&place(&prefix, path));
-            }
-        } else if let Some(prefix) = tree_prefix(name, description) {
-            list_tree(entry, &prefix, &mut files)?;
-        }
-        Ok(())
-    })?;
+    each_member(path, |name, entry| list_member(name, entry, description, &mut files))?;
     Ok(files)
+}
+
+fn list_member(name: &str, entry: &mut dyn Read, description: &Description, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
+    if let Some(tree) = name.strip_suffix(".deleted") {
+        let Some(prefix) = tree_prefix(tree, description) else { return Ok(()) };
+        let mut gone = Vec::new();
+        entry.take(LARGEST_LIST).read_to_end(&mut gone).map_err(|e| e.to_string())?;
+        for path in gone.split(|b| *b == 0).filter(|path| !path.is_empty()) {
+            files.remove(&place(&prefix, path));
+        }
+    } else if let Some(prefix) = tree_prefix(name, description) {
+        list_tree(entry, &prefix, files)?;
+    }
+    Ok(())
 }
 
 fn place(prefix: &str, path: &[u8]) -> String {
@@ -180,7 +206,7 @@ fn place(prefix: &str, path: &[u8]) -> String {
     if path.is_empty() || path == "." { format!("{prefix}/") } else { format!("{prefix}/{path}") }
 }
 
-fn list_tree(tar: &mut impl Read, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
+fn list_tree(tar: &mut dyn Read, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
     let odd = |e: io::Error| format!("a tree in it is no whole tar: {}", printable(&e.to_string()));
     let mut inner = Archive::new(tar);
     for entry in inner.entries().map_err(odd)? {

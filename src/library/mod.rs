@@ -17,7 +17,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk};
+pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk, walk_tar};
 pub use catalog::{Entry, Problem};
 pub use export::export;
 pub use lock::HostLock;

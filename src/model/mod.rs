@@ -5,6 +5,7 @@ pub mod backup_plan;
 pub mod facts;
 pub mod id;
 pub mod inventory;
+pub mod lrzip;
 pub mod manifest;
 pub mod pattern;
 pub mod release;

@@ -153,7 +153,9 @@ impl Job {
     }
 }
 
-fn parse_event(line: &str) -> Option<JobEvent> {
+/// Reads a line of a job's event log; none where it makes no sense.
+#[must_use]
+pub fn parse_event(line: &str) -> Option<JobEvent> {
     let (time, rest) = line.split_once(' ')?;
     let (kind, rest) = rest.split_once(' ').unwrap_or((rest, ""));
     let text = || printable(rest);

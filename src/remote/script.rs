@@ -105,7 +105,7 @@ impl Script {
 }
 
 /// Ends what is meant for sudo.
-const MARK: &str = "#tanker-begins-here";
+const MARK: &str = "tanker-begins-here";
 
 /// How a script is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

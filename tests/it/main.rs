@@ -5,5 +5,6 @@
 mod architecture;
 mod clients;
 mod e2e;
+mod fuzz;
 mod inputs;
 mod library;

@@ -125,7 +125,7 @@ async fn feed(write: &ChannelWriteHalf<Msg>, text: Vec<u8>, mut input: impl Read
 /// Reads until the channel is gone: the exit status can come before the last data.
 async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
     let mut code = None;
-    let mut stderr = Vec::new();
+    let (mut stderr, mut complaints) = (Vec::new(), 0);
     while let Some(message) = read.wait().await {
         match message {
             ChannelMsg::Data { data } => {
@@ -137,6 +137,13 @@ async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<
             ChannelMsg::ExtendedData { data, .. } => {
                 let room = LONGEST_STDERR.saturating_sub(stderr.len());
                 stderr.extend_from_slice(&data[..data.len().min(room)]);
+                complaints += data.len();
+                if complaints > LONGEST_OUTPUT {
+                    return Err(RemoteError::Answer(format!(
+                        "it complains without end: {}",
+                        printable(&String::from_utf8_lossy(&stderr[..200]))
+                    )));
+                }
             }
             ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
             ChannelMsg::ExitSignal { signal_name, .. } => stderr.extend_from_slice(format!("killed by {signal_name:?}").as_bytes()),

@@ -28,6 +28,8 @@ pub(super) struct Login<'a> {
     pub password: Option<&'a Secret>,
     /// Whether signatures with SHA-1 may be made.
     pub legacy: bool,
+    /// Whether the server had nothing better than SHA-1 to agree on: it may not mean the signatures that it says it takes.
+    pub old: bool,
     pub home: &'a Path,
 }
 
@@ -109,10 +111,15 @@ impl Login<'_> {
                     Err(e) => course.tried.push(format!("{name} ({e})")),
                 }
             }
-            let with_hash = PrivateKeyWithHashAlg::new(Arc::clone(&key), hash);
-            let result = self.handle.authenticate_publickey(self.user(), with_hash).await.map_err(lost)?;
-            if course.note(describe(key.public_key()), result.into()) {
-                return Ok(entered());
+            // A server of old may say what it knows, and take less.
+            let again = (hash.is_some() && self.old && self.legacy).then_some(None);
+            for hash in [Some(hash), again].into_iter().flatten() {
+                let with_hash = PrivateKeyWithHashAlg::new(Arc::clone(&key), hash);
+                let result = self.handle.authenticate_publickey(self.user(), with_hash).await.map_err(lost)?;
+                if course.note(describe(key.public_key()), result.into()) {
+                    let sha1 = key.algorithm().is_rsa() && hash.is_none();
+                    return Ok(Some(Entered { key: Some(key.public_key().public_key_base64()), sha1 }));
+                }
             }
         }
         Ok(None)

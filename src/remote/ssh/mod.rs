@@ -136,6 +136,7 @@ impl<'a> Way<'a> {
             // A password is the master's, not a jump host's.
             password: if ours { self.keyring.password_of(&self.host.name) } else { None },
             legacy: self.host.legacy,
+            old: !sha1.is_empty(),
             home: self.home,
         };
         let limit = self.host.connect_timeout;

@@ -2,12 +2,14 @@
 //! removes it whatever happens.
 
 mod chaos;
+mod fleet;
 mod freeze;
 mod journey;
 mod no_spool;
 mod reach;
 mod refusals;
 mod restore;
+mod servers;
 mod stock;
 mod versions;
 
@@ -95,6 +97,11 @@ impl Lab {
         text.lines().rev().find_map(|line| line.strip_prefix("address = ")).unwrap().trim_matches('"').to_owned()
     }
 
+    /// Where the runs' logs lie.
+    pub fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -114,6 +121,7 @@ impl Lab {
             .arg(inventory)
             .args(args)
             .env_remove("SSH_AUTH_SOCK")
+            .env("XDG_STATE_HOME", self.state())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
