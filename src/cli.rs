@@ -64,6 +64,8 @@ pub enum Command {
     Status(Fleet),
     /// Thaw whatever any tanker has frozen on masters
     Thaw(Fleet),
+    /// Remove what jobs of tanker's have left on masters, archives that nobody fetched included
+    Clean(Clean),
 }
 
 /// Hosts, and how many at once.
@@ -157,6 +159,23 @@ pub struct Backup {
     /// Pack on this workstation, for a master without room: it sends what it has as it comes, which can't be resumed
     #[arg(long)]
     pub no_spool: bool,
+    /// Go on with what an earlier run did not bring to its end: the master has gone on packing meanwhile
+    #[arg(long, conflicts_with_all = ["dry_run", "ignore_tasks", "freeze", "freeze_timeout", "light", "no_spool"])]
+    pub resume: bool,
+}
+
+/// Options of `clean`.
+#[derive(Debug, Args)]
+pub struct Clean {
+    /// Which hosts
+    #[command(flatten)]
+    pub fleet: Fleet,
+    /// Do it; without this it only says what it would remove
+    #[arg(long)]
+    pub yes: bool,
+    /// End jobs that still run, too
+    #[arg(long, requires = "yes")]
+    pub running: bool,
 }
 
 /// How to freeze.

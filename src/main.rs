@@ -47,6 +47,7 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
         Command::Backup(args) => start.backup(args).await,
         Command::Status(args) => start.status(args).await,
         Command::Thaw(args) => start.thaw(args).await,
+        Command::Clean(args) => start.clean(args).await,
         Command::Restore(args) => start.restore(args).await,
         Command::Hosts(args) => start.hosts(args).await,
         Command::Trust(args) => start.trust(args).await,

@@ -7,7 +7,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::commands::{Context, backup, check, hosts, restore, status, trust};
+use tanker::commands::{Context, backup, check, clean, hosts, restore, status, trust};
 use tanker::fleet::{Pace, Share};
 use tanker::model::id::HostName;
 use tanker::model::inventory::Password;
@@ -87,6 +87,10 @@ impl Start {
 
     pub(crate) async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
         let run = self.begin("backup", &args.fleet).await?;
+        if args.resume {
+            let report = backup::resume(&run.ctx, &run.hosts, run.pace).await;
+            return Ok(run.end(&report));
+        }
         let options = backup::Options {
             pace: run.pace,
             dry_run: args.dry_run,
@@ -114,6 +118,22 @@ impl Start {
     pub(crate) async fn thaw(&self, args: cli::Fleet) -> Result<Severity, Report> {
         let run = self.begin("thaw", &args).await?;
         let report = status::thaw(&run.ctx, &run.hosts, run.pace).await;
+        Ok(run.end(&report))
+    }
+
+    pub(crate) async fn clean(&self, args: cli::Clean) -> Result<Severity, Report> {
+        let depth = match (args.yes, args.running) {
+            (false, _) => clean::Depth::Plan,
+            (true, false) => clean::Depth::Ended,
+            (true, true) => clean::Depth::Running,
+        };
+        let run = self.begin("clean", &args.fleet).await?;
+        let (report, found) = clean::clean(&run.ctx, &run.hosts, run.pace, depth).await;
+        if !run.json {
+            for (host, jobs) in &found {
+                ui::out(&ui::jobs(host, jobs));
+            }
+        }
         Ok(run.end(&report))
     }
 

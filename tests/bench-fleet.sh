@@ -13,6 +13,7 @@ trap 'kill "$(cat "$work/sshd.pid")" 2>/dev/null || true; rm -rf "$work"' EXIT #
 
 # ---- a host that looks like a master, in a mount namespace of its own -------------------------------------------------
 mkdir -p "$work"/{bin,fuel,keys,spool} /etc/fuel /var/backup/fuel /run/sshd
+# Whatever this machine runs at a login is no part of it: root has an empty home there.
 printf 'VERSION:\n  release: "6.1"\n' > "$work/fuel/version.yaml"
 printf 'HOSTNAME: fuel\nADMIN_NETWORK:\n  ipaddress: 10.20.0.2\n' > "$work/fuel/astute.yaml"
 services="postgres rabbitmq keystone rsync astute rsyslog nailgun ostf nginx cobbler mcollective"
@@ -45,7 +46,7 @@ UsePAM no
 PermitRootLogin yes
 LogLevel QUIET
 SSHD
-unshare -m bash -c "mount --make-rprivate / && mount --bind $work/fuel /etc/fuel && mount --bind $work/bin /usr/local/sbin && mount --bind $work/spool /var/backup/fuel && exec /usr/sbin/sshd -f $work/sshd_config"
+unshare -m bash -c "mount --make-rprivate / && mount --bind $work/fuel /etc/fuel && mount --bind $work/bin /usr/local/sbin && mount --bind $work/spool /var/backup/fuel && mount -t tmpfs tmpfs /root && exec /usr/sbin/sshd -f $work/sshd_config"
 printf '[*]:2299 %s\n' "$(cut -d' ' -f1,2 "$work/keys/host.pub")" > "$work/known_hosts"
 
 # ---- the same hosts for both ------------------------------------------------------------------------------------------

@@ -2,8 +2,8 @@
 
 pub mod backup;
 pub mod check;
+pub mod clean;
 pub mod hosts;
-mod receive;
 pub mod restore;
 pub mod status;
 pub mod trust;
@@ -27,12 +27,10 @@ use crate::remote::link::Link;
 use crate::remote::ssh::{Keyring, expand};
 use crate::remote::{BUSY, RemoteError, Script};
 
-/// Facts look at every host directory's size: minutes on a slow disk full of packages.
-const FACTS: Duration = Duration::from_secs(600);
+/// Facts look at every host directory's size, minutes on a slow disk full of packages; the fuel client has 90 s of its own.
+const FACTS: Duration = Duration::from_secs(720);
 /// A small file of a job's or of the master's.
 const READING: Duration = Duration::from_secs(60);
-/// The fuel client has 90 s of its own.
-const TASKS: Duration = Duration::from_secs(120);
 
 /// What every verb works with.
 #[derive(Clone)]
@@ -95,9 +93,9 @@ impl Context {
 
 /// Facts and tasks of a master; nothing on it changes.
 async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTasks>), RemoteError> {
-    let answer = link.run_once(&Script::facts(DIRECTORIES.into_iter().chain([PLUGINS])), b"", FACTS).await?;
+    let words = ["tasks"].into_iter().chain(DIRECTORIES).chain([PLUGINS]);
+    let answer = link.run_once(&Script::facts(words), b"", FACTS).await?;
     let facts = parse_facts(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
-    let answer = link.run_once(&Script::tasks([""; 0]), b"", TASKS).await?;
     let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let text = |name: &str| frames.get(name).map_or("", String::as_str);
     let tasks = parse_tasks(text("tasks.code").trim().parse().unwrap_or(-1), text("tasks.out"), text("tasks.err"));
@@ -106,7 +104,7 @@ async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTask
 
 /// The jobs on a master, which needs no whole master: a half restored one may lack what makes it one.
 async fn look_at_jobs(link: &mut Link) -> Result<Vec<JobTrace>, RemoteError> {
-    let answer = link.run_once(&Script::facts([""; 0]), b"", FACTS).await?;
+    let answer = link.run_once(&Script::facts(["no-tasks"]), b"", FACTS).await?;
     parse_frames(&answer).map(|frames| parse_jobs(&frames)).map_err(|e| RemoteError::Answer(e.to_string()))
 }
 

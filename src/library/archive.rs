@@ -116,10 +116,9 @@ pub(super) fn each_member(
     drained.map(drop).map_err(|e| e.to_string())
 }
 
-fn read_members(
-    output: &mut dyn Read,
-    visit: &mut dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
-) -> Result<(), String> {
+type Visit<'a> = dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String> + 'a;
+
+fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
     let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
     let mut archive = Archive::new(output);
     for entry in archive.entries().map_err(odd)? {

@@ -97,7 +97,7 @@ impl Library {
     }
 }
 
-fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, LibraryError> {
+pub(super) fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, LibraryError> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,

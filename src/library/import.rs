@@ -48,7 +48,7 @@ impl Library {
         let lock = self.lock(host, owner)?;
         let description = stock.facts.describe(host.clone(), release, stock_id, |id| self.is_taken(host, id));
         let archive = archive_name(&description.stock_id);
-        let mut writer = self.begin(lock, host, &description.id, &archive, bytes)?;
+        let mut writer = self.begin(lock, host, &description.id, &archive, bytes, None)?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             let read = source.read(&mut buffer).map_err(LibraryError::file(file, "can't be read"))?;

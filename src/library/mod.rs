@@ -4,6 +4,7 @@
 //! can read (I6). A backup under way is a folder `<id>.partial`; the rename that drops the suffix is what publishes it.
 
 mod archive;
+mod blocks;
 mod catalog;
 mod export;
 mod import;
@@ -18,6 +19,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk, walk_tar};
+pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
 pub use catalog::{Entry, Problem};
 pub use export::export;
 pub use lock::HostLock;

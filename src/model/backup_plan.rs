@@ -255,7 +255,6 @@ mod tests {
             hostname: "east".into(),
             release: "5.1".parse().unwrap(),
             uuid: String::new(),
-            time: 0,
             docker_version: "1.4.1".into(),
             containers: vec![container("postgres", ContainerState::Running), container("nailgun", ContainerState::Paused)],
             other_containers: 0,
@@ -324,7 +323,14 @@ mod tests {
     #[test]
     fn i4_a_restore_that_came_to_no_end_is_in_the_way_of_everything_else() {
         let mut facts = facts();
-        facts.jobs.push(JobTrace { name: "restore-x".into(), alive: false, frozen: false, half_restored: true, about: String::new() });
+        facts.jobs.push(JobTrace {
+            name: "restore-x".into(),
+            alive: false,
+            frozen: false,
+            half_restored: true,
+            packed: None,
+            about: String::new(),
+        });
         let why = plan_backup(&facts, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap_err();
         assert!(why[0].contains("--rollback"), "{why:?}");
     }

@@ -80,6 +80,8 @@ pub struct JobTrace {
     pub frozen: bool,
     /// Whether it is a restore that came to no end: neither restored nor put back.
     pub half_restored: bool,
+    /// How large the archive is that it has packed and that lies there to be fetched.
+    pub packed: Option<u64>,
     /// What it wrote of itself, printable.
     pub about: String,
 }
@@ -93,8 +95,6 @@ pub struct Facts {
     pub release: Release,
     /// `/etc/fuel/fuel-uuid`, empty where there is none.
     pub uuid: String,
-    /// Its clock, seconds since 1970.
-    pub time: i64,
     /// Docker's version: `1.4.1`.
     pub docker_version: String,
     /// The containers of this release, in start order.
@@ -197,7 +197,6 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
     Ok(Facts {
         hostname: printable(text("hostname")),
         uuid: printable(text("uuid")),
-        time: text("time").parse().unwrap_or(0),
         docker_version,
         containers,
         other_containers,
@@ -225,8 +224,10 @@ fn job_trace(name: &str, about: &str) -> JobTrace {
     let alive = lines.next() == Some("alive");
     let rest: Vec<&str> = lines.collect();
     let (frozen, half_restored) = (rest.contains(&"frozen"), rest.contains(&"half-restored"));
-    let about = rest.into_iter().filter(|line| !["frozen", "half-restored"].contains(line)).collect::<Vec<_>>().join(", ");
-    JobTrace { name: printable(name), alive, frozen, half_restored, about: printable(&about) }
+    let packed = rest.iter().find_map(|line| line.strip_prefix("packed ")?.parse().ok());
+    let marks = |line: &str| ["frozen", "half-restored"].contains(&line) || line.starts_with("packed ");
+    let about = rest.into_iter().filter(|line| !marks(line)).collect::<Vec<_>>().join(", ");
+    JobTrace { name: printable(name), alive, frozen, half_restored, packed, about: printable(&about) }
 }
 
 fn parse_release(version_yaml: &str, fuel_release: &str) -> Result<Release, BadFacts> {

@@ -8,6 +8,7 @@ pub mod inventory;
 pub mod lrzip;
 pub mod manifest;
 pub mod pattern;
+pub mod pending;
 pub mod release;
 pub mod report;
 pub mod restore_parts;

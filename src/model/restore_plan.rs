@@ -185,7 +185,6 @@ mod tests {
             hostname: "east".into(),
             release: "5.1".parse().unwrap(),
             uuid: String::new(),
-            time: 0,
             docker_version: "0.10.0".into(),
             containers: vec![],
             other_containers: 0,

@@ -33,7 +33,7 @@ impl Task {
 }
 
 /// The tasks of a master at one moment.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct TaskList(pub Vec<Task>);
 
 /// Why a master's tasks could not be read.

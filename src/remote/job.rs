@@ -74,6 +74,12 @@ impl Job {
         format!("{}/{name}", self.path)
     }
 
+    /// Its folder's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or_default()
+    }
+
     /// Its folder.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -99,7 +105,7 @@ impl Job {
             input.extend_from_slice(bytes);
         }
         input.extend_from_slice(b". 0\n");
-        let words = [self.path.as_str(), owner].into_iter().map(str::to_owned).chain(args.iter().cloned());
+        let words = [self.path.clone(), owner.to_owned(), link.keep_jobs().as_secs().to_string()].into_iter().chain(args.iter().cloned());
         link.run_once(&Script::start(words), &input, SHORT).await.map(drop)
     }
 

@@ -49,6 +49,12 @@ impl Link {
         self.host.step_timeout
     }
 
+    /// How long an archive that nobody fetched stays on the master.
+    #[must_use]
+    pub fn keep_jobs(&self) -> Duration {
+        self.host.keep_jobs
+    }
+
     /// Work that is a step of its own, within the time that a step has.
     ///
     /// # Errors

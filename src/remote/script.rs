@@ -27,12 +27,10 @@ macro_rules! scripts {
 }
 
 scripts! {
-    /// `facts.sh DIRECTORY...`
+    /// `facts.sh TASKS DIRECTORY...`
     facts => "facts";
     /// `root.sh`
     root => "root";
-    /// `tasks.sh`
-    tasks => "tasks";
     /// `start.sh JOB OWNER ARGUMENT...`, files on stdin.
     start => "start";
     /// `poll.sh JOB OFFSET`

@@ -303,6 +303,20 @@ append() {
   tar --format=gnu --numeric-owner -rf "$job/outer.tar" -C "$job/a" "$1" && rm -f "$job/a/$1"
 }
 
+# One pass over the archive makes the digest of the whole and of each block: tanker has most of it by then, and asks again only for
+# the blocks that lrzip went back to.
+digest_archive() {
+  local whole blocks n pid
+  blocks=$((($(stat -c %s "$1") + block_bytes - 1) / block_bytes))
+  mkfifo "$job/whole" || return 1
+  sha256sum < "$job/whole" > "$job/sum.line" & pid=$!
+  tee "$job/whole" < "$1" | for ((n = 0; n < blocks; n++)); do head -c $block_bytes | sha256sum || exit 1; done > "$job/blocks.lines"
+  case "${PIPESTATUS[*]}" in "0 0") ;; *) return 1 ;; esac
+  wait $pid || return 1
+  rm -f "$job/whole"
+  cut -d' ' -f1 "$job/blocks.lines" > "$job/blocks" && cut -d' ' -f1 "$job/sum.line" > "$job/sum"
+}
+
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
@@ -389,9 +403,11 @@ main() {
   event "tar $(stat -c %s "$job/outer.tar")"
   mv "$job/outer.tar" "${archive%.lrz}"
   attempt lrzip -q -L 2 -o "$archive" "${archive%.lrz}"
-  rm -f "${archive%.lrz}" "$job/growing"
+  rm -f "${archive%.lrz}"
   step digest
-  event "archive $(stat -c %s "$archive") $(sha256sum < "$archive" | cut -d' ' -f1) ${archive##*/}"
+  attempt digest_archive "$archive"
+  rm -f "$job/growing"
+  event "archive $(stat -c %s "$archive") $(cat "$job/sum") ${archive##*/}"
   event finished
 }
 main "$@"

@@ -1,53 +1,103 @@
-# Everything that a preflight wants to know of a master, in one round trip. Changes nothing.
-# usage: facts.sh DIRECTORY...   (the host directories whose sizes are wanted)
+# Everything that a preflight wants to know of a master, in one round trip. Changes nothing. Many masters are asked at once, and every program
+# that is started costs each of them: what the shell can do itself it does.
+# usage: facts.sh TASKS DIRECTORY...   (TASKS: tasks | no-tasks; the host directories whose sizes are wanted)
 
-first_line() { "$@" 2>&1 </dev/null | head -n 1; }
-nearest_existing() { local path=$1; while [ ! -e "$path" ]; do path=$(dirname "$path"); done; echo "$path"; }
-free_kib() { df -Pk "$(nearest_existing "$1")" | awk 'NR == 2 { print $4 }'; }
+slurp() { REPLY=; [ ! -r "$1" ] || IFS= read -r -d '' REPLY < "$1"; REPLY=${REPLY%$'\n'}; }
+emit_file() { slurp "$2"; emit "$1" "$REPLY"; }
+first_line() { REPLY=; IFS= read -r REPLY < <("$@" 2>&1 </dev/null); }
+nearest_existing() { REPLY=$1; while [ ! -e "$REPLY" ]; do REPLY=${REPLY%/*}; REPLY=${REPLY:-/}; done; }
 
-main() {
-  local tool path directory ids images mounted
-  emit user "$(id -u)"
-  emit hostname "$(hostname)"
-  emit time "$(date +%s)"
-  emit release "$(cat /etc/fuel/version.yaml 2>/dev/null || cat /etc/nailgun/version.yaml 2>/dev/null)"
-  emit fuel_release "$(cat /etc/fuel_release 2>/dev/null)"
-  emit uuid "$(cat /etc/fuel/fuel-uuid 2>/dev/null)"
-  emit astute "$(cat /etc/fuel/astute.yaml 2>/dev/null)"
-  emit spool_free_kib "$(free_kib "$tanker_root")"
-  emit docker_free_kib "$(free_kib /var/lib/docker)"
+free_space() {
+  local spool docker kib n=0
+  nearest_existing "$tanker_root"; spool=$REPLY
+  nearest_existing /var/lib/docker; docker=$REPLY
+  while read -r _ _ _ kib _; do
+    case $((n++)) in 1) emit spool_free_kib "$kib" ;; 2) emit docker_free_kib "$kib" ;; esac
+  done < <(df -Pk "$spool" "$docker")
+}
+
+tools() {
+  local tool
   for tool in bash tar lrzip docker fuel dockerctl supervisorctl systemctl setsid flock sha256sum iptables-save; do
-    path=$(command -v "$tool") || continue
+    hash "$tool" 2>/dev/null || continue
+    REPLY=
     case $tool in
-      bash|tar) emit "tool.$tool" "$path $(first_line "$tool" --version)" ;;
-      lrzip) emit "tool.$tool" "$path $(first_line lrzip -V)" ;;
-      *) emit "tool.$tool" "$path" ;;
+      bash) REPLY=" $BASH_VERSION" ;;
+      tar) first_line tar --version; REPLY=" $REPLY" ;;
+      lrzip) first_line lrzip -V; REPLY=" $REPLY" ;;
     esac
+    emit "tool.$tool" "${BASH_CMDS[$tool]}$REPLY"
   done
-  tar --xattrs -cf /dev/null -T /dev/null 2>/dev/null && emit tar_xattrs yes
+}
+
+directories() {
+  local directory kib at kind options freezer='' mounts=()
+  while read -r _ at kind options _; do
+    mounts+=("$at")
+    case $kind,$options, in cgroup,*,freezer,*|cgroup,freezer,*) freezer=yes ;; esac
+  done < /proc/mounts
   for directory in "$@"; do
     [ -d "$directory" ] || continue
-    emit "directory.$directory" "$(du -skx "$directory" 2>/dev/null | cut -f1)"
-    mounted=$(awk -v d="$directory" '$2 == d || index($2, d "/") == 1 { print $2; exit }' /proc/mounts)
-    [ -z "$mounted" ] || emit "mountpoint.$directory" "$mounted"
+    read -r kib _ < <(du -skx "$directory" 2>/dev/null)
+    emit "directory.$directory" "$kib"
+    for at in "${mounts[@]}"; do
+      case $at in "$directory"|"$directory"/*) emit "mountpoint.$directory" "$at"; break ;; esac
+    done
   done
-  awk '$3 == "cgroup" && $4 ~ /(^|,)freezer(,|$)/ { found = 1 } END { exit !found }' /proc/mounts && emit freezer yes
-  if command -v docker >/dev/null; then
-    emit docker "$(first_line timeout 60 docker -v)"
-    if ids=$(timeout 60 docker ps -aq --no-trunc 2>&1); then
-      # shellcheck disable=SC2086 # a list of ids
-      [ -z "$ids" ] || emit containers "$(timeout 60 docker inspect $ids 2>/dev/null)"
-      images=$(timeout 60 docker images -q --no-trunc 2>/dev/null | sort -u)
-      # shellcheck disable=SC2086
-      [ -z "$images" ] || emit images "$(timeout 60 docker inspect $images 2>/dev/null)"
-    else
-      emit docker_error "$ids"
-    fi
-  fi
+  [ -z "$freezer" ] || emit freezer yes
+}
+
+# A Docker that hangs is found out by its first answer.
+containers() {
+  local ids images
+  hash docker 2>/dev/null || return 0
+  first_line docker -v
+  emit docker "$REPLY"
+  ids=$(timeout 60 docker ps -aq --no-trunc 2>&1) || { emit docker_error "$ids"; return; }
+  # shellcheck disable=SC2086 # a list of ids
+  [ -z "$ids" ] || emit containers "$(docker inspect $ids 2>/dev/null)"
+  images=$(docker images -q --no-trunc 2>/dev/null)
+  # shellcheck disable=SC2086
+  [ -z "$images" ] || emit images "$(docker inspect $images 2>/dev/null)"
+}
+
+jobs_of_tanker() {
+  local path
   for path in "$tanker_root"/*/owner; do
     [ -f "$path" ] || continue
     path=${path%/owner}
-    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; [ ! -e "$path/cutover" ] || echo half-restored; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
+    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; [ ! -e "$path/cutover" ] || echo half-restored; sed -n 's/^[0-9]* archive \([0-9]*\) .*/packed \1/p' "$path/events" 2>/dev/null | tail -n 1; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
   done
+}
+
+# Asks nailgun through the master's own client, and reports code, stdout and stderr as they came.
+tasks() {
+  local out code err=/tmp/tanker-tasks.$$.$RANDOM$RANDOM
+  # Somebody else's file or link is never written to.
+  set -C
+  { : > "$err"; } 2>/dev/null || die "no temporary file could be made in /tmp"
+  set +C
+  out=$(timeout 90 fuel task --list --json 2>"$err" </dev/null); code=$?
+  emit tasks.code "$code"
+  emit tasks.out "$out"
+  slurp "$err"
+  emit tasks.err "${REPLY:0:4096}"
+  rm -f "$err"
+}
+
+main() {
+  local wanted=$1; shift
+  emit user "$EUID"
+  emit_file hostname /proc/sys/kernel/hostname
+  if [ -r /etc/fuel/version.yaml ]; then emit_file release /etc/fuel/version.yaml; else emit_file release /etc/nailgun/version.yaml; fi
+  emit_file fuel_release /etc/fuel_release
+  emit_file uuid /etc/fuel/fuel-uuid
+  emit_file astute /etc/fuel/astute.yaml
+  free_space
+  tools
+  directories "$@"
+  containers
+  jobs_of_tanker
+  [ "$wanted" != tasks ] || tasks
 }
 main "$@"

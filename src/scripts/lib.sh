@@ -6,6 +6,8 @@ set -u
 export LC_ALL=C HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
 tanker_root=${TANKER_ROOT:-/var/backup/fuel/tanker}
+# What is compared, sent again and resumed by: the same as in src/library/blocks.rs.
+block_bytes=4194304
 
 # One fact: a name, the length of its value in bytes, the value. The length is what makes any value safe to send.
 emit() { printf '@%s %d\n%s\n' "$1" "${#2}" "$2"; }

@@ -1,6 +1,6 @@
 # Starts a job that outlives this connection: takes the master's lock, writes what the job needs into its folder, and
 # runs it in a session of its own. The job inherits the lock and so holds it exactly as long as it lives.
-# usage: start.sh JOB OWNER ARGUMENT...    stdin: NAME LENGTH, newline, the bytes, for each file; `. 0` ends it
+# usage: start.sh JOB OWNER KEEP ARGUMENT...    KEEP: for how many seconds an archive that nobody fetched is kept    stdin: NAME LENGTH, newline, the bytes, for each file; `. 0` ends it
 
 # The lock is on the spool folder itself, which the last job removes: whoever waited on the removed one tries again.
 take_lock() {
@@ -41,6 +41,8 @@ remove_dead_jobs() {
     [ ! -e "$left/cutover" ] || refuse "a restore of this master came to no end (${left##*/}): 'tanker restore --rollback' puts it back, '--resume' does it again"
     job_alive "$left" && continue
     ! being_read "$left" || busy "$(cat "$left/owner")"
+    # Somebody may yet come for it.
+    ! waits_to_be_fetched "$left" "$2" || continue
     # What an operator paused after an earlier thaw is not tanker's to thaw.
     if [ -s "$left/frozen" ] && [ ! -e "$left/settled" ]; then
       thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
@@ -51,6 +53,13 @@ remove_dead_jobs() {
     remove_staged "$left"
     rm -rf "$left"
   done
+}
+
+# An archive that was packed less than so many seconds ago, by a tanker that did not come to fetch it.
+waits_to_be_fetched() {
+  local packed
+  grep -q '^[0-9]* archive ' "$1/events" 2>/dev/null || return 1
+  packed=$(stat -c %Y "$1/events") && [ $(($(date +%s) - packed)) -lt "$2" ]
 }
 
 # Between two steps of a restore there is neither a receiver nor a job for a moment.
@@ -66,10 +75,10 @@ being_pushed() {
 }
 
 main() {
-  local job=$1 owner=$2 try child; shift 2
+  local job=$1 owner=$2 keep=$3 try child; shift 3
   job_dir "$job"
   take_lock
-  remove_dead_jobs "$job"
+  remove_dead_jobs "$job" "$keep"
   # A job may be continued (a restore's cutover follows its preparation): then its folder is there.
   mkdir -p "$job" || die "the job's folder $job can't be made"
   printf '%s\n' "$owner" > "$job/owner"

@@ -247,7 +247,8 @@ pub fn jobs(host: &HostName, jobs: &[JobTrace]) -> String {
     for job in jobs {
         let frozen = if job.frozen { ", CONTAINERS FROZEN" } else { "" };
         let half = if job.half_restored && !job.alive { ", HALF RESTORED" } else { "" };
-        let _ = writeln!(text, "  {} {}{frozen}{half}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
+        let packed = job.packed.map(|bytes| format!(", PACKED: {} wait to be fetched", human_bytes(bytes))).unwrap_or_default();
+        let _ = writeln!(text, "  {} {}{frozen}{half}{packed}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
     }
     text
 }

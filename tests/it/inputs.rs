@@ -43,6 +43,12 @@ fn the_example_inventory_parses_and_names_every_key() {
         "freeze_timeout",
         "lease",
         "connect_timeout",
+        "silence_timeout",
+        "step_timeout",
+        "job_days",
+        "ssh_config",
+        "password",
+        "sudo_password",
         "library",
         "address",
     ] {

@@ -59,7 +59,7 @@ fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
     let members = walk(&folder.join("probe.lrz")).unwrap().members;
     let library = Library::at(folder.join("library"));
     let file = archive_name(&about.stock_id);
-    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, &file, bytes.len() as u64).unwrap();
+    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, &file, bytes.len() as u64, None).unwrap();
     writer.write(&bytes).unwrap();
     let received = writer.finish().unwrap();
     assert_eq!(received.sha256, Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
@@ -130,7 +130,7 @@ fn i2_an_archive_that_was_not_committed_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::at(folder.path().to_owned());
     let about = description(Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap());
-    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, "x.lrz", 4).unwrap();
+    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, "x.lrz", 4, None).unwrap();
     writer.write(b"half").unwrap();
     let partial = folder.path().join(format!("east/{}.partial", about.id));
     assert!(partial.exists());
@@ -149,7 +149,7 @@ fn i2_what_a_killed_tanker_left_is_not_listed_and_the_next_run_removes_it() {
     fs::write(left.join("fuel_backup_2026-11-22_1407.tar.lrz"), b"half").unwrap();
     assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
     let id: BackupId = "2026-11-23-14_07".parse().unwrap();
-    let _writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", 4).unwrap();
+    let _writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", 4, None).unwrap();
     assert!(!left.exists());
 }
 
@@ -158,7 +158,7 @@ fn an_archive_that_does_not_fit_on_the_disk_is_not_begun() {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::at(folder.path().to_owned());
     let id: BackupId = "2026-11-23-14_07".parse().unwrap();
-    let error = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", u64::MAX).unwrap_err();
+    let error = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", u64::MAX, None).unwrap_err();
     assert!(error.to_string().contains("the archive needs 16384.0 PiB"), "{error}");
     assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
     assert!(!library.is_taken(&host(), &id));

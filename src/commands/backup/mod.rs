@@ -1,36 +1,32 @@
 //! `tanker backup`: look, refuse or decide, let the master capture itself, bring the archive here, prove it, list it.
 
+mod follow;
+mod home;
 mod pipes;
 mod seen;
 
 use std::time::Duration;
 
+use home::{Captured, Way};
 pub(super) use seen::still_frozen;
 use seen::{Seen, after_failure};
 
-use super::receive::{NotReceived, receive};
-use super::{Context, READING, library_ending, look, look_ending, refused, remote_ending};
+use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
-use crate::library::{HostLock, Library, Received, lrzip_is_here, walk};
+use crate::library::{HostLock, Library, lrzip_is_here};
 use crate::model::astute::network_settings;
 use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, JobTrace};
 use crate::model::id::{BackupId, HostName, stock_id};
 use crate::model::inventory::Host;
-use crate::model::manifest::{
-    Archive, CapturedContainer, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Origin, Proof, ProofPlace, TaskRecord,
-    archive_name,
-};
+use crate::model::manifest::{CapturedContainer, Description, FreezeMethod, Origin, archive_name};
+use crate::model::pending::{Pending, parse_pending};
 use crate::model::report::{RunReport, Severity, backup_summary};
-use crate::model::tasks::parse_tasks;
 use crate::model::text::human_bytes;
 use crate::monitor::{Event, Step};
+use crate::remote::RemoteError;
 use crate::remote::job::Job;
 use crate::remote::link::Link;
-use crate::remote::{RemoteError, Script};
-
-/// lrzip testing a large archive on an old master.
-const PROVING: Duration = Duration::from_secs(6 * 3600);
 
 /// What the operator asked for.
 #[derive(Debug, Clone, Copy)]
@@ -92,37 +88,133 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
 
     let library = ctx.library(&host);
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
+    give_up_earlier(ctx, &host, &mut link, &library, &lock, &facts.jobs).await?;
     library.room_for_another(name).map_err(|e| library_ending(&e))?;
     let description = describe(ctx, &host, &facts, &plan, &library);
     // Ids come again after an hour's end; a job's folder must never be that of an earlier one.
     let job = Job::new(&format!("backup-{}.{}", description.id, description.started.timestamp_millis()));
-    let mut seen = Seen::default();
-    if let Err(e) = start(ctx, &host, &job, &mut link, &description, &plan).await {
+    let pending = Pending::new(job.name(), description, &plan, unreadable);
+    if let Err(e) = start(ctx, &host, &job, &mut link, &pending.description, &plan).await {
         let ending = remote_ending(&host, &e);
         if matches!(e, RemoteError::Lost(_) | RemoteError::TimedOut { .. }) {
             // It may have been started all the same.
-            return Err(after_failure(ending, job.clean(&mut link).await, &Seen { frozen: true, ..seen }, &plan));
+            return Err(after_failure(ending, job.clean(&mut link).await, &Seen { frozen: true, ..Seen::default() }, &pending));
         }
         return Err(ending);
     }
-    let outcome = tokio::select! {
-        outcome = capture(ctx, &host, &job, &mut link, &description, &plan, &library, lock, &mut seen) => outcome,
-        () = ctx.cancel.cancelled() => Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
+    let way = Way { ctx, host: &host, job: &job, library: &library, pending: &pending };
+    let mut seen = Seen::default();
+    let work = async {
+        let id = &pending.description.id;
+        if plan.no_spool {
+            let parcel = library.begin_parcel(lock, name, id, plan.packing_bytes).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+            let most = plan.packing_bytes.saturating_mul(4).saturating_add(1 << 30);
+            return way.bring_members_home(&mut link, parcel, most, &mut seen).await;
+        }
+        let note = serde_json::to_vec_pretty(&pending).map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
+        let file = archive_name(&pending.description.stock_id);
+        let mut writer = library.begin(lock, name, id, &file, 0, Some(&note)).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        writer.keep();
+        way.bring_home(&mut link, writer, &mut seen).await
     };
-    let published = outcome.and_then(|captured| {
-        let (received, manifest) = captured.describe(ctx, &description, &plan, &seen);
-        let manifest = record_reason(manifest, unreadable);
-        ctx.step(&host, Step::Publish);
-        received.commit(&manifest).map_err(|e| library_ending(&e))
-    });
-    ctx.step(&host, Step::Clean);
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = ctx.cancel.cancelled() => Err(NotHome::Failed(Ending::bad(Severity::Interrupted, "stopped as told to", None))),
+    };
+    finish(&way, link, outcome, &seen).await
+}
+
+/// Why an archive is not home.
+enum NotHome {
+    /// It will not come: everything is cleaned up.
+    Failed(Ending),
+    /// The line is lost: the master goes on packing, and a later run goes on from here.
+    LineLost(Ending),
+}
+
+/// Goes on, on each host, with what an earlier run did not bring to its end.
+pub async fn resume(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport {
+    fleet::run(hosts, pace, &ctx.cancel, |name| {
+        let ctx = ctx.clone();
+        async move {
+            let ending = resume_host(&ctx, &name).await.unwrap_or_else(|ending| ending);
+            ctx.monitor.event(&name, Event::Finished);
+            ending
+        }
+    })
+    .await
+}
+
+async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
+    let host = ctx.host(name)?;
+    let library = ctx.library(&host);
+    let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
+    let Some((id, note)) = library.pending(name).map_err(|e| library_ending(&e))? else {
+        return Ok(Ending::ok("there is nothing to go on with"));
+    };
+    let pending = parse_pending(&note).map_err(|why| refused(&[why], Some("run a new backup".into())))?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    if !jobs.iter().any(|job| job.name == pending.job) {
+        library.give_up(&lock, name, &id).map_err(|e| library_ending(&e))?;
+        let why = format!("the master has nothing left of {id}: it was rebuilt, or cleaned up");
+        return Err(Ending::bad(Severity::Failed, why, Some("run a new backup".into())));
+    }
+    let job = Job::new(&pending.job);
+    let way = Way { ctx, host: &host, job: &job, library: &library, pending: &pending };
+    let mut seen = Seen::default();
+    let work = async {
+        let file = archive_name(&pending.description.stock_id);
+        let (from, of, which) = (library.clone(), name.clone(), id.clone());
+        // What has arrived is read again, which takes a while.
+        let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file)).await;
+        let writer = writer.map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
+        let writer = writer.map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        ctx.note(&host, format!("{} of {id} are here already", human_bytes(writer.bytes())));
+        way.bring_home(&mut link, writer, &mut seen).await
+    };
+    let outcome = tokio::select! {
+        outcome = work => outcome,
+        () = ctx.cancel.cancelled() => Err(NotHome::Failed(Ending::bad(Severity::Interrupted, "stopped as told to", None))),
+    };
+    finish(&way, link, outcome, &seen).await
+}
+
+/// Publishes what is home and cleans the master up; leaves both sides as they are where a later run can go on.
+async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome>, seen: &Seen) -> Result<Ending, Ending> {
+    let Way { ctx, host, job, library, pending } = way;
+    let published = match outcome {
+        Ok(captured) => {
+            let (received, manifest) = captured.describe(ctx, pending, seen);
+            ctx.step(host, Step::Publish);
+            received.commit(&manifest).map_err(|e| library_ending(&e))
+        }
+        // Only a capture that is over can be gone on with.
+        Err(NotHome::LineLost(mut ending)) if seen.is_packing() => {
+            link.close().await;
+            ending.summary = format!("{}; the master goes on packing {}", ending.summary, pending.description.id);
+            ending.hint = Some(format!("'tanker backup --resume {}' goes on where this stopped", host.name));
+            return Err(ending);
+        }
+        Err(NotHome::LineLost(ending) | NotHome::Failed(ending)) => Err(ending),
+    };
+    ctx.step(host, Step::Clean);
     let cleaned = job.clean(&mut link).await;
     link.close().await;
     match published {
-        Err(ending) => Err(after_failure(ending, cleaned, &seen, &plan)),
+        Err(ending) => {
+            // Nobody will go on with it.
+            if let Ok(lock) = library.lock(&host.name, &ctx.owner)
+                && let Err(e) = library.give_up(&lock, &host.name, &pending.description.id)
+            {
+                ctx.note(host, e.to_string());
+            }
+            Err(after_failure(ending, cleaned, seen, pending))
+        }
         Ok(entry) => {
             if let Err(e) = cleaned {
-                ctx.note(&host, format!("the backup is whole, but the master could not be cleaned up: {e}"));
+                ctx.note(host, format!("the backup is whole, but the master could not be cleaned up: {e}"));
             }
             let manifest = &entry.manifest;
             let freeze = Duration::from_millis(manifest.freeze.milliseconds);
@@ -131,11 +223,29 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     }
 }
 
-fn record_reason(mut manifest: Manifest, unreadable: Option<String>) -> Manifest {
-    if let (TaskRecord::Ignored { reason, .. }, Some(why)) = (&mut manifest.tasks, unreadable) {
-        *reason = Some(why);
+/// A new backup takes the place of one of this library that did not come to its end, and removes what is left of those that did.
+async fn give_up_earlier(
+    ctx: &Context,
+    host: &Host,
+    link: &mut Link,
+    library: &Library,
+    lock: &HostLock,
+    jobs: &[JobTrace],
+) -> Result<(), Ending> {
+    let pending = library.pending(&host.name).map_err(|e| library_ending(&e))?;
+    let (entries, _) = library.list(Some(&host.name)).map_err(|e| library_ending(&e))?;
+    let listed =
+        entries.iter().map(|e| format!("backup-{}.{}", e.manifest.description.id, e.manifest.description.started.timestamp_millis()));
+    let mut done: Vec<String> = listed.collect();
+    if let Some((id, note)) = pending {
+        ctx.note(host, format!("{id}, which an earlier run did not bring to its end, is given up"));
+        done.extend(parse_pending(&note).ok().map(|pending| pending.job));
+        library.give_up(lock, &host.name, &id).map_err(|e| library_ending(&e))?;
     }
-    manifest
+    for job in jobs.iter().filter(|job| done.contains(&job.name)) {
+        Job::new(&job.name).clean(link).await.map_err(|e| remote_ending(host, &e))?;
+    }
+    Ok(())
 }
 
 fn would_do(plan: &BackupPlan) -> String {
@@ -207,172 +317,4 @@ async fn start(
     ];
     let owner = format!("{} since {}", ctx.owner, description.started.to_rfc3339());
     job.start(link, "backup", &owner, &args, &files).await
-}
-
-/// An archive that has arrived and was proven, with what the manifest needs of it.
-struct Captured {
-    received: Received,
-    members: Vec<Member>,
-    tar_bytes: u64,
-    tasks: TaskRecord,
-    proven: ProofPlace,
-}
-
-impl Captured {
-    fn describe(self, ctx: &Context, description: &Description, plan: &BackupPlan, seen: &Seen) -> (Received, Manifest) {
-        let manifest = Manifest {
-            format: FORMAT,
-            description: description.clone(),
-            finished: (ctx.clock)(),
-            archive: Archive {
-                file: archive_name(&description.stock_id),
-                bytes: self.received.bytes,
-                sha256: self.received.sha256.clone(),
-                tar_bytes: self.tar_bytes,
-                members: self.members,
-            },
-            freeze: Freeze {
-                method: plan.freeze,
-                milliseconds: seen.thawed.unwrap_or(0),
-                consistent: plan.freeze != FreezeMethod::None,
-                steps: seen.freeze_steps(),
-                predicted_milliseconds: seen.predicted,
-            },
-            tasks: self.tasks,
-            proof: Proof { place: self.proven, at: (ctx.clock)() },
-            notes: plan.notes.iter().chain(&seen.notes).cloned().collect(),
-        };
-        (self.received, manifest)
-    }
-}
-
-#[allow(clippy::too_many_arguments)] // the whole of one backup
-async fn capture(
-    ctx: &Context,
-    host: &Host,
-    job: &Job,
-    link: &mut Link,
-    description: &Description,
-    plan: &BackupPlan,
-    library: &Library,
-    lock: HostLock,
-    seen: &mut Seen,
-) -> Result<Captured, Ending> {
-    if plan.no_spool {
-        return capture_through_pipes(ctx, host, job, link, description, plan, library, lock, seen).await;
-    }
-    let failed = |what: String| Ending::bad(Severity::Failed, what, None);
-    job.follow(link, 0, |event| seen.take(ctx, host, event)).await.map_err(|e| remote_ending(host, &e))?;
-    if let Some((step, reason)) = &seen.failed {
-        return Err(failed(format!("{step}: {reason}")));
-    }
-    let (bytes, sha256, file) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive".into()))?;
-    if file != archive_name(&description.stock_id) {
-        return Err(failed("the master announced an archive of another name".into()));
-    }
-    let tasks = judge_tasks_after(link, job, plan, seen.tasks_code, host).await?;
-    let members = read_members(link, job, host).await?;
-    let proven = if lrzip_is_here() {
-        ProofPlace::Workstation
-    } else {
-        ctx.step(host, Step::Prove);
-        link.run_once(&Script::prove([job.file(&file)]), b"", PROVING).await.map_err(|e| remote_ending(host, &e))?;
-        ProofPlace::Master
-    };
-
-    ctx.step(host, Step::Transfer);
-    // By now the master has been frozen and packed: nothing is `refused` any more.
-    let writer = library.begin(lock, &host.name, &description.id, &file, bytes).map_err(|e| failed(e.to_string()))?;
-    let writer = receive(link, &job.file(&file), bytes, writer, &host.name, &ctx.monitor).await.map_err(|e| match e {
-        NotReceived::Remote(e) => remote_ending(host, &e),
-        NotReceived::Library(e) => library_ending(&e),
-        NotReceived::TooMuch => failed("the master sent more than it had announced".into()),
-    })?;
-    let received =
-        tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?.map_err(|e| library_ending(&e))?;
-    if received.bytes != bytes || received.sha256 != sha256 {
-        return Err(failed(format!(
-            "what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}",
-            received.bytes, received.sha256
-        )));
-    }
-    if proven == ProofPlace::Workstation {
-        ctx.step(host, Step::Prove);
-        prove_here(&received, description, &members).await?;
-    }
-    Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
-}
-
-/// The same where the master has no room: members come one by one, and are packed here.
-#[allow(clippy::too_many_arguments)] // the whole of one backup
-async fn capture_through_pipes(
-    ctx: &Context,
-    host: &Host,
-    job: &Job,
-    link: &mut Link,
-    description: &Description,
-    plan: &BackupPlan,
-    library: &Library,
-    lock: HostLock,
-    seen: &mut Seen,
-) -> Result<Captured, Ending> {
-    let failed = |what: String| Ending::bad(Severity::Failed, what, None);
-    let parcel = library.begin_parcel(lock, &host.name, &description.id, plan.packing_bytes).map_err(|e| library_ending(&e))?;
-    let most = plan.packing_bytes.saturating_mul(4).saturating_add(1 << 30);
-    let parcel = pipes::collect(ctx, host, job, link, parcel, most, seen).await?;
-    let tasks = judge_tasks_after(link, job, plan, seen.tasks_code, host).await?;
-    ctx.step(host, Step::Compress);
-    let name = archive_name(&description.stock_id);
-    let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
-    let packed = packed.map_err(|e| failed(e.to_string()))?;
-    ctx.step(host, Step::Prove);
-    prove_here(&packed.received, description, &packed.members).await?;
-    Ok(Captured { received: packed.received, members: packed.members, tar_bytes: packed.tar_bytes, tasks, proven: ProofPlace::Workstation })
-}
-
-/// A task that began while the capture ran changed what was being captured.
-async fn judge_tasks_after(link: &mut Link, job: &Job, plan: &BackupPlan, code: Option<i64>, host: &Host) -> Result<TaskRecord, Ending> {
-    let mut read = async |name: &str| -> Result<String, Ending> {
-        let script = Script::read([job.file(name), "0".to_owned()]);
-        let bytes = link.run(&script, READING, READING).await.map_err(|e| remote_ending(host, &e))?;
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
-    };
-    let (out, err) = (read("tasks.out").await?, read("tasks.err").await?);
-    let after = parse_tasks(code.unwrap_or(-1), &out, &err);
-    let Some(before) = plan.tasks.as_ref().filter(|before| before.unfinished().is_empty()) else {
-        let unfinished = plan.tasks.iter().flat_map(|list| list.unfinished()).cloned().collect();
-        return Ok(TaskRecord::Ignored { unfinished, reason: None });
-    };
-    let after =
-        after.map_err(|e| Ending::bad(Severity::Failed, format!("the tasks could not be read again after the capture: {e}"), None))?;
-    let begun: Vec<String> = after.begun_since(before).iter().map(|task| task.describe()).collect();
-    if begun.is_empty() {
-        return Ok(TaskRecord::Clean);
-    }
-    Err(Ending::bad(
-        Severity::Failed,
-        format!("a task began during the capture, which is void: {}", begun.join(", ")),
-        Some("run the backup again when it has ended".into()),
-    ))
-}
-
-async fn read_members(link: &mut Link, job: &Job, host: &Host) -> Result<Vec<Member>, Ending> {
-    let script = Script::read([job.file("contents"), "0".to_owned()]);
-    let text = link.run(&script, READING, READING).await.map_err(|e| remote_ending(host, &e))?;
-    let line =
-        |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
-    Ok(String::from_utf8_lossy(&text).lines().filter_map(line).collect())
-}
-
-async fn prove_here(received: &Received, description: &Description, members: &[Member]) -> Result<(), Ending> {
-    let damaged = |reason: String| Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None);
-    let path = received.archive.clone();
-    let walked = tokio::task::spawn_blocking(move || walk(&path)).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
-    if walked.members != members {
-        return Err(damaged("its members are not those that the master packed".into()));
-    }
-    if walked.description.as_ref() != Some(description) {
-        return Err(damaged("its description is not the one that was sent".into()));
-    }
-    Ok(())
 }

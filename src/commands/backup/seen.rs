@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use super::super::Context;
 use crate::fleet::Ending;
-use crate::model::backup_plan::BackupPlan;
 use crate::model::facts::parse_frames;
 use crate::model::inventory::Host;
 use crate::model::manifest::FreezeMethod;
+use crate::model::pending::Pending;
 use crate::model::report::Severity;
 use crate::monitor::{Event, Step};
 use crate::remote::job::JobEvent;
@@ -67,6 +67,11 @@ impl Seen {
         }
     }
 
+    /// Whether the capture is over and nothing is frozen any more: what is left needs nobody.
+    pub(super) fn is_packing(&self) -> bool {
+        self.failed.is_none() && self.stuck.is_none() && self.steps.iter().any(|(name, _)| name == "save")
+    }
+
     /// The steps of the freeze with their milliseconds.
     pub(super) fn freeze_steps(&self) -> Vec<(String, u64)> {
         let frozen = ["freeze", "commit", "delta", "thaw"];
@@ -81,17 +86,16 @@ impl Seen {
 }
 
 /// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
-pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, plan: &BackupPlan) -> Ending {
+pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, pending: &Pending) -> Ending {
     let Err(error) = cleaned else { return ending };
     if let RemoteError::Script { stdout, .. } = &error
         && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
     {
-        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), plan.freeze);
+        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), pending.freeze);
     }
     let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
     if unconfirmed {
-        let names: Vec<String> = plan.containers.iter().filter(|(c, _)| c.running).map(|(c, _)| c.name.clone()).collect();
-        let mut frozen = still_frozen(&names, plan.freeze);
+        let mut frozen = still_frozen(&pending.running, pending.freeze);
         frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
         return frozen;
     }

@@ -62,6 +62,8 @@ pub struct Host {
     pub silence_timeout: Duration,
     /// How long a single step may take.
     pub step_timeout: Duration,
+    /// How long an archive that was packed on it and that nobody fetched stays there.
+    pub keep_jobs: Duration,
     /// Where this host's archives are kept.
     pub library: PathBuf,
     /// What the inventory says itself, which the SSH configuration doesn't outrank.

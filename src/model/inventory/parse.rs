@@ -88,6 +88,7 @@ settings! {
     connect_timeout: Spanned<u64>,
     silence_timeout: Spanned<u64>,
     step_timeout: Spanned<u64>,
+    job_days: Spanned<u64>,
     library: PathBuf,
 }
 
@@ -195,6 +196,11 @@ impl Reader<'_> {
             connect_timeout: self.seconds(set.connect_timeout, 15, 1)?,
             silence_timeout: self.seconds(set.silence_timeout, 20, 3)?,
             step_timeout: self.seconds(set.step_timeout, 21_600, 60)?,
+            keep_jobs: match set.job_days {
+                Some(days) if *days.get_ref() > 365 => return Err(self.bad(days.span().start, "job_days is out of range: 0 to 365")),
+                Some(days) => Duration::from_secs(*days.get_ref() * 86_400),
+                None => Duration::from_secs(3 * 86_400),
+            },
             library: set.library.cloned().unwrap_or_else(|| library.to_owned()),
             given: Given {
                 user: set.user.is_some(),

@@ -73,8 +73,8 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
     lab.tanker_with(&file, &["trust", "m", "--yes"]).expect_code(0);
     with(&behind).expect_code(0);
 
-    // What a master prints is data (I8), its host name for one.
-    lab.ask("mv /usr/bin/hostname /usr/bin/hostname.away; printf '%s\\n' '#!/bin/sh' \"printf 'evil\\033[2Jname'\" > /usr/bin/hostname; chmod 755 /usr/bin/hostname");
+    // What a master prints is data (I8), its uuid for one.
+    lab.ask("printf 'evil\\033[2Jname' > /etc/fuel/fuel-uuid");
     let ran = lab.tanker(&["check"]).expect_code(0).says("evil?[2Jname");
     assert!(!ran.stdout.contains('\u{1b}'));
 }

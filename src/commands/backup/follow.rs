@@ -1,0 +1,175 @@
+//! Bringing an archive from a master into the library while the master still writes it: what has been written is fetched, a broken
+//! line is made again and goes on at the next byte, and in the end only those blocks are asked for again that lrzip went back to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+use super::super::{Context, READING, library_ending, remote_ending};
+use super::NotHome;
+use crate::fleet::Ending;
+use crate::library::{BLOCK, Library, LibraryError, Sum, Writer, parse_sums};
+use crate::model::id::HostName;
+use crate::model::inventory::Host;
+use crate::model::report::Severity;
+use crate::monitor::{Event, Monitor};
+use crate::remote::link::Link;
+use crate::remote::{RemoteError, Script};
+
+/// How many chunks of at most 32 KiB wait for the disk before the line is throttled.
+const IN_FLIGHT: usize = 256;
+/// Less than this is not worth a request while more is coming.
+const WORTH_IT: u64 = 256 << 10;
+/// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that arrives
+/// starts it anew.
+const PATIENCE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+
+/// How much of the archive there is on the master.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Size {
+    /// So much by now.
+    Growing(u64),
+    /// So much, and that is all.
+    Whole(u64),
+}
+
+/// An archive on its way.
+pub(super) struct Follower<'a> {
+    pub ctx: &'a Context,
+    pub host: &'a Host,
+    pub library: &'a Library,
+    /// A line of its own: the other one renews the lease.
+    pub line: Link,
+    /// The file on the master.
+    pub file: String,
+    /// The list of its blocks there.
+    pub list: String,
+}
+
+impl Follower<'_> {
+    /// Fetches the archive as it grows, until `size` says that it is whole and every byte is here.
+    pub(super) async fn fetch(&mut self, mut writer: Writer, size: &mut watch::Receiver<Size>) -> Result<Writer, NotHome> {
+        loop {
+            let (there, whole) = match *size.borrow_and_update() {
+                Size::Growing(bytes) => (bytes, false),
+                Size::Whole(bytes) => (bytes, true),
+            };
+            let have = writer.bytes();
+            if whole && have == there {
+                return Ok(writer);
+            }
+            if whole && have > there {
+                return Err(self.failed("the archive became smaller while it was fetched"));
+            }
+            if whole {
+                writer.room_for(self.library, there).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+            }
+            if there.saturating_sub(have) >= if whole { 1 } else { WORTH_IT } {
+                writer = self.fetch_range(writer, there, whole).await?;
+            } else if size.changed().await.is_err() {
+                // Whoever tells how it grows has ended, and says why.
+                std::future::pending::<()>().await;
+            }
+        }
+    }
+
+    async fn fetch_range(&mut self, mut writer: Writer, to: u64, whole: bool) -> Result<Writer, NotHome> {
+        let (mut since, mut pause) = (Instant::now(), Duration::from_millis(500));
+        loop {
+            let from = writer.bytes();
+            if from >= to {
+                return Ok(writer);
+            }
+            let (sink, source) = mpsc::channel::<Bytes>(IN_FLIGHT);
+            let disk = tokio::task::spawn_blocking({
+                let (host, monitor) = (self.host.name.clone(), Arc::clone(&self.ctx.monitor));
+                move || store(writer, source, to, whole, &host, monitor.as_ref())
+            });
+            let script = Script::read([self.file.clone(), from.to_string(), (to - from).to_string()]);
+            let limit = self.line.step_timeout();
+            let pulled = match self.line.session().await {
+                Ok(session) => Link::within_step(limit, "the transfer", session.pull(&script, sink)).await,
+                Err(e) => {
+                    drop(sink);
+                    Err(e)
+                }
+            };
+            let stored = disk.await.map_err(|e| self.failed(&format!("tanker failed: {e}")))?;
+            writer = stored.map_err(|e| NotHome::Failed(library_ending(&e)))?;
+            let error = match pulled {
+                Ok(()) if writer.bytes() > from => continue,
+                Ok(()) => return Err(self.failed("the archive became smaller while it was fetched")),
+                Err(e @ (RemoteError::Lost(_) | RemoteError::Unreachable { .. })) => e,
+                Err(e) => return Err(self.broken(&e)),
+            };
+            self.line.drop_session();
+            // Progress earns new patience.
+            if writer.bytes() > from {
+                (since, pause) = (Instant::now(), Duration::from_millis(500));
+            }
+            if since.elapsed() + pause > PATIENCE {
+                return Err(self.broken(&error));
+            }
+            self.ctx.note(self.host, format!("{error}; trying again from byte {}", writer.bytes()));
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Holds what has arrived against the master's list of blocks, and asks again for those that differ.
+    pub(super) async fn settle(&mut self, mut writer: Writer) -> Result<Writer, NotHome> {
+        let bytes = writer.bytes();
+        let script = Script::read([self.list.clone(), "0".to_owned()]);
+        let text = self.line.run(&script, READING, PATIENCE).await.map_err(|e| self.broken(&e))?;
+        let sums: Vec<Sum> = parse_sums(&String::from_utf8_lossy(&text), bytes).map_err(|e| self.failed(&e))?;
+        let differing = writer.differing(&sums);
+        for index in &differing {
+            let at = *index as u64 * BLOCK;
+            let script = Script::read([self.file.clone(), at.to_string(), (bytes - at).min(BLOCK).to_string()]);
+            let block = self.line.run(&script, READING * 10, PATIENCE).await.map_err(|e| self.broken(&e))?;
+            writer.replace(*index, &block).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        }
+        if !writer.differing(&sums).is_empty() {
+            return Err(self.failed("blocks of the archive arrive otherwise than the master lists them"));
+        }
+        Ok(writer)
+    }
+
+    pub(super) async fn close(self) {
+        self.line.close().await;
+    }
+
+    fn failed(&self, what: &str) -> NotHome {
+        NotHome::Failed(Ending::bad(Severity::Failed, what, None))
+    }
+
+    fn broken(&self, error: &RemoteError) -> NotHome {
+        let ending = remote_ending(self.host, error);
+        if error.is_broken_line() { NotHome::LineLost(ending) } else { NotHome::Failed(ending) }
+    }
+}
+
+fn store(
+    mut writer: Writer,
+    mut source: mpsc::Receiver<Bytes>,
+    to: u64,
+    whole: bool,
+    host: &HostName,
+    monitor: &dyn Monitor,
+) -> Result<Writer, LibraryError> {
+    while let Some(chunk) = source.blocking_recv() {
+        // Never more than was asked for, whatever comes (I8).
+        let room = usize::try_from(to - writer.bytes()).unwrap_or(usize::MAX);
+        writer.write(&chunk[..chunk.len().min(room)])?;
+        if whole {
+            monitor.event(host, Event::Progress { bytes: writer.bytes(), total: Some(to) });
+        }
+        if chunk.len() > room {
+            return Err(LibraryError::Missing("the master sent more than it was asked for".into()));
+        }
+    }
+    Ok(writer)
+}

@@ -1,0 +1,218 @@
+//! From a job that captures to an archive here that is whole and proven: followed while it is packed, held against the master's digests,
+//! decompressed. The same for a run that goes on with what another one began.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::super::{Context, READING, library_ending, remote_ending};
+use super::follow::{Follower, Size};
+use super::seen::Seen;
+use super::{NotHome, pipes};
+use crate::fleet::Ending;
+use crate::library::{Library, Packed, Parcel, Received, Writer, lrzip_is_here, walk};
+use crate::model::inventory::Host;
+use crate::model::manifest::{
+    Archive, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
+};
+use crate::model::pending::Pending;
+use crate::model::report::Severity;
+use crate::model::tasks::parse_tasks;
+use crate::monitor::Step;
+use crate::remote::Script;
+use crate::remote::job::{Job, JobEvent};
+use crate::remote::link::Link;
+
+/// lrzip testing a large archive on an old master.
+const PROVING: Duration = Duration::from_secs(6 * 3600);
+
+/// An archive that has arrived and was proven, with what the manifest needs of it.
+pub(super) struct Captured {
+    received: Received,
+    members: Vec<Member>,
+    tar_bytes: u64,
+    tasks: TaskRecord,
+    proven: ProofPlace,
+}
+
+impl Captured {
+    pub(super) fn describe(self, ctx: &Context, pending: &Pending, seen: &Seen) -> (Received, Manifest) {
+        let manifest = Manifest {
+            format: FORMAT,
+            description: pending.description.clone(),
+            finished: (ctx.clock)(),
+            archive: Archive {
+                file: archive_name(&pending.description.stock_id),
+                bytes: self.received.bytes,
+                sha256: self.received.sha256.clone(),
+                tar_bytes: self.tar_bytes,
+                members: self.members,
+            },
+            freeze: Freeze {
+                method: pending.freeze,
+                milliseconds: seen.thawed.unwrap_or(0),
+                consistent: pending.freeze != FreezeMethod::None,
+                steps: seen.freeze_steps(),
+                predicted_milliseconds: seen.predicted,
+            },
+            tasks: self.tasks,
+            proof: Proof { place: self.proven, at: (ctx.clock)() },
+            notes: pending.notes.iter().chain(&seen.notes).cloned().collect(),
+        };
+        (self.received, manifest)
+    }
+}
+
+/// Where an archive is on its way to.
+pub(super) struct Way<'a> {
+    pub ctx: &'a Context,
+    pub host: &'a Host,
+    pub job: &'a Job,
+    pub library: &'a Library,
+    pub pending: &'a Pending,
+}
+
+fn failed(what: impl Into<String>) -> NotHome {
+    NotHome::Failed(Ending::bad(Severity::Failed, what, None))
+}
+
+impl Way<'_> {
+    /// Follows the job to its end and the archive with it.
+    pub(super) async fn bring_home(&self, link: &mut Link, writer: Writer, seen: &mut Seen) -> Result<Captured, NotHome> {
+        let file = archive_name(&self.pending.description.stock_id);
+        let (tell, mut size) = watch::channel(Size::Growing(0));
+        let mut follower = Follower {
+            ctx: self.ctx,
+            host: self.host,
+            library: self.library,
+            line: link.another(),
+            file: self.job.file(&file),
+            list: self.job.file("blocks"),
+        };
+        let following = self.follow_job(link, seen, tell);
+        let ((), writer) = tokio::try_join!(following, follower.fetch(writer, &mut size))?;
+        let (bytes, sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
+        if announced != file {
+            return Err(failed("the master announced an archive of another name"));
+        }
+        let tasks = self.judge_tasks_after(link, seen.tasks_code).await?;
+        let members = self.read_members(link).await?;
+        self.ctx.step(self.host, Step::Transfer);
+        let writer = follower.settle(writer).await?;
+        follower.close().await;
+        let proven = if lrzip_is_here() {
+            ProofPlace::Workstation
+        } else {
+            self.ctx.step(self.host, Step::Prove);
+            let proven = link.run_once(&Script::prove([self.job.file(&file)]), b"", PROVING).await;
+            proven.map_err(|e| NotHome::of(self.host, &e))?;
+            ProofPlace::Master
+        };
+        let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?;
+        let received = received.map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        if received.bytes != bytes || received.sha256 != sha256 {
+            return Err(failed(format!(
+                "what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}",
+                received.bytes, received.sha256
+            )));
+        }
+        if proven == ProofPlace::Workstation {
+            self.ctx.step(self.host, Step::Prove);
+            prove_here(&received, &self.pending.description, &members).await?;
+        }
+        Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
+    }
+
+    async fn follow_job(&self, link: &mut Link, seen: &mut Seen, tell: watch::Sender<Size>) -> Result<(), NotHome> {
+        let followed = self
+            .job
+            .follow(link, 0, |event| {
+                match event {
+                    // Before lrzip there is no archive that could grow.
+                    JobEvent::Growing(bytes) => drop(tell.send(Size::Growing(bytes))),
+                    JobEvent::Archive(bytes, ..) => drop(tell.send(Size::Whole(bytes))),
+                    _ => {}
+                }
+                seen.take(self.ctx, self.host, event);
+            })
+            .await;
+        followed.map_err(|e| NotHome::of(self.host, &e))?;
+        match &seen.failed {
+            Some((step, reason)) => Err(failed(format!("{step}: {reason}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// The same where the master has no room: members come one by one, and are packed here.
+    pub(super) async fn bring_members_home(
+        &self,
+        link: &mut Link,
+        parcel: Parcel,
+        most: u64,
+        seen: &mut Seen,
+    ) -> Result<Captured, NotHome> {
+        let parcel = pipes::collect(self.ctx, self.host, self.job, link, parcel, most, seen).await.map_err(NotHome::Failed)?;
+        let tasks = self.judge_tasks_after(link, seen.tasks_code).await?;
+        self.ctx.step(self.host, Step::Compress);
+        let name = archive_name(&self.pending.description.stock_id);
+        let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
+        let Packed { received, members, tar_bytes } = packed.map_err(|e| failed(e.to_string()))?;
+        self.ctx.step(self.host, Step::Prove);
+        prove_here(&received, &self.pending.description, &members).await?;
+        Ok(Captured { received, members, tar_bytes, tasks, proven: ProofPlace::Workstation })
+    }
+
+    /// A task that began while the capture ran changed what was being captured.
+    async fn judge_tasks_after(&self, link: &mut Link, code: Option<i64>) -> Result<TaskRecord, NotHome> {
+        let mut read = async |name: &str| -> Result<String, NotHome> {
+            let script = Script::read([self.job.file(name), "0".to_owned()]);
+            let bytes = link.run(&script, READING, READING).await.map_err(|e| NotHome::of(self.host, &e))?;
+            Ok(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let (out, err) = (read("tasks.out").await?, read("tasks.err").await?);
+        let after = parse_tasks(code.unwrap_or(-1), &out, &err);
+        let before = &self.pending.tasks;
+        let Some(before) = before.as_ref().filter(|before| before.unfinished().is_empty()) else {
+            let unfinished = before.iter().flat_map(|list| list.unfinished()).cloned().collect();
+            return Ok(TaskRecord::Ignored { unfinished, reason: self.pending.unreadable.clone() });
+        };
+        let after = after.map_err(|e| failed(format!("the tasks could not be read again after the capture: {e}")))?;
+        let begun: Vec<String> = after.begun_since(before).iter().map(|task| task.describe()).collect();
+        if begun.is_empty() {
+            return Ok(TaskRecord::Clean);
+        }
+        Err(NotHome::Failed(Ending::bad(
+            Severity::Failed,
+            format!("a task began during the capture, which is void: {}", begun.join(", ")),
+            Some("run the backup again when it has ended".into()),
+        )))
+    }
+
+    async fn read_members(&self, link: &mut Link) -> Result<Vec<Member>, NotHome> {
+        let script = Script::read([self.job.file("contents"), "0".to_owned()]);
+        let text = link.run(&script, READING, READING).await.map_err(|e| NotHome::of(self.host, &e))?;
+        let line =
+            |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
+        Ok(String::from_utf8_lossy(&text).lines().filter_map(line).collect())
+    }
+}
+
+impl NotHome {
+    pub(super) fn of(host: &Host, error: &crate::remote::RemoteError) -> Self {
+        let ending = remote_ending(host, error);
+        if error.is_broken_line() { Self::LineLost(ending) } else { Self::Failed(ending) }
+    }
+}
+
+async fn prove_here(received: &Received, description: &Description, members: &[Member]) -> Result<(), NotHome> {
+    let damaged = |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
+    let path = received.archive.clone();
+    let walked = tokio::task::spawn_blocking(move || walk(&path)).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
+    if walked.members != members {
+        return Err(damaged("its members are not those that the master packed".into()));
+    }
+    if walked.description.as_ref() != Some(description) {
+        return Err(damaged("its description is not the one that was sent".into()));
+    }
+    Ok(())
+}

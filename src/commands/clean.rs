@@ -1,0 +1,73 @@
+//! `tanker clean`: removes what jobs of tanker's have left on masters, archives that nobody fetched included.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Context, look_at_jobs, look_ending, refused, remote_ending};
+use crate::fleet::{self, Ending, Pace};
+use crate::model::facts::JobTrace;
+use crate::model::id::HostName;
+use crate::model::report::RunReport;
+use crate::monitor::{Event, Step};
+use crate::remote::job::Job;
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    /// Only say what would be removed.
+    Plan,
+    /// Jobs that have ended.
+    Ended,
+    /// Jobs that still run too.
+    Running,
+}
+
+/// Removes jobs on each host; says which were there.
+pub async fn clean(ctx: &Context, hosts: &[HostName], pace: Pace, depth: Depth) -> (RunReport, BTreeMap<HostName, Vec<JobTrace>>) {
+    let found = Arc::new(Mutex::new(BTreeMap::new()));
+    let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
+        let (ctx, found) = (ctx.clone(), Arc::clone(&found));
+        async move {
+            let ending = clean_host(&ctx, &name, depth, &found).await.unwrap_or_else(|ending| ending);
+            ctx.monitor.event(&name, Event::Finished);
+            ending
+        }
+    })
+    .await;
+    let found = std::mem::take(&mut *found.lock().unwrap_or_else(PoisonError::into_inner));
+    (report, found)
+}
+
+async fn clean_host(
+    ctx: &Context,
+    name: &HostName,
+    depth: Depth,
+    found: &Mutex<BTreeMap<HostName, Vec<JobTrace>>>,
+) -> Result<Ending, Ending> {
+    let host = ctx.host(name)?;
+    let mut link = ctx.open(&host).await?;
+    ctx.step(&host, Step::Preflight);
+    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    found.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), jobs.clone());
+    if depth == Depth::Plan {
+        link.close().await;
+        return Ok(Ending::ok(format!("{} to remove: say --yes to do it", count(jobs.iter().filter(|job| !job.alive).count()))));
+    }
+    if let Some(job) = jobs.iter().find(|job| job.half_restored) {
+        let why = format!("{} is a restore that came to no end, and holds the only copy of what it replaced", job.name);
+        return Err(refused(&[why], Some(format!("'tanker restore --to {name} --rollback' puts it back, '--resume' does it again"))));
+    }
+    if let Some(job) = jobs.iter().find(|job| job.alive && depth != Depth::Running) {
+        return Err(refused(&[format!("{} still runs: {}", job.name, job.about)], Some("'--running' ends it".into())));
+    }
+    ctx.step(&host, Step::Clean);
+    for job in &jobs {
+        Job::new(&job.name).clean(&mut link).await.map_err(|e| remote_ending(&host, &e))?;
+    }
+    link.close().await;
+    Ok(Ending::ok(format!("{} removed", count(jobs.len()))))
+}
+
+fn count(jobs: usize) -> String {
+    format!("{jobs} {}", if jobs == 1 { "job" } else { "jobs" })
+}
