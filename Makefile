@@ -1,8 +1,8 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet lab-up lab-down deny
+.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer lab-up lab-down deny
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: ## two real masters: back up, verify, destroy one, restore it
 	tests/demo.sh
@@ -27,13 +27,16 @@ chaos: ## the whole kill matrix (hours; CELLS=20 for some of it, SEED=n for othe
 fuzz: ## the fuzzers for a while (SECONDS=600 for longer); needs cargo-fuzz, which it installs
 	tests/fuzz.sh $(or $(SECONDS),60)
 
-bench: bench-freeze bench-fleet ## every benchmark
+bench: bench-freeze bench-fleet bench-transfer ## every benchmark
 
 bench-freeze: ## how long containers are frozen, ours against the by-hand procedure
 	tests/bench-freeze.sh
 
 bench-fleet: ## how long a look at 200 hosts takes, ours against Ansible
 	tests/bench-fleet.sh
+
+bench-transfer: ## archives over a long line, ours against scp and the by-hand procedure
+	tests/bench-transfer.sh
 
 lab-up: ## boot two masters to play with: east (5.1) and west (8.0)
 	tests/lab/lab up east --fuel 5.1

@@ -66,7 +66,7 @@ fn patterns(data: &[u8]) {
     let pattern = text(data);
     let _ = Choice { inventory: &inventory, failed: Some(&failed) }.select(std::slice::from_ref(&pattern), &[]);
     let (pattern, name) = pattern.split_at(pattern.char_indices().nth(pattern.chars().count() / 2).map_or(0, |(at, _)| at));
-    wildcard(pattern.as_bytes(), name.as_bytes());
+    let _ = wildcard(pattern.as_bytes(), name.as_bytes());
     let _ = parse_jump(name);
     let _ = secret::parse_secret_source(name);
 }

@@ -9,6 +9,7 @@ use crate::model::id::{BackupRef, HostName};
 use crate::model::manifest::FreezeMethod;
 use crate::model::release::Release;
 use crate::model::restore_parts::Part;
+use crate::model::text::parse_rate;
 
 /// Backs up and restores Fuel masters over SSH, from this workstation.
 #[derive(Debug, Parser)]
@@ -86,6 +87,12 @@ pub struct Fleet {
     /// Begin no further host once more than this many have failed: a number or a percentage
     #[arg(long, value_name = "N|P%")]
     pub max_fail: Option<Share>,
+    /// Move archives at no more than this for each host, in bytes a second: 512K, 10M
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit: Option<u64>,
+    /// The same for all hosts together
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit_all: Option<u64>,
     /// Ask for the password of the hosts' logins
     #[arg(short = 'k', long)]
     pub ask_pass: bool,
@@ -295,6 +302,9 @@ pub struct Restore {
     /// Don't ask for the host's name
     #[arg(long)]
     pub yes: bool,
+    /// Push the archive at no more than this, in bytes a second: 512K, 10M
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit: Option<u64>,
     /// What came of it as JSON; the plan goes to stderr
     #[arg(long)]
     pub json: bool,

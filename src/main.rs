@@ -109,9 +109,9 @@ impl Start {
         Ok(Choice { inventory, failed: failed.as_deref() }.select(&hosts.pattern, &hosts.limit)?)
     }
 
-    async fn context_for(&self, inventory: Inventory, hosts: &[HostName]) -> Result<Context, Report> {
+    async fn context_for(&self, inventory: Inventory, hosts: &[HostName], bwlimit: Option<u64>) -> Result<Context, Report> {
         let chosen = inventory.hosts.iter().filter(|host| hosts.contains(&host.name));
-        let keyring = Keyring::load(chosen, &self.home, &mut ui::ask_passphrase).await?;
+        let keyring = Keyring::load(chosen, &self.home, bwlimit, &mut ui::ask_passphrase).await?;
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
             while interrupted().await.is_ok() {

@@ -46,6 +46,7 @@ impl Start {
             let asked = || Some(Password { source: SecretSource::Ask, shared: true });
             host.password = if fleet.ask_pass { asked() } else { host.password.take() };
             host.sudo |= fleet.ask_sudo_pass;
+            host.bwlimit = fleet.bwlimit.or(host.bwlimit);
             host.sudo_password = if fleet.ask_sudo_pass { asked() } else { host.sudo_password.take() };
         }
         let pace = Pace {
@@ -53,7 +54,8 @@ impl Start {
             serial: fleet.serial,
             max_fail: if fleet.fail_fast { Some(Share::Hosts(0)) } else { fleet.max_fail },
         };
-        let (mut ctx, log) = (self.context_for(inventory, &hosts).await?, ui::RunLog::begin(&self.state(), verb, Utc::now));
+        let (mut ctx, log) =
+            (self.context_for(inventory, &hosts, fleet.bwlimit_all).await?, ui::RunLog::begin(&self.state(), verb, Utc::now));
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         Ok(Run { ctx, hosts, pace, log, json: fleet.json })
     }
@@ -141,7 +143,7 @@ impl Start {
         let inventory = self.inventory()?;
         let hosts = select(&inventory, &[args.to.to_string()])?;
         let log = ui::RunLog::begin(&self.state(), "restore", Utc::now);
-        let mut ctx = self.context_for(inventory, &hosts).await?;
+        let mut ctx = self.context_for(inventory, &hosts, args.bwlimit).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
@@ -184,7 +186,7 @@ impl Start {
     pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
         let inventory = self.inventory()?;
         select(&inventory, &[args.host.to_string()])?;
-        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host)).await?;
+        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), None).await?;
         let refuse = |why: &str| {
             ui::err(&format!("tanker: {why}; nothing was changed\n"));
             Ok(Severity::Refused)

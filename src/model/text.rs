@@ -45,6 +45,24 @@ pub fn human_bytes(bytes: u64) -> String {
     format!("{amount:.1} {}", UNITS[unit])
 }
 
+/// A rate in bytes a second, as rsync takes it: `512K`, `10M`, `1.5G` in powers of 1024; without a letter in bytes.
+///
+/// # Errors
+/// With a sentence, when it is none, or less than 1 KiB a second.
+pub fn parse_rate(text: &str) -> Result<u64, String> {
+    let bad = || format!("'{}' is no rate in bytes a second: 512K, 10M, 1G (at least 1K)", printable(text));
+    let (number, factor) = match text.char_indices().last() {
+        Some((at, 'k' | 'K')) => (&text[..at], 1_u64 << 10),
+        Some((at, 'm' | 'M')) => (&text[..at], 1 << 20),
+        Some((at, 'g' | 'G')) => (&text[..at], 1 << 30),
+        _ => (text, 1),
+    };
+    let amount: f64 = number.parse().map_err(|_| bad())?;
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 KiB and 1 PiB
+    let rate = if (0.0..1e15).contains(&amount) { (amount * factor as f64) as u64 } else { 0 };
+    if (1 << 10..1 << 50).contains(&rate) { Ok(rate) } else { Err(bad()) }
+}
+
 /// A duration as people say it: `0.4 s`, `12.3 s`, `3 m 05 s`, `2 h 07 m`.
 #[must_use]
 pub fn human_duration(duration: Duration) -> String {
@@ -83,6 +101,10 @@ mod tests {
         assert_eq!(human_bytes(512), "512 B");
         assert_eq!(human_bytes(1536), "1.5 KiB");
         assert_eq!(human_bytes(3 << 30), "3.0 GiB");
+        assert_eq!((parse_rate("1.5M"), parse_rate("4096")), (Ok(3 << 19), Ok(4096)));
+        for bad in ["", "M", "-1M", "1", "1T", "inf", "nan", "9e99G"] {
+            assert!(parse_rate(bad).is_err(), "{bad}");
+        }
         assert_eq!(human_duration(Duration::from_millis(410)), "0.4 s");
         assert_eq!(human_duration(Duration::from_secs(185)), "3 m 05 s");
         assert_eq!(human_age(Duration::from_secs(86400 * 3 + 5)), "3 d");

@@ -45,8 +45,12 @@ scripts! {
     pull => "pull";
     /// `prove.sh FILE`
     prove => "prove";
-    /// `receive.sh JOB NAME LENGTH SHA256`, the file on stdin.
-    receive => "receive";
+    /// `offer.sh JOB NAME LENGTH`
+    offer => "offer";
+    /// `take.sh JOB NAME`, blocks on stdin.
+    take => "take";
+    /// `seal.sh JOB NAME LENGTH SHA256`
+    seal => "seal";
 }
 
 /// The whole text of a long job: `backup`, `prepare` or `cutover`.

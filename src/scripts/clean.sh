@@ -10,7 +10,7 @@ main() {
       die "a restore on this master is half done in $job: it is left alone"
     fi
     end_job "$job"
-    end_receiver "$job"
+    end_receivers "$job"
     release_pipe "$job"
     stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"

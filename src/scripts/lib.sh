@@ -190,11 +190,13 @@ being_read() {
 release_pipe() { [ ! -p "$1/pipe" ] || : 3<>"$1/pipe"; }
 
 # The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
-end_receiver() {
-  local pid start
-  read -r pid start 2>/dev/null < "$1/receiver" || return 0
-  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 0
-  pkill -KILL -P "$pid"; kill -KILL "$pid" 2>/dev/null
+end_receivers() {
+  local file pid start
+  for file in "$1"/receiver.*; do
+    read -r pid start 2>/dev/null < "$file" || continue
+    if [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then pkill -KILL -P "$pid"; kill -KILL "$pid" 2>/dev/null; fi
+    rm -f "$file"
+  done
   return 0
 }
 

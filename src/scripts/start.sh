@@ -64,10 +64,12 @@ waits_to_be_fetched() {
 
 # Between two steps of a restore there is neither a receiver nor a job for a moment.
 being_pushed() {
-  local pid start lease
+  local file pid start lease
   # Its cutover has been, and is over.
   [ ! -e "$1/parameters" ] || return 1
-  if read -r pid start 2>/dev/null < "$1/receiver" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+  for file in "$1"/receiver.*; do
+    if read -r pid start 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+  done
   lease=$(cat "$1/lease" 2>/dev/null) || lease=0
   lease=$(($(uptime_seconds) - lease))
   # One from before a reboot lies in the future.

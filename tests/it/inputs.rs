@@ -46,6 +46,7 @@ fn the_example_inventory_parses_and_names_every_key() {
         "silence_timeout",
         "step_timeout",
         "job_days",
+        "bwlimit",
         "ssh_config",
         "password",
         "sudo_password",

@@ -1,18 +1,26 @@
-//! Bringing an archive onto a master: resumed where a broken line stopped, proven there by its SHA-256.
+//! Bringing an archive onto a master: block by block over as many lines as its distance is worth, each block proven there, what is there already
+//! not sent again.
 
+use std::collections::{BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
-use std::sync::Arc;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use super::super::Context;
 use super::{Stopped, stopped};
 use crate::fleet::Ending;
-use crate::library::Entry;
+use crate::library::{BLOCK, Blocks, Entry, Sum, parse_sum};
 use crate::model::facts::parse_frames;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
+use crate::model::text::human_bytes;
 use crate::monitor::{Event, Monitor, Step};
 use crate::remote::job::Job;
 use crate::remote::link::Link;
@@ -22,86 +30,218 @@ use crate::remote::{RemoteError, Script};
 const NAME: &str = "archive.tar.lrz";
 /// Asking how much is there.
 const ASKING: Duration = Duration::from_secs(60);
-/// How long a line may stay broken before the push is given up; every byte that arrives starts it anew.
-const PATIENCE: Duration = Duration::from_secs(90);
+/// The master hashing the whole.
+const SEALING: Duration = Duration::from_secs(3600);
+/// How long a line may stay broken before the push is given up; every block that arrives starts it anew.
+const PATIENCE: Duration = Duration::from_secs(300);
+const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// An sshd takes 2 MiB at a time on each line, so one line carries that much a round trip: for each of these a line more ...
+const WORTH_A_LINE: Duration = Duration::from_millis(12);
+/// ... up to what an sshd of old lets in at once.
+const MOST_LINES: usize = 8;
 
-/// Sends the archive; what an earlier push has brought is not sent again.
+/// An archive on its way.
+struct Cargo {
+    path: PathBuf,
+    bytes: u64,
+    sums: Vec<Sum>,
+    sha256: String,
+    job: Job,
+}
+
+/// Sends the archive.
 pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
-    let mut since = Instant::now();
-    let mut reached = 0;
+    let (path, archive) = (entry.archive(), &entry.manifest.archive);
+    let unreadable = |e: io::Error| Stopped::Clean(Ending::bad(Severity::Failed, format!("{} can't be read: {e}", path.display()), None));
+    let read = path.clone();
+    let blocks = tokio::task::spawn_blocking(move || File::open(read).and_then(|mut file| Blocks::of(&mut file))).await;
+    let blocks = blocks.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?.map_err(unreadable)?;
+    let cargo =
+        Arc::new(Cargo { path: path.clone(), bytes: archive.bytes, sums: blocks.sums(), sha256: archive.sha256.clone(), job: job.clone() });
+    let (mut since, mut reached, mut pause) = (Instant::now(), 0, Duration::from_millis(500));
     loop {
-        let error = match push_once(ctx, host, job, link, entry, &mut reached, &mut since).await {
+        let error = match push_what_is_missing(ctx, host, link, &cargo, &mut reached, &mut since).await {
             Ok(()) => return Ok(()),
-            Err(NotPushed::Here(ending)) => return Err(Stopped::Clean(ending)),
-            Err(NotPushed::Remote(e)) => e,
+            Err(e) => e,
         };
-        if !error.is_broken_line() || since.elapsed() > PATIENCE {
+        if !error.is_broken_line() || since.elapsed() + pause > PATIENCE {
             return Err(stopped(host, &error));
         }
         link.drop_session();
         ctx.note(host, format!("{error}; going on with the push"));
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
-enum NotPushed {
-    /// This workstation.
-    Here(Ending),
-    /// The line or the master.
-    Remote(RemoteError),
-}
-
-async fn push_once(
+async fn push_what_is_missing(
     ctx: &Context,
     host: &Host,
-    job: &Job,
     link: &mut Link,
-    entry: &Entry,
-    reached: &mut u64,
+    cargo: &Arc<Cargo>,
+    reached: &mut usize,
     since: &mut Instant,
-) -> Result<(), NotPushed> {
-    let archive = &entry.manifest.archive;
-    let path = entry.archive();
-    let unreadable = |e: io::Error| NotPushed::Here(Ending::bad(Severity::Failed, format!("{} can't be read: {e}", path.display()), None));
-    let words = [job.path().to_owned(), NAME.to_owned(), archive.bytes.to_string(), archive.sha256.clone()];
-    let answer = link.run_once(&Script::receive(words.clone()), b"", ASKING).await.map_err(NotPushed::Remote)?;
-    let odd = || NotPushed::Remote(RemoteError::Answer("the master doesn't say how much of the archive it has".into()));
-    let frames = parse_frames(&answer).map_err(|_| odd())?;
-    let have: u64 = frames.get("have").and_then(|text| text.trim().parse().ok()).filter(|have| *have <= archive.bytes).ok_or_else(odd)?;
-    if have == archive.bytes {
+) -> Result<(), RemoteError> {
+    let words = [cargo.job.path().to_owned(), NAME.to_owned(), cargo.bytes.to_string()];
+    let answer = link.run_once(&Script::offer(words.clone()), b"", ASKING).await?;
+    let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
+    let have = frames.get("have").map_or("", String::as_str);
+    if have == "whole" {
         return Ok(());
     }
-    if have > *reached {
-        (*reached, *since) = (have, Instant::now());
-        ctx.note(host, format!("{} of the archive are there already", crate::model::text::human_bytes(have)));
+    let there = blocks_there(have, &cargo.sums);
+    if there.len() > *reached {
+        (*reached, *since) = (there.len(), Instant::now());
+        ctx.note(host, format!("{} of the archive are there already", human_bytes((there.len() as u64 * BLOCK).min(cargo.bytes))));
     }
-    let mut file = File::open(&path).map_err(unreadable)?;
-    file.seek(SeekFrom::Start(have)).map_err(unreadable)?;
-    let counted = Counted { inner: file, bytes: have, total: archive.bytes, host: host.name.clone(), monitor: Arc::clone(&ctx.monitor) };
-    let script = Script::receive(words.into_iter().chain([have.to_string()]));
-    let limit = link.step_timeout();
-    let session = link.session().await.map_err(NotPushed::Remote)?;
-    Link::within_step(limit, "the push", session.push(&script, counted)).await.map(drop).map_err(NotPushed::Remote)
+    let missing: VecDeque<usize> = (0..cargo.sums.len()).filter(|n| !there.contains(n)).collect();
+    if !missing.is_empty() {
+        let lines = lines_worth_it(link.session().await?.round_trip().await?).min(missing.len());
+        send(ctx, host, link, cargo, missing, lines).await?;
+    }
+    let seal = words.into_iter().chain([cargo.sha256.clone()]);
+    link.run_once(&Script::seal(seal), b"", SEALING).await.map(drop)
 }
 
-/// Tells how far a file was read.
-struct Counted {
-    inner: File,
-    bytes: u64,
-    total: u64,
+/// The blocks that the master has as they should be. Anything else in its list is none (I8).
+fn blocks_there(list: &str, sums: &[Sum]) -> BTreeSet<usize> {
+    let right = |line: &str| {
+        let (index, sum) = line.split_once(' ')?;
+        let index: usize = index.parse().ok()?;
+        (sums.get(index).copied() == parse_sum(sum) && index < sums.len()).then_some(index)
+    };
+    list.lines().filter_map(right).collect()
+}
+
+fn lines_worth_it(round_trip: Duration) -> usize {
+    usize::try_from(round_trip.as_millis() / WORTH_A_LINE.as_millis()).map_or(MOST_LINES, |lines| lines.clamp(1, MOST_LINES))
+}
+
+/// Each line takes the next block that nobody has taken. One that breaks leaves the rest to the others; what it had taken is found missing
+/// later.
+async fn send(
+    ctx: &Context,
+    host: &Host,
+    link: &Link,
+    cargo: &Arc<Cargo>,
+    missing: VecDeque<usize>,
+    lines: usize,
+) -> Result<(), RemoteError> {
+    let first = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
+    let (queue, sent) = (Arc::new(Mutex::new(missing)), Arc::new(AtomicU64::new(first)));
+    let mut set = JoinSet::new();
+    for _ in 0..lines {
+        let frames = Frames {
+            cargo: Arc::clone(cargo),
+            queue: Arc::clone(&queue),
+            sent: Arc::clone(&sent),
+            host: host.name.clone(),
+            monitor: Arc::clone(&ctx.monitor),
+            file: None,
+            header: Vec::new(),
+            at: 0,
+            left: 0,
+            ended: false,
+        };
+        let (mut line, script) = (link.another(), Script::take([cargo.job.path().to_owned(), NAME.to_owned()]));
+        set.spawn(async move {
+            let limit = line.step_timeout();
+            let session = line.session().await?;
+            let pushed = Link::within_step(limit, "the push", session.push(&script, frames)).await;
+            line.close().await;
+            pushed
+        });
+    }
+    let mut worst: Option<RemoteError> = None;
+    while let Some(joined) = set.join_next().await {
+        let result = joined.unwrap_or_else(|e| Err(RemoteError::Answer(format!("tanker failed: {e}"))));
+        if let Err(e) = result {
+            // A full disk outranks a broken line: trying again won't help.
+            worst = Some(worst.filter(|worst| !worst.is_broken_line()).unwrap_or(e));
+        }
+    }
+    worst.map_or(Ok(()), Err)
+}
+
+fn length_of(bytes: u64, index: usize) -> u64 {
+    bytes.saturating_sub(index as u64 * BLOCK).min(BLOCK)
+}
+
+/// The blocks that one line sends, as a stream: a header, the bytes, the next header, and in the end the end.
+struct Frames {
+    cargo: Arc<Cargo>,
+    queue: Arc<Mutex<VecDeque<usize>>>,
+    sent: Arc<AtomicU64>,
     host: HostName,
     monitor: Arc<dyn Monitor>,
+    file: Option<File>,
+    header: Vec<u8>,
+    /// Where in the file the next byte of the current block lies, and how many are left of it.
+    at: u64,
+    left: u64,
+    ended: bool,
 }
 
-impl Read for Counted {
+impl Read for Frames {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        if read == 0 {
+        if self.header.is_empty() && self.left == 0 && !self.ended {
+            self.next_block()?;
+        }
+        if !self.header.is_empty() {
+            let now = self.header.len().min(buffer.len());
+            buffer[..now].copy_from_slice(&self.header[..now]);
+            self.header.drain(..now);
+            return Ok(now);
+        }
+        if self.left == 0 {
             return Ok(0);
         }
-        self.bytes += read as u64;
-        self.monitor.event(&self.host, Event::Progress { bytes: self.bytes, total: Some(self.total) });
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+        let file = self.file.as_ref().ok_or_else(|| io::Error::other("the archive is not open"))?;
+        let read = file.read_at(&mut buffer[..most], self.at)?;
+        if read == 0 {
+            return Err(io::Error::other("the archive became shorter"));
+        }
+        self.at += read as u64;
+        self.left -= read as u64;
+        let bytes = self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        self.monitor.event(&self.host, Event::Progress { bytes, total: Some(self.cargo.bytes) });
         Ok(read)
+    }
+}
+
+impl Frames {
+    fn next_block(&mut self) -> io::Result<()> {
+        let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+        let Some(index) = next else {
+            self.ended = true;
+            return writeln!(self.header, ". 0 -");
+        };
+        if self.file.is_none() {
+            self.file = Some(File::open(&self.cargo.path)?);
+        }
+        (self.at, self.left) = (index as u64 * BLOCK, length_of(self.cargo.bytes, index));
+        let sum: String = self.cargo.sums[index].iter().map(|b| format!("{b:02x}")).collect();
+        writeln!(self.header, "{index} {} {sum}", self.left)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_a_masters_list_of_blocks_counts_only_where_it_is_right() {
+        let sums: Vec<Sum> = vec![[0xab; 32], [0xcd; 32]];
+        let (one, two) = ("ab".repeat(32), "cd".repeat(32));
+        assert_eq!(blocks_there(&format!("0 {one}\n1 {two}\n"), &sums), BTreeSet::from([0, 1]));
+        assert_eq!(blocks_there(&format!("0 {two}\n1 {one}\n7 {one}\nx\n-1 {one}\n0 \n"), &sums), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_long_line_is_worth_several_connections_and_a_short_one_is_not() {
+        let lines = [0, 11, 24, 60, 100, 900].map(|ms| lines_worth_it(Duration::from_millis(ms)));
+        assert_eq!(lines, [1, 1, 2, 5, 8, 8]);
     }
 }

@@ -64,6 +64,8 @@ pub struct Host {
     pub step_timeout: Duration,
     /// How long an archive that was packed on it and that nobody fetched stays there.
     pub keep_jobs: Duration,
+    /// Archives travel at no more than so many bytes a second.
+    pub bwlimit: Option<u64>,
     /// Where this host's archives are kept.
     pub library: PathBuf,
     /// What the inventory says itself, which the SSH configuration doesn't outrank.

@@ -13,7 +13,7 @@ use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
 use crate::model::pattern::closest;
 use crate::model::secret::parse_secret_source;
-use crate::model::text::printable;
+use crate::model::text::{parse_rate, printable};
 
 /// Why an inventory was not accepted: what is wrong, in which file and line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -89,6 +89,7 @@ settings! {
     silence_timeout: Spanned<u64>,
     step_timeout: Spanned<u64>,
     job_days: Spanned<u64>,
+    bwlimit: Spanned<String>,
     library: PathBuf,
 }
 
@@ -195,12 +196,13 @@ impl Reader<'_> {
             ready_timeout: self.seconds(set.ready_timeout, 1800, 10)?,
             connect_timeout: self.seconds(set.connect_timeout, 15, 1)?,
             silence_timeout: self.seconds(set.silence_timeout, 20, 3)?,
-            step_timeout: self.seconds(set.step_timeout, 21_600, 60)?,
+            step_timeout: self.seconds(set.step_timeout, 21_600, 10)?,
             keep_jobs: match set.job_days {
                 Some(days) if *days.get_ref() > 365 => return Err(self.bad(days.span().start, "job_days is out of range: 0 to 365")),
                 Some(days) => Duration::from_secs(*days.get_ref() * 86_400),
                 None => Duration::from_secs(3 * 86_400),
             },
+            bwlimit: set.bwlimit.map(|text| parse_rate(text.get_ref()).map_err(|why| self.bad(text.span().start, why))).transpose()?,
             library: set.library.cloned().unwrap_or_else(|| library.to_owned()),
             given: Given {
                 user: set.user.is_some(),

@@ -27,7 +27,7 @@ const CIPHERS: [cipher::Name; 6] =
 const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
 /// The configuration of a connection; `legacy` adds, last, what stock OpenSSH 5.3 (CentOS 6) needs.
-pub(super) fn config(host: &Host) -> Result<Config, RemoteError> {
+pub(super) fn config(host: &Host, limited: bool) -> Result<Config, RemoteError> {
     let legacy = host.legacy;
     let mut kex = KEX.to_vec();
     let mut mac = MACS.to_vec();
@@ -46,8 +46,9 @@ pub(super) fn config(host: &Host) -> Result<Config, RemoteError> {
         ..Preferred::DEFAULT
     };
     Ok(Config {
-        // Below 16 MiB russh's own rekey can kill a connection with bulk data in flight.
-        window_size: 16 << 20,
+        // What may be on its way to us unasked: half of it a round trip is what a line carries, so this fills long ones; where there is a limit
+        // it must not be a burst beyond it. With one bulk stream a connection russh's own rekey goes well at either size.
+        window_size: if limited { 2 << 20 } else { 64 << 20 },
         maximum_packet_size: 32768,
         nodelay: true,
         // 3072 bits is what CentOS 6 has groups for and takes 0.04 s; the default takes 15 times as long and can fail.

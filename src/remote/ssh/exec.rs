@@ -1,7 +1,7 @@
 //! Running a script on a master: its text and input go to stdin, its output comes back, under a time limit.
 
 use std::io::Read;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use russh::client::Msg;
@@ -9,6 +9,7 @@ use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf};
 use tokio::sync::mpsc;
 
 use super::sudo::Sudo;
+use super::throttle::Limits;
 use super::{RemoteError, Session, algorithms};
 use crate::model::text::printable;
 use crate::remote::script::Form;
@@ -20,6 +21,11 @@ const LONGEST_OUTPUT: usize = 32 << 20;
 const LONGEST_STDERR: usize = 16 << 10;
 /// Read from an input at once.
 const CHUNK: usize = 256 << 10;
+/// The same where there is a limit to what may be sent.
+const SMALL_CHUNK: usize = 16 << 10;
+
+/// As fast as the line allows.
+static NO_LIMITS: Limits = Limits::NONE;
 
 struct Ended {
     code: u32,
@@ -43,7 +49,7 @@ impl Session {
             }
             Ok(all)
         };
-        let both = async { tokio::try_join!(self.stream(script, input, sink), collect) };
+        let both = async { tokio::try_join!(self.stream(script, input, sink, &NO_LIMITS), collect) };
         let (ended, stdout) = tokio::time::timeout(limit, both)
             .await
             .map_err(|_| RemoteError::TimedOut { what: script.name.to_owned(), seconds: limit.as_secs() })??;
@@ -55,28 +61,41 @@ impl Session {
     /// # Errors
     /// As [`Self::run`], but without a limit on the whole: a line that is silent is found by keepalives.
     pub async fn pull(&self, script: &Script, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
-        let ended = self.stream(script, &b""[..], sink).await?;
+        let (limited, mut source) = mpsc::channel::<Bytes>(4);
+        let limit = async {
+            while let Some(data) = source.recv().await {
+                self.limits.take(data.len()).await;
+                if sink.send(data).await.is_err() {
+                    return Err(RemoteError::Answer("what came from the master could not be taken any more".into()));
+                }
+            }
+            Ok(())
+        };
+        let (ended, ()) = tokio::try_join!(self.stream(script, &b""[..], limited, &NO_LIMITS), limit)?;
         finish(script, ended, Vec::new()).map(drop)
     }
 
-    /// Runs a script that reads `input` on stdin.
+    /// Runs a script that reads `input` on stdin and answers little.
     ///
     /// # Errors
     /// As [`Self::pull`]. An input that fails is a lost upload: the script sees too few bytes and says so.
-    pub async fn push(&self, script: &Script, input: impl Read + Send) -> Result<Stdout, RemoteError> {
+    pub async fn push(&self, script: &Script, input: impl Read + Send) -> Result<(), RemoteError> {
         let (sink, mut source) = mpsc::channel::<Bytes>(64);
-        let collect = async {
-            let mut all = Vec::new();
-            while let Some(data) = source.recv().await {
-                all.extend_from_slice(&data[..data.len().min(LONGEST_STDERR)]);
-            }
-            Ok(all)
+        let drop_answers = async {
+            while source.recv().await.is_some() {}
+            Ok(())
         };
-        let (ended, stdout) = tokio::try_join!(self.stream(script, input, sink), collect)?;
-        finish(script, ended, stdout)
+        let (ended, ()) = tokio::try_join!(self.stream(script, input, sink, &self.limits), drop_answers)?;
+        finish(script, ended, Vec::new()).map(drop)
     }
 
-    async fn stream(&self, script: &Script, input: impl Read + Send, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
+    async fn stream(
+        &self,
+        script: &Script,
+        input: impl Read + Send,
+        sink: mpsc::Sender<Bytes>,
+        limits: &Limits,
+    ) -> Result<Ended, RemoteError> {
         let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
         let channel = self.handle.channel_open_session().await.map_err(lost)?;
         let form = match &self.sudo {
@@ -86,7 +105,7 @@ impl Session {
         };
         channel.exec(true, script.command(form)).await.map_err(lost)?;
         let (mut read, write) = channel.split();
-        let writing = feed(&write, script.input(form, self.sudo.password()), input);
+        let writing = feed(&write, script.input(form, self.sudo.password()), input, limits);
         let reading = drain(&mut read, sink);
         tokio::pin!(writing, reading);
         // A write hangs for ever once the far side has ended: reading decides when it is over.
@@ -102,22 +121,36 @@ impl Session {
         ended
     }
 
+    /// How long a question takes to the server and back.
+    ///
+    /// # Errors
+    /// When the line is lost.
+    pub async fn round_trip(&self) -> Result<Duration, RemoteError> {
+        let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
+        let began = Instant::now();
+        let channel = self.handle.channel_open_session().await.map_err(lost)?;
+        let took = began.elapsed();
+        channel.close().await.map_err(lost)?;
+        Ok(took)
+    }
+
     /// Says goodbye. A line that is lost already is none of this function's business.
     pub async fn close(self) {
         let _ = tokio::time::timeout(Duration::from_secs(2), self.handle.disconnect(russh::Disconnect::ByApplication, "", "en")).await;
     }
 }
 
-async fn feed(write: &ChannelWriteHalf<Msg>, text: Vec<u8>, mut input: impl Read + Send) -> Result<(), RemoteError> {
+async fn feed(write: &ChannelWriteHalf<Msg>, text: Vec<u8>, mut input: impl Read + Send, limits: &Limits) -> Result<(), RemoteError> {
     let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
     write.data_bytes(text).await.map_err(lost)?;
     loop {
-        let mut buffer = vec![0; CHUNK];
+        let mut buffer = vec![0; if limits.any() { SMALL_CHUNK } else { CHUNK }];
         let read = input.read(&mut buffer).map_err(|e| RemoteError::Answer(format!("the file to send can't be read: {e}")))?;
         if read == 0 {
             return write.eof().await.map_err(lost);
         }
         buffer.truncate(read);
+        limits.take(read).await;
         write.data_bytes(buffer).await.map_err(lost)?;
     }
 }

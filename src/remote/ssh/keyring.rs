@@ -13,6 +13,7 @@ use russh::keys::{Certificate, PrivateKey, PublicKey, decode_secret_key, load_op
 use super::agent::identities;
 use super::expand;
 use super::gate::Gates;
+use super::throttle::Throttle;
 use crate::model::id::HostName;
 use crate::model::inventory::{Host, Password, Target};
 use crate::model::secret::{SecretSource, first_line};
@@ -43,6 +44,8 @@ pub struct Keyring {
     home: PathBuf,
     /// Shared by all connections of a run.
     pub(super) gates: Gates,
+    /// So are the limits of what bulk data may take.
+    pub(super) throttle: Throttle,
 }
 
 /// Why a named key or password can't be used: one sentence.
@@ -55,12 +58,17 @@ pub type Ask<'a> = &'a mut (dyn FnMut(&str) -> Option<String> + Send);
 
 impl Keyring {
     /// Gathers what these hosts need. `ask` is asked for the passphrase of an encrypted key that no agent holds (three times at most)
-    /// and for passwords.
+    /// and for passwords. `bwlimit` is for all hosts together, in bytes a second.
     ///
     /// # Errors
     /// When a key that the inventory names isn't there, can't be read or stays encrypted, or a password can't be had.
-    pub async fn load<'a>(hosts: impl IntoIterator<Item = &'a Host>, home: &Path, ask: Ask<'_>) -> Result<Self, KeyringError> {
-        let mut ring = Self { home: home.to_owned(), ..Self::default() };
+    pub async fn load<'a>(
+        hosts: impl IntoIterator<Item = &'a Host>,
+        home: &Path,
+        bwlimit: Option<u64>,
+        ask: Ask<'_>,
+    ) -> Result<Self, KeyringError> {
+        let mut ring = Self { home: home.to_owned(), throttle: Throttle::of(bwlimit), ..Self::default() };
         let mut shared = BTreeMap::new();
         for host in hosts {
             for (n, target) in host.jump.iter().chain([&host.target]).enumerate() {

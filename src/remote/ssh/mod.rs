@@ -14,6 +14,7 @@ mod known_hosts;
 mod learn;
 mod login;
 mod sudo;
+mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,6 +27,7 @@ use crate::model::text::printable;
 use client::{Client, Probe, Seen};
 use login::{Entered, Login};
 use sudo::Sudo;
+use throttle::Limits;
 
 pub use config::{Asker, complete};
 pub use keyring::{Keyring, KeyringError};
@@ -43,6 +45,7 @@ pub struct Session {
     pub negotiated: String,
     /// What of it is SHA-1, which the server has nothing better than.
     pub sha1: Vec<String>,
+    limits: Limits,
     /// Jump hosts stay open as long as what runs through them.
     _hops: Vec<Handle<Client>>,
 }
@@ -68,7 +71,7 @@ impl<'a> Way<'a> {
         if let Some(why) = &host.refusal {
             return Err(RemoteError::Configuration(why.clone()));
         }
-        Ok(Self { host, keyring, home, config: algorithms::config(host)? })
+        Ok(Self { host, keyring, home, config: algorithms::config(host, keyring.throttle.limits(host).any())? })
     }
 
     fn known(&self, target: &Target) -> Result<KnownKeys, RemoteError> {
@@ -196,7 +199,8 @@ pub async fn connect(host: &Host, keyring: &Keyring, home: &Path) -> Result<Sess
     if entered.sha1 {
         sha1.push("ssh-rsa user key".to_owned());
     }
-    let mut session = Session { handle, sudo: Sudo::No, key: entered.key, negotiated, sha1, _hops: hops };
+    let mut session =
+        Session { handle, sudo: Sudo::No, key: entered.key, negotiated, sha1, limits: keyring.throttle.limits(host), _hops: hops };
     if host.sudo {
         sudo::find_out(&mut session, &host.target.endpoint, keyring.sudo_password_of(&host.name)).await?;
     }

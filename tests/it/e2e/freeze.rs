@@ -66,6 +66,13 @@ fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_voi
     lab.assert_clean();
     lab.heal();
 
+    // A step that takes longer than steps may is given up, and what was begun is removed.
+    lab.break_docker("save", "sleep 40");
+    let inventory = lab.inventory_with("step_timeout = 10");
+    lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("the step 'save' did not end within 10 s");
+    lab.assert_clean();
+    lab.heal();
+
     // A pause that claims success and freezes nothing is not believed.
     lab.break_docker("pause", "exit 0");
     lab.tanker(&["backup"]).expect_code(1).says("did not freeze");

@@ -11,6 +11,7 @@ mod refusals;
 mod restore;
 mod servers;
 mod stock;
+mod transfer;
 mod versions;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,40 @@
+//! Fetches one file from a host the way a backup does: pulled, hashed by blocks and as a whole, written. For benchmarks.
+//!
+//! usage: fetch INVENTORY HOST FILE TO
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tanker::library::Blocks;
+use tanker::model::inventory::parse_inventory;
+use tanker::remote::Script;
+use tanker::remote::link::Link;
+use tanker::remote::ssh::Keyring;
+
+#[tokio::main]
+async fn main() {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let [inventory, host, file, to] = args.as_slice() else { panic!("usage: fetch INVENTORY HOST FILE TO") };
+    let text = std::fs::read_to_string(inventory).unwrap();
+    let inventory = parse_inventory(inventory, &text).unwrap();
+    let host = inventory.host(&host.parse().unwrap()).unwrap();
+    let home = PathBuf::from("/nonexistent");
+    let keyring = Arc::new(Keyring::load([host], &home, None, &mut |_: &str| None).await.unwrap());
+    let mut link = Link::open(host, &keyring, home).await.unwrap();
+    let (sink, mut source) = tokio::sync::mpsc::channel::<bytes::Bytes>(256);
+    let mut out = std::fs::File::create(to).unwrap();
+    let disk = tokio::task::spawn_blocking(move || {
+        let mut blocks = Blocks::default();
+        while let Some(chunk) = source.blocking_recv() {
+            out.write_all(&chunk).unwrap();
+            blocks.update(&chunk);
+        }
+        (blocks.bytes(), blocks.sums().len())
+    });
+    link.session().await.unwrap().pull(&Script::read([file.as_str(), "0"]), sink).await.unwrap();
+    let (bytes, blocks) = disk.await.unwrap();
+    println!("{bytes} bytes in {blocks} blocks");
+    link.close().await;
+}

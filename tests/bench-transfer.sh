@@ -1,0 +1,114 @@
+#!/bin/bash
+# What a long line makes of archives: tanker against OpenSSH's scp and against the by-hand procedure, over a line of our own (examples/line.rs)
+# to a lab master, in turn, medians. Prints a table, and writes it as JSON.
+# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS]     (5 300 100 unless said)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TANKER_LAB=bench
+runs=${1:-5} size=${2:-300} trip=${3:-100} lab=tests/lab/lab
+tests/prepare.sh openssh-client lrzip time
+cargo build --locked --quiet --release --examples --bins
+work=$(mktemp -d)
+line_pid=''
+finish() {
+  [ -z "$line_pid" ] || kill "$line_pid" 2>/dev/null || true # it may have ended
+  $lab down
+  rm -rf "$work"
+}
+trap finish EXIT
+$lab down
+$lab up m --fuel 8.0
+inventory=$($lab inventory)
+address=$(sed -n 's/^address = "\(.*\)"$/\1/p' "$inventory")
+key=$(sed -n 's/^identity = \["\(.*\)"\]$/\1/p' "$inventory")
+host_key=$($lab exec m cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f1,2)
+echo "* $host_key" > "$work/known"; echo "[*]:* $host_key" >> "$work/known"
+# Random bytes: nothing that lrzip or a line could make smaller.
+$lab exec m bash -c "head -c ${size}M /dev/urandom > /var/www/nailgun/random"
+
+# line ROUND_TRIP_MS BYTES_PER_SECOND: another line, and the inventory that leads over it
+line() {
+  [ -z "$line_pid" ] || { kill "$line_pid"; wait "$line_pid" 2>/dev/null || true; } # its code is that of the signal
+  target/release/examples/line 127.0.0.1:0 "$address:22" "$1" "$2" > "$work/port" & line_pid=$!
+  until [ -s "$work/port" ]; do sleep 0.1; done
+  port=$(sed 's/.*://' "$work/port")
+  printf '[defaults]\nssh_config = "none"\nlibrary = "%s"\nidentity = ["%s"]\nknown_hosts = "%s"\nagent = false\n[hosts.m]\naddress = "127.0.0.1"\nport = %s\n' \
+    "$work/library" "$key" "$work/known" "$port" > "$work/inventory.toml"
+}
+ssh_options() { echo "-q -i $key -o UserKnownHostsFile=$work/known -o Port=$port"; }
+tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/inventory.toml" "$@" > "$work/out" || { cat "$work/out"; exit 1; }; }
+seconds() { /usr/bin/time -f %e -o "$work/time" "$@" >/dev/null && cat "$work/time"; }
+cpu() { /usr/bin/time -f '%U %S' -o "$work/time" "$@" >/dev/null && awk '{ print $1 + $2 }' "$work/time"; }
+median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+
+rows=''
+# compare NAME UNIT AIM: alternates `ours` and `theirs`, which print a figure each
+compare() {
+  local name=$1 unit=$2 aim=$3 a='' b='' n x y
+  for ((n = 1; n <= runs; n++)); do
+    x=$(ours); y=$(theirs)
+    echo "  $name, run $n of $runs: tanker $x $unit, the other $y $unit" >&2
+    a="$a$x
+" b="$b$y
+"
+  done
+  a=$(printf %s "$a" | median); b=$(printf %s "$b" | median)
+  rows="$rows$name|$unit|$a|$b|$(awk "BEGIN { printf \"%.2f\", $a / $b }")|$aim
+"
+}
+
+# ---- one file ---------------------------------------------------------------------------------------------------------
+line "$trip" 0
+ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /var/www/nailgun/random "$work/got"; }
+# shellcheck disable=SC2046 # a list of words
+theirs() { seconds scp $(ssh_options) root@127.0.0.1:/var/www/nailgun/random "$work/got"; }
+compare "pull of $size MB at $trip ms, against scp" s "1/15"
+
+tanker backup --no-spool
+archive=$(find "$work/library" -name '*.lrz')
+# What the push took, from the log of the run.
+push_seconds() {
+  local log
+  log=$(find "$work/state/tanker/runs" -name m.log -path '*restore*' | sort | tail -n 1)
+  awk '$2 == "push" { from = $1 } $2 == "unpack" { to = $1 } function t(s) { split(s, a, /[T:Z]/); return a[2] * 3600 + a[3] * 60 + a[4] } END { d = t(to) - t(from); if (d < 0) d += 86400; printf "%.2f\n", d }' "$log"
+}
+ours() { sleep 1; tanker restore m@latest --to m --yes --only repositories; push_seconds; }
+# shellcheck disable=SC2046
+theirs() { seconds scp $(ssh_options) "$archive" root@127.0.0.1:/var/backup/fuel/by-hand.lrz; $lab exec m rm -f /var/backup/fuel/by-hand.lrz; }
+compare "push of $size MB at $trip ms, against scp" s "1/8"
+
+line 0 0
+ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /var/www/nailgun/random "$work/got"; }
+# shellcheck disable=SC2016 # the inner shell expands it
+theirs() { cpu bash -c 'ssh $1 root@127.0.0.1 cat /var/www/nailgun/random | tee >(sha256sum) > "$2"' x "$(ssh_options)" "$work/got"; }
+compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"
+
+# ---- the whole --------------------------------------------------------------------------------------------------------
+cat > "$work/by-hand" <<'HAND'
+set -e
+cd /var/backup/fuel && rm -rf by-hand && mkdir by-hand && cd by-hand
+containers=$(/usr/bin/docker ps -q --filter name=fuel-core)
+for c in $containers; do /usr/bin/docker pause $c >/dev/null; done
+tar -cf system-dirs.tar -C / etc/puppet etc/fuel var/www/nailgun var/lib/fuel root/.ssh
+for c in $containers; do /usr/bin/docker commit --pause=false $c by-hand-$c >/dev/null; done
+for c in $containers; do /usr/bin/docker unpause $c >/dev/null; done
+/usr/bin/docker save $(for c in $containers; do echo by-hand-$c; done) > docker-images.tar
+for c in $containers; do /usr/bin/docker rmi by-hand-$c >/dev/null; done
+tar -cf ../by-hand.tar . && rm -rf ../by-hand && lrzip -q -L 2 -o ../by-hand.tar.lrz ../by-hand.tar && rm -f ../by-hand.tar
+HAND
+ours() { rm -rf "$work/library"; /usr/bin/time -f %e -o "$work/time" env XDG_STATE_HOME="$work/state" target/release/tanker -q -i "$work/inventory.toml" backup > "$work/out" && cat "$work/time"; }
+# shellcheck disable=SC2046
+hand() { ssh $(ssh_options) root@127.0.0.1 bash -s < "$work/by-hand" && scp $(ssh_options) root@127.0.0.1:/var/backup/fuel/by-hand.tar.lrz "$work/got"; }
+theirs() { local began; began=$(date +%s%N); hand >/dev/null; awk "BEGIN { printf \"%.2f\\n\", ($(date +%s%N) - $began) / 1e9 }"; $lab exec m rm -f /var/backup/fuel/by-hand.tar.lrz; }
+compare "whole backup on loopback, against by hand" s "1.05"
+# A line over which the transfer takes as long as lrzip: what lrzip took is in the log of the run.
+lrzip_seconds() { awk '$2 == "compress" { from = $1 } $2 == "digest" { to = $1 } function t(s) { split(s, a, /[T:Z]/); return a[2] * 3600 + a[3] * 60 + a[4] } END { printf "%.2f\n", t(to) - t(from) }' "$(find "$work/state/tanker/runs" -name m.log -path '*backup*' | sort | tail -n 1)"; }
+rate=$(awk "BEGIN { printf \"%d\", $size * 1000000 / $(lrzip_seconds) }")
+line 20 "$rate"
+compare "whole backup at $((rate / 1000000)) MB/s, as fast as lrzip, against by hand" s "0.6"
+
+table() { printf '%s' "$rows" | awk -F '|' 'BEGIN { printf "%-70s %10s %10s %8s %6s\n", "", "tanker", "the other", "ratio", "aim" } { printf "%-70s %6.2f %-5s %6.2f %-5s %5s %6s\n", $1, $3, $2, $4, $2, $5, $6 }'; }
+table
+mkdir -p target
+printf '%s' "$rows" | awk -F '|' 'BEGIN { print "[" } { printf "%s  { \"what\": \"%s\", \"unit\": \"%s\", \"tanker\": %s, \"other\": %s, \"ratio\": %s, \"aim\": \"%s\" }", (NR > 1 ? ",\n" : ""), $1, $2, $3, $4, $5, $6 } END { print "\n]" }' > target/bench-transfer.json
+echo "written: target/bench-transfer.json"

@@ -1,0 +1,219 @@
+//! The way of an archive: followed while it is made, gone on with where it stopped, limited, and never taken for whole before it is.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::{Lab, end, signal, wait_until};
+
+fn library(lab: &Lab) -> PathBuf {
+    let text = fs::read_to_string(lab.inventory()).unwrap();
+    PathBuf::from(text.lines().find_map(|l| l.strip_prefix("library = ")).unwrap().trim_matches('"'))
+}
+
+/// The bytes of an archive that is still on its way.
+fn arrived(lab: &Lab) -> u64 {
+    let host = library(lab).join("m");
+    let Ok(folders) = fs::read_dir(host) else { return 0 };
+    let partial = folders.flatten().find(|e| e.file_name().to_string_lossy().ends_with(".partial"));
+    let files = partial.and_then(|folder| fs::read_dir(folder.path()).ok());
+    files
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|f| f.file_name().to_string_lossy().ends_with(".lrz"))
+        .map(|f| f.metadata().map_or(0, |m| m.len()))
+        .sum()
+}
+
+#[test]
+fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
+    let lab = Lab::up("resume", "8.0");
+    let inventory = lab.inventory_with("bwlimit = \"2M\"");
+    let backup = || {
+        let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+        wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 5_000_000);
+        signal(&child, "KILL");
+        child.wait().unwrap();
+    };
+    backup();
+    assert_eq!(lab.listed(), 0);
+    wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
+    let ran = lab.tanker(&["backup", "--resume"]).expect_code(0).says("frozen");
+    let here = ran.stderr.lines().find(|line| line.contains("are here already")).expect("it says what is here").to_owned();
+    assert!(!here.contains(" 0 B of"), "{here}");
+    lab.assert_clean();
+    assert_eq!(lab.listed(), 1);
+    lab.tanker(&["verify", "--all"]).expect_code(0).says("decompressed, every member");
+    lab.tanker(&["show", "m@latest"]).expect_code(0).says("none unfinished, none began meanwhile");
+    lab.tanker(&["backup", "--resume"]).expect_code(0).says("there is nothing to go on with");
+
+    // A new backup takes the place of one that was not gone on with, and the master was restarted meanwhile.
+    backup();
+    lab.lab(&["reboot", "m"]).expect_code(0);
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.assert_clean();
+
+    // Restarted while it packed: it says that the job is gone.
+    lab.ask("mv /usr/bin/lrzip /usr/bin/lrzip.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *-o*) sleep 60 ;; esac; exec lrzip.real \"$@\"' > /usr/bin/lrzip; chmod 755 /usr/bin/lrzip");
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("it packs", Duration::from_secs(90), || lab.sh("grep -q ' step compress' /var/backup/fuel/tanker/*/events").code == Some(0));
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    lab.lab(&["reboot", "m"]).expect_code(0);
+    lab.ask("mv /usr/bin/lrzip.real /usr/bin/lrzip");
+    lab.tanker(&["backup", "--resume"]).expect_code(1).says("the job on the master ended without a word");
+    lab.assert_clean();
+    lab.tanker(&["backup", "--resume"]).expect_code(0).says("there is nothing to go on with");
+}
+
+#[test]
+fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte() {
+    let lab = Lab::up("broken", "5.1");
+    let inventory = lab.inventory_with("bwlimit = \"2M\"");
+    let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 4_000_000);
+    lab.sh("pkill -KILL -f '^sshd: root'");
+    let ran = end(child).expect_code(0).says("frozen");
+    let again = ran.stderr.lines().find_map(|line| line.split("trying again from byte ").nth(1)).expect("it tried again");
+    assert!(again.parse::<u64>().unwrap() > 4_000_000, "{again}");
+    lab.assert_clean();
+
+    // What the master has changed meanwhile is found by its digest: no archive is listed that is another than the master's.
+    let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 6_000_000);
+    lab.ask("f=$(ls /var/backup/fuel/tanker/backup-*/fuel_backup_*.lrz) && printf x | dd of=$f bs=1 seek=1000000 conv=notrunc 2>/dev/null");
+    let ran = end(child);
+    // Either its digest was made after that, and the block is asked for again (and lrzip refuses the archive), or before.
+    assert!([Some(1), Some(5)].contains(&ran.code), "{:?}\n{}\n{}", ran.code, ran.stdout, ran.stderr);
+    assert_eq!(lab.listed(), 1);
+
+    // A push is cut, and goes on with the blocks that are missing.
+    let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    wait_until("blocks have arrived", Duration::from_secs(90), || {
+        lab.sh("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge 2 ]").code == Some(0)
+    });
+    lab.sh("pkill -KILL -f '^sshd: root'");
+    let ran = end(child).expect_code(0).says("restored m@");
+    assert!(ran.stderr.contains("of the archive are there already"), "{}", ran.stderr);
+    lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
+    lab.assert_clean();
+}
+
+#[test]
+fn an_archive_that_nobody_fetched_is_listed_kept_for_its_days_and_removed_by_clean() {
+    let lab = Lab::up("fetched", "5.1");
+    let inventory = lab.inventory_with("bwlimit = \"1M\"");
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 1_000_000);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
+    // Another workstation, which knows nothing of it, leaves it alone, for three days unless told otherwise.
+    let other = fs::read_to_string(&inventory)
+        .unwrap()
+        .replace("bwlimit = \"1M\"", "")
+        .replace(library(&lab).to_str().unwrap(), lab.path("other").to_str().unwrap());
+    let write = |text: &str| {
+        let path = lab.path("other.toml");
+        fs::write(&path, text).unwrap();
+        path
+    };
+    lab.tanker_with(&write(&other), &["backup"]).expect_code(0);
+    lab.tanker(&["status"]).expect_code(0).says("PACKED: ");
+    lab.tanker(&["clean"]).expect_code(0).says("1 job to remove: say --yes");
+    lab.tanker(&["status"]).expect_code(0).says("PACKED: ");
+    lab.tanker_with(&write(&other.replace("[defaults]", "[defaults]\njob_days = 0")), &["backup"]).expect_code(0);
+    lab.assert_clean();
+    lab.tanker(&["backup", "--resume"]).expect_code(1).says("the master has nothing left of");
+
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 1_000_000);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let refused = lab.tanker(&["clean", "--yes"]);
+    if refused.code == Some(3) {
+        assert!(refused.stdout.contains("still runs"), "{}", refused.stdout);
+    }
+    lab.tanker(&["clean", "--yes", "--running"]).expect_code(0);
+    lab.assert_clean();
+}
+
+/// A line of a hundred milliseconds to a port of the lab's master; ended when it is dropped.
+struct Line(std::process::Child, u16);
+
+impl Line {
+    fn to(target: &str, round_trip_ms: u32) -> Self {
+        let program = PathBuf::from(env!("CARGO_BIN_EXE_tanker")).with_file_name("examples").join("line");
+        let mut child = std::process::Command::new(program)
+            .args(["127.0.0.1:0", target, &round_trip_ms.to_string()])
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut address = String::new();
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut address).unwrap();
+        let port = address.trim().rsplit(':').next().unwrap().parse().unwrap();
+        Self(child, port)
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives_a_change_of_keys() {
+    let lab = Lab::up("long-line", "6.1");
+    let text = fs::read_to_string(lab.inventory()).unwrap();
+    let line = Line::to(&format!("{}:22", lab.address()), 100);
+    let known = lab.path("known");
+    let key = lab.ask("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
+    fs::write(&known, format!("* {key}\n[*]:* {key}\n")).unwrap();
+    let defaults: String =
+        text.split("[hosts.").next().unwrap().lines().filter(|l| !l.starts_with("known_hosts")).map(|l| format!("{l}\n")).collect();
+    let inventory = lab.path("long.toml");
+    let hosts = format!("jump = [\"127.0.0.1:{}\"]\n[hosts.m]\naddress = \"127.0.0.1\"\n", line.1);
+    fs::write(&inventory, format!("{defaults}known_hosts = \"{}\"\n{hosts}", known.display())).unwrap();
+    // Enough blocks for all lines, of bytes that can't be made smaller.
+    lab.ask("head -c 60M /dev/urandom > /var/www/nailgun/random");
+    lab.tanker_with(&inventory, &["backup"]).expect_code(0).says("frozen");
+    let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes", "--only", "repositories"]).spawn().unwrap();
+    let receivers = "ls /var/backup/fuel/tanker/restore-*/receiver.* 2>/dev/null | wc -l";
+    wait_until("several lines push", Duration::from_secs(60), || lab.sh(receivers).stdout.trim().parse::<u32>().is_ok_and(|n| n >= 6));
+    end(child).expect_code(0).says("restored m@");
+    lab.assert_clean();
+
+    // More than a GiB on one connection: keys are renewed on the way, with all of a long line's window in flight.
+    lab.ask("truncate -s 1300M /var/www/nailgun/holes");
+    let fetch = PathBuf::from(env!("CARGO_BIN_EXE_tanker")).with_file_name("examples").join("fetch");
+    let fetched = std::process::Command::new("timeout")
+        .arg("120")
+        .arg(fetch)
+        .arg(&inventory)
+        .args(["m", "/var/www/nailgun/holes", "/dev/null"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&fetched.stdout);
+    assert!(fetched.status.success() && said.starts_with("1363148800 bytes"), "{said} {}", String::from_utf8_lossy(&fetched.stderr));
+}
+
+#[test]
+fn a_push_that_the_master_can_not_take_any_more_ends_with_its_reason_and_hangs_nowhere() {
+    let lab = Lab::up_with("full", &["--fuel", "8.0", "--small-disks", "1500M"]);
+    lab.ask("head -c 40M /dev/urandom > /var/www/nailgun/random");
+    lab.tanker(&["backup"]).expect_code(0);
+    let inventory = lab.inventory_with("bwlimit = \"8M\"");
+    let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    wait_until("blocks arrive", Duration::from_secs(60), || {
+        lab.sh("[ -s /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks ]").code == Some(0)
+    });
+    lab.sh("dd if=/dev/zero of=/var/backup/fuel/filler bs=64k");
+    let began = std::time::Instant::now();
+    end(child).expect_code(1).says("is the disk full?");
+    assert!(began.elapsed() < Duration::from_secs(60));
+    lab.ask("rm /var/backup/fuel/filler");
+    lab.assert_clean();
+}
