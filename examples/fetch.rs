@@ -11,14 +11,18 @@ use tanker::library::Blocks;
 use tanker::model::inventory::parse_inventory;
 use tanker::remote::Script;
 use tanker::remote::link::Link;
-use tanker::remote::ssh::Keyring;
+use tanker::remote::ssh::{Asker, Keyring, complete};
 
 #[tokio::main]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [inventory, host, file, to] = args.as_slice() else { panic!("usage: fetch INVENTORY HOST FILE TO") };
     let text = std::fs::read_to_string(inventory).unwrap();
-    let inventory = parse_inventory(inventory, &text).unwrap();
+    let mut inventory = parse_inventory(inventory, &text).unwrap();
+    // What the inventory says, and no SSH configuration.
+    inventory.ssh_config = None;
+    let asker = Asker { user: "root".into(), workstation: String::new(), home: "/nonexistent".into() };
+    complete(&mut inventory, &asker).unwrap();
     let host = inventory.host(&host.parse().unwrap()).unwrap();
     let home = PathBuf::from("/nonexistent");
     let keyring = Arc::new(Keyring::load([host], &home, None, &mut |_: &str| None).await.unwrap());

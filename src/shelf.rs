@@ -112,7 +112,7 @@ impl Start {
             }
         }
         for entry in entries {
-            match verify(&entry) {
+            match verify(&entry).map(|verified| verified.depth) {
                 Ok(Depth::Decompressed) => ui::out(&format!("{}  ok  SHA-256, decompressed, every member\n", entry.name())),
                 Ok(Depth::Hashed) => ui::out(&format!("{}  ok  SHA-256 only: lrzip is not installed here\n", entry.name())),
                 Err(LibraryError::Damaged { name, reason }) => {

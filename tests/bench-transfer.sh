@@ -25,12 +25,15 @@ host_key=$($lab exec m cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f1,2)
 echo "* $host_key" > "$work/known"; echo "[*]:* $host_key" >> "$work/known"
 # Random bytes: nothing that lrzip or a line could make smaller.
 $lab exec m bash -c "head -c ${size}M /dev/urandom > /var/www/nailgun/random"
+# Logging in takes a second at this distance, for both: the line's own speed shows in a file that takes longer than that.
+$lab exec m truncate -s 2G /root/long
 
 # line ROUND_TRIP_MS BYTES_PER_SECOND: another line, and the inventory that leads over it
 line() {
   [ -z "$line_pid" ] || { kill "$line_pid"; wait "$line_pid" 2>/dev/null || true; } # its code is that of the signal
+  rm -f "$work/port"
   target/release/examples/line 127.0.0.1:0 "$address:22" "$1" "$2" > "$work/port" & line_pid=$!
-  until [ -s "$work/port" ]; do sleep 0.1; done
+  until grep -qs : "$work/port"; do sleep 0.1; done
   port=$(sed 's/.*://' "$work/port")
   printf '[defaults]\nssh_config = "none"\nlibrary = "%s"\nidentity = ["%s"]\nknown_hosts = "%s"\nagent = false\n[hosts.m]\naddress = "127.0.0.1"\nport = %s\n' \
     "$work/library" "$key" "$work/known" "$port" > "$work/inventory.toml"
@@ -59,10 +62,11 @@ compare() {
 
 # ---- one file ---------------------------------------------------------------------------------------------------------
 line "$trip" 0
-ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /var/www/nailgun/random "$work/got"; }
+ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
 # shellcheck disable=SC2046 # a list of words
-theirs() { seconds scp $(ssh_options) root@127.0.0.1:/var/www/nailgun/random "$work/got"; }
-compare "pull of $size MB at $trip ms, against scp" s "1/15"
+theirs() { seconds scp $(ssh_options) root@127.0.0.1:/root/long "$work/got"; }
+compare "pull of 2 GB at $trip ms, against scp" s "1/15"
+rm -f "$work/got"
 
 tanker backup --no-spool
 archive=$(find "$work/library" -name '*.lrz')
@@ -78,9 +82,9 @@ theirs() { seconds scp $(ssh_options) "$archive" root@127.0.0.1:/var/backup/fuel
 compare "push of $size MB at $trip ms, against scp" s "1/8"
 
 line 0 0
-ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /var/www/nailgun/random "$work/got"; }
+ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
 # shellcheck disable=SC2016 # the inner shell expands it
-theirs() { cpu bash -c 'ssh $1 root@127.0.0.1 cat /var/www/nailgun/random | tee >(sha256sum) > "$2"' x "$(ssh_options)" "$work/got"; }
+theirs() { cpu bash -c 'ssh $1 root@127.0.0.1 cat /root/long | tee >(sha256sum) > "$2"' x "$(ssh_options)" "$work/got"; }
 compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"
 
 # ---- the whole --------------------------------------------------------------------------------------------------------

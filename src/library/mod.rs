@@ -25,7 +25,7 @@ pub use export::export;
 pub use lock::HostLock;
 pub use pack::{Packed, Parcel};
 pub use stock::{Stock, read_stock};
-pub use verify::{Depth, verify};
+pub use verify::{Depth, Verified, verify};
 pub use writer::{HashedFile, Received, Writer};
 
 use crate::model::id::{BackupId, BackupRef, HostName, Which};

@@ -1,11 +1,9 @@
 //! Holding an archive against its manifest.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
-use sha2::{Digest, Sha256};
-
+use super::blocks::{Blocks, Sum};
 use super::{Entry, LibraryError, lrzip_is_here, walk};
 use crate::model::manifest::{Member, Origin};
 
@@ -18,14 +16,26 @@ pub enum Depth {
     Decompressed,
 }
 
+/// An archive that is as its manifest says.
+#[derive(Debug, Clone)]
+pub struct Verified {
+    /// How far that was looked at.
+    pub depth: Depth,
+    /// The digests of its blocks.
+    pub sums: Vec<Sum>,
+}
+
 /// Holds an archive against its manifest: size and SHA-256, and where lrzip is here, every member and the description inside.
 ///
 /// # Errors
 /// When anything differs, or the archive can't be read.
-pub fn verify(entry: &Entry) -> Result<Depth, LibraryError> {
+pub fn verify(entry: &Entry) -> Result<Verified, LibraryError> {
     let damaged = |reason: String| LibraryError::Damaged { name: entry.name(), reason };
     let path = entry.archive();
-    let (bytes, sha256) = sha256_of(&path)?;
+    let mut file = File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
+    let blocks = Blocks::of(&mut file).map_err(LibraryError::file(&path, "can't be read"))?;
+    let (bytes, sums) = (blocks.bytes(), blocks.sums());
+    let sha256 = blocks.whole().map(|sum| hex(&sum)).unwrap_or_default();
     let expected = &entry.manifest.archive;
     if bytes != expected.bytes {
         return Err(damaged(format!("its archive has {bytes} bytes and the manifest says {}", expected.bytes)));
@@ -34,15 +44,15 @@ pub fn verify(entry: &Entry) -> Result<Depth, LibraryError> {
         return Err(damaged("its archive has another SHA-256 than the manifest says".into()));
     }
     if !lrzip_is_here() {
-        return Ok(Depth::Hashed);
+        return Ok(Verified { depth: Depth::Hashed, sums });
     }
     let walked = walk(&path).map_err(damaged)?;
     check_members(&walked.members, &expected.members).map_err(damaged)?;
     if entry.manifest.description.origin == Origin::Stock {
-        return Ok(Depth::Decompressed);
+        return Ok(Verified { depth: Depth::Decompressed, sums });
     }
     match walked.description {
-        Some(description) if description == entry.manifest.description => Ok(Depth::Decompressed),
+        Some(description) if description == entry.manifest.description => Ok(Verified { depth: Depth::Decompressed, sums }),
         Some(other) => Err(damaged(format!("the archive is of {}@{}: its manifest doesn't belong to it", other.host, other.id))),
         None => Err(damaged("the archive holds no description of itself".into())),
     }
@@ -51,17 +61,8 @@ pub fn verify(entry: &Entry) -> Result<Depth, LibraryError> {
 /// A file's size and SHA-256 in hex.
 pub(super) fn sha256_of(path: &Path) -> Result<(u64, String), LibraryError> {
     let mut file = File::open(path).map_err(LibraryError::file(path, "can't be read"))?;
-    let mut hash = Sha256::new();
-    let mut bytes = 0_u64;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let read = file.read(&mut buffer).map_err(LibraryError::file(path, "can't be read"))?;
-        if read == 0 {
-            return Ok((bytes, hex(&hash.finalize())));
-        }
-        bytes += read as u64;
-        hash.update(&buffer[..read]);
-    }
+    let blocks = Blocks::of(&mut file).map_err(LibraryError::file(path, "can't be read"))?;
+    Ok((blocks.bytes(), blocks.whole().map(|sum| hex(&sum)).unwrap_or_default()))
 }
 
 pub(super) fn hex(digest: &[u8]) -> String {

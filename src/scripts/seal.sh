@@ -1,15 +1,47 @@
-# All blocks of a file are there: it gets its name when length and digest of the whole are right.
+# Hashes a file block by block as its blocks arrive, and gives it its name when length and digest of the whole are right. Where they aren't, the
+# blocks that are wrong are struck off the list, to be asked for again, and the code is 8.
 # usage: seal.sh JOB NAME LENGTH SHA256
 
+# Whoever pushes may be gone; nobody needs this then.
+patience=600
+
+blocks_in_order() {
+  local n idle=0 index; local -a here=()
+  exec 8< "$part.blocks" || return 1
+  for ((n = 0; n < count; n++)); do
+    while [ -z "${here[n]:-}" ]; do
+      if read -r index _ <&8; then here[index]=1; idle=0; continue; fi
+      [ $((idle++)) -lt $((patience * 10)) ] || { echo "nothing arrived for $patience s" >&2; return 1; }
+      sleep 0.1
+    done
+    dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null || return 1
+  done
+}
+
+strike_off() {
+  local index sum got n=0
+  while read -r index sum; do
+    got=$(dd if="$part" bs=65536 skip=$((index * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | sha256sum)
+    if [ "${got%% *}" = "$sum" ]; then echo "$index $sum"; else n=$((n + 1)); fi
+  done < "$part.blocks" > "$part.right"
+  mv "$part.right" "$part.blocks"
+  # None of them is wrong, and yet the whole is: nothing of it is worth keeping.
+  [ "$n" -gt 0 ] || rm -f "$part" "$part.blocks"
+}
+
 main() {
-  local job=$1 file=$1/$2 have got
+  local job=$1 file=$1/$2 length=$3 sum=$4 got part=$1/$2.part count
   job_dir "$job"
   [ ! -e "$file" ] || return 0
-  have=$(stat -c %s "$file.part" 2>/dev/null) || die "nothing of it is there"
-  got=$(sha256sum < "$file.part"); got=${got%% *}
-  # What a power cut left of a block that had been right is found here: then nothing of it is worth keeping.
-  [ "$have" = "$3" ] && [ "$got" = "$4" ] || { rm -f "$file.part" "$file.part.blocks"; die "what arrived has another SHA-256 than what was sent"; }
-  mv "$file.part" "$file" && rm -f "$file.part.blocks" || die "$file can't be written"
+  count=$(((length + block_bytes - 1) / block_bytes))
+  : >> "$part.blocks" && printf '%s %s\n' "$$" "$(process_start $$)" > "$job/receiver.$$" || die "$job can't be written: is the disk full?"
+  got=$(set -o pipefail; blocks_in_order | sha256sum) || die "what arrived can't be read"
+  if [ "$(stat -c %s "$part")" != "$length" ] || [ "${got%% *}" != "$sum" ]; then
+    strike_off
+    echo "what arrived has another SHA-256 than what was sent" >&2
+    exit 8
+  fi
+  mv "$part" "$file" && rm -f "$part.blocks" "$job/receiver.$$" || die "$file can't be written"
   renew_lease "$job"
 }
 main "$@"

@@ -83,7 +83,7 @@ fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     let (library, entry) = library_with_a_backup(folder.path());
     assert_eq!(library.list(None).unwrap().0, std::slice::from_ref(&entry));
     assert_eq!(library.find(&"east@latest".parse().unwrap()).unwrap(), entry);
-    assert_eq!(verify(&entry).unwrap(), Depth::Decompressed);
+    assert_eq!(verify(&entry).unwrap().depth, Depth::Decompressed);
     let files = list_files(&entry.archive(), &entry.manifest.description).unwrap();
     assert_eq!(files["/etc/fuel/astute.yaml"].bytes, 15);
     assert!(!files.contains_key("/etc/fuel/gone"), "what went between the passes is not in the backup");

@@ -11,7 +11,7 @@ pub use cutover::Way;
 
 use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
-use crate::library::{Entry, verify};
+use crate::library::{Entry, Sum, verify};
 use crate::model::astute;
 use crate::model::facts::Facts;
 use crate::model::id::{BackupRef, HostName};
@@ -27,6 +27,7 @@ use crate::remote::{BUSY, RemoteError, Script};
 /// A restore that was planned and waits for a yes.
 pub struct Prepared {
     entry: Entry,
+    sums: Vec<Sum>,
     host: Host,
     facts: Facts,
     link: Link,
@@ -69,7 +70,7 @@ async fn try_prepare(
     let entry = ctx.library(source).find(backup).map_err(|e| library_ending(&e))?;
     ctx.step(&host, Step::Prove);
     let proven = entry.clone();
-    tokio::task::spawn_blocking(move || verify(&proven))
+    let verified = tokio::task::spawn_blocking(move || verify(&proven))
         .await
         .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
         .map_err(|e| library_ending(&e))?;
@@ -79,18 +80,18 @@ async fn try_prepare(
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
     let name = entry.name();
-    Ok(Prepared { entry, host, facts, link, plan, name, began })
+    Ok(Prepared { entry, sums: verified.sums, host, facts, link, plan, name, began })
 }
 
 /// Carries a prepared restore out.
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
-    let Prepared { entry, host, facts, mut link, plan, began, .. } = prepared;
+    let Prepared { entry, sums, host, facts, mut link, plan, began, .. } = prepared;
     let selection = plan.selection;
     // Two hosts' backups can have one id: the archive's own digest tells them apart.
     let job =
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let ready = tokio::select! {
-        ready = bring_over(ctx, &host, &job, &mut link, &entry, &selection) => ready,
+        ready = bring_over(ctx, &host, &job, &mut link, &entry, sums, &selection) => ready,
         () = ctx.cancel.cancelled() => {
             Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)))
         }
@@ -171,10 +172,11 @@ async fn bring_over(
     job: &Job,
     link: &mut Link,
     entry: &Entry,
+    sums: Vec<Sum>,
     selection: &Selection,
 ) -> Result<Option<String>, Stopped> {
     let manifest = &entry.manifest;
-    push::push(ctx, host, job, link, entry).await?;
+    push::push(ctx, host, job, link, entry, sums).await?;
     let backup = &manifest.description;
     let files = [
         ("containers", lines(selection.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()),

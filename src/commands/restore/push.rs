@@ -14,12 +14,10 @@ use tokio::task::JoinSet;
 
 use super::super::Context;
 use super::{Stopped, stopped};
-use crate::fleet::Ending;
-use crate::library::{BLOCK, Blocks, Entry, Sum, parse_sum};
+use crate::library::{BLOCK, Entry, Sum, parse_sum};
 use crate::model::facts::parse_frames;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
-use crate::model::report::Severity;
 use crate::model::text::human_bytes;
 use crate::monitor::{Event, Monitor, Step};
 use crate::remote::job::Job;
@@ -30,15 +28,18 @@ use crate::remote::{RemoteError, Script};
 const NAME: &str = "archive.tar.lrz";
 /// Asking how much is there.
 const ASKING: Duration = Duration::from_secs(60);
-/// The master hashing the whole.
-const SEALING: Duration = Duration::from_secs(3600);
 /// How long a line may stay broken before the push is given up; every block that arrives starts it anew.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
-/// An sshd takes 2 MiB at a time on each line, so one line carries that much a round trip: for each of these a line more ...
-const WORTH_A_LINE: Duration = Duration::from_millis(12);
-/// ... up to what an sshd of old lets in at once.
+/// An sshd takes 2 MiB at a time in each stream, so one carries that much a round trip: for each of these a stream more ...
+const WORTH_A_STREAM: Duration = Duration::from_millis(6);
+/// ... up to this.
+const MOST_STREAMS: usize = 16;
+const STREAMS_ON_A_LINE: usize = 2;
+/// What an sshd of old lets in at once.
 const MOST_LINES: usize = 8;
+/// The exit code of `seal.sh` where what arrived is not what was sent.
+const WRONG: u32 = 8;
 
 /// An archive on its way.
 struct Cargo {
@@ -49,23 +50,22 @@ struct Cargo {
     job: Job,
 }
 
-/// Sends the archive.
-pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry) -> Result<(), Stopped> {
+/// Sends the archive, whose blocks have these digests.
+pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry, sums: Vec<Sum>) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
-    let (path, archive) = (entry.archive(), &entry.manifest.archive);
-    let unreadable = |e: io::Error| Stopped::Clean(Ending::bad(Severity::Failed, format!("{} can't be read: {e}", path.display()), None));
-    let read = path.clone();
-    let blocks = tokio::task::spawn_blocking(move || File::open(read).and_then(|mut file| Blocks::of(&mut file))).await;
-    let blocks = blocks.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?.map_err(unreadable)?;
-    let cargo =
-        Arc::new(Cargo { path: path.clone(), bytes: archive.bytes, sums: blocks.sums(), sha256: archive.sha256.clone(), job: job.clone() });
+    let archive = &entry.manifest.archive;
+    let cargo = Arc::new(Cargo { path: entry.archive(), bytes: archive.bytes, sums, sha256: archive.sha256.clone(), job: job.clone() });
     let (mut since, mut reached, mut pause) = (Instant::now(), 0, Duration::from_millis(500));
+    let mut wrong = 0;
     loop {
         let error = match push_what_is_missing(ctx, host, link, &cargo, &mut reached, &mut since).await {
             Ok(()) => return Ok(()),
             Err(e) => e,
         };
-        if !error.is_broken_line() || since.elapsed() + pause > PATIENCE {
+        // The master has struck off what is wrong; a disk that does that twice is to blame itself.
+        wrong += u32::from(matches!(error, RemoteError::Script { code: WRONG, .. }));
+        let again = error.is_broken_line() || wrong == 1;
+        if !again || since.elapsed() + pause > PATIENCE {
             return Err(stopped(host, &error));
         }
         link.drop_session();
@@ -96,12 +96,14 @@ async fn push_what_is_missing(
         ctx.note(host, format!("{} of the archive are there already", human_bytes((there.len() as u64 * BLOCK).min(cargo.bytes))));
     }
     let missing: VecDeque<usize> = (0..cargo.sums.len()).filter(|n| !there.contains(n)).collect();
-    if !missing.is_empty() {
-        let lines = lines_worth_it(link.session().await?.round_trip().await?).min(missing.len());
-        send(ctx, host, link, cargo, missing, lines).await?;
-    }
-    let seal = words.into_iter().chain([cargo.sha256.clone()]);
-    link.run_once(&Script::seal(seal), b"", SEALING).await.map(drop)
+    let streams = streams_worth_it(link.session().await?.round_trip().await?).min(missing.len());
+    let lines = link.another();
+    // The master hashes what has arrived while the rest is on its way.
+    let seal = Script::seal(words.into_iter().chain([cargo.sha256.clone()]));
+    let limit = link.step_timeout();
+    let (_, sealed) =
+        tokio::try_join!(send(ctx, host, &lines, cargo, missing, streams), async { Ok(link.run_once(&seal, b"", limit).await) })?;
+    sealed.map(drop)
 }
 
 /// The blocks that the master has as they should be. Anything else in its list is none (I8).
@@ -114,11 +116,11 @@ fn blocks_there(list: &str, sums: &[Sum]) -> BTreeSet<usize> {
     list.lines().filter_map(right).collect()
 }
 
-fn lines_worth_it(round_trip: Duration) -> usize {
-    usize::try_from(round_trip.as_millis() / WORTH_A_LINE.as_millis()).map_or(MOST_LINES, |lines| lines.clamp(1, MOST_LINES))
+fn streams_worth_it(round_trip: Duration) -> usize {
+    usize::try_from(round_trip.as_millis() / WORTH_A_STREAM.as_millis()).map_or(MOST_STREAMS, |streams| streams.clamp(1, MOST_STREAMS))
 }
 
-/// Each line takes the next block that nobody has taken. One that breaks leaves the rest to the others; what it had taken is found missing
+/// Each stream takes the next block that nobody has taken. One that breaks leaves the rest to the others; what it had taken is found missing
 /// later.
 async fn send(
     ctx: &Context,
@@ -126,29 +128,39 @@ async fn send(
     link: &Link,
     cargo: &Arc<Cargo>,
     missing: VecDeque<usize>,
-    lines: usize,
+    streams: usize,
 ) -> Result<(), RemoteError> {
     let first = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
     let (queue, sent) = (Arc::new(Mutex::new(missing)), Arc::new(AtomicU64::new(first)));
+    let frames = || Frames {
+        cargo: Arc::clone(cargo),
+        queue: Arc::clone(&queue),
+        sent: Arc::clone(&sent),
+        host: host.name.clone(),
+        monitor: Arc::clone(&ctx.monitor),
+        file: None,
+        header: Vec::new(),
+        at: 0,
+        left: 0,
+        ended: false,
+    };
+    // Several streams inside one connection through a jump host can wait for each other for ever.
+    let on_a_line = if host.jump.is_empty() { STREAMS_ON_A_LINE } else { 1 };
+    let lines = streams.div_ceil(on_a_line).min(MOST_LINES);
     let mut set = JoinSet::new();
     for _ in 0..lines {
-        let frames = Frames {
-            cargo: Arc::clone(cargo),
-            queue: Arc::clone(&queue),
-            sent: Arc::clone(&sent),
-            host: host.name.clone(),
-            monitor: Arc::clone(&ctx.monitor),
-            file: None,
-            header: Vec::new(),
-            at: 0,
-            left: 0,
-            ended: false,
-        };
         let (mut line, script) = (link.another(), Script::take([cargo.job.path().to_owned(), NAME.to_owned()]));
+        let mut own: Vec<Frames> = (0..on_a_line.min(streams)).map(|_| frames()).collect();
         set.spawn(async move {
             let limit = line.step_timeout();
             let session = line.session().await?;
-            let pushed = Link::within_step(limit, "the push", session.push(&script, frames)).await;
+            let (last, other) = (own.pop(), own.pop());
+            let one = async |frames: Option<Frames>| match frames {
+                Some(frames) => session.push(&script, frames).await,
+                None => Ok(()),
+            };
+            let both = async { tokio::try_join!(one(last), one(other)).map(drop) };
+            let pushed = Link::within_step(limit, "the push", both).await;
             line.close().await;
             pushed
         });
@@ -240,8 +252,8 @@ mod tests {
     }
 
     #[test]
-    fn a_long_line_is_worth_several_connections_and_a_short_one_is_not() {
-        let lines = [0, 11, 24, 60, 100, 900].map(|ms| lines_worth_it(Duration::from_millis(ms)));
-        assert_eq!(lines, [1, 1, 2, 5, 8, 8]);
+    fn a_long_line_is_worth_several_streams_and_a_short_one_is_not() {
+        let streams = [0, 5, 12, 60, 100, 900].map(|ms| streams_worth_it(Duration::from_millis(ms)));
+        assert_eq!(streams, [1, 1, 2, 10, 16, 16]);
     }
 }

@@ -139,17 +139,20 @@ fn an_archive_that_nobody_fetched_is_listed_kept_for_its_days_and_removed_by_cle
     lab.assert_clean();
 }
 
+/// One of the examples, built if `cargo test` was told to build no more than the tests.
+fn example(name: &str) -> std::process::Command {
+    let built = std::process::Command::new(env!("CARGO")).args(["build", "--quiet", "--locked", "--example", name]).status().unwrap();
+    assert!(built.success());
+    std::process::Command::new(PathBuf::from(env!("CARGO_BIN_EXE_tanker")).with_file_name("examples").join(name))
+}
+
 /// A line of a hundred milliseconds to a port of the lab's master; ended when it is dropped.
 struct Line(std::process::Child, u16);
 
 impl Line {
     fn to(target: &str, round_trip_ms: u32) -> Self {
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_tanker")).with_file_name("examples").join("line");
-        let mut child = std::process::Command::new(program)
-            .args(["127.0.0.1:0", target, &round_trip_ms.to_string()])
-            .stdout(std::process::Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut child =
+            example("line").args(["127.0.0.1:0", target, &round_trip_ms.to_string()]).stdout(std::process::Stdio::piped()).spawn().unwrap();
         let mut address = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut address).unwrap();
         let port = address.trim().rsplit(':').next().unwrap().parse().unwrap();
@@ -188,14 +191,7 @@ fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives
 
     // More than a GiB on one connection: keys are renewed on the way, with all of a long line's window in flight.
     lab.ask("truncate -s 1300M /var/www/nailgun/holes");
-    let fetch = PathBuf::from(env!("CARGO_BIN_EXE_tanker")).with_file_name("examples").join("fetch");
-    let fetched = std::process::Command::new("timeout")
-        .arg("120")
-        .arg(fetch)
-        .arg(&inventory)
-        .args(["m", "/var/www/nailgun/holes", "/dev/null"])
-        .output()
-        .unwrap();
+    let fetched = example("fetch").arg(&inventory).args(["m", "/var/www/nailgun/holes", "/dev/null"]).output().unwrap();
     let said = String::from_utf8_lossy(&fetched.stdout);
     assert!(fetched.status.success() && said.starts_with("1363148800 bytes"), "{said} {}", String::from_utf8_lossy(&fetched.stderr));
 }
