@@ -55,7 +55,7 @@ fn text(data: &[u8]) -> String {
 fn inventory(data: &[u8]) {
     if let Ok(inventory) = parse_inventory("fuzz.toml", &text(data)) {
         for mut host in inventory.hosts {
-            host.complete("me", &|_, _, _| tanker::model::ssh_config::Answer { proxy_jump: Some("a,b".into()), ..Default::default() });
+            host.complete("me", &|_, _, _, _| tanker::model::ssh_config::Answer { proxy_jump: Some("a,b".into()), ..Default::default() });
         }
     }
 }
@@ -86,6 +86,7 @@ fn ssh_config(data: &[u8]) {
                 alias,
                 user: None,
                 port: None,
+                default_user: "root",
                 local_user: "me",
                 workstation: "here",
                 home: "/home/me",

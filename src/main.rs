@@ -17,9 +17,10 @@ use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
 use tanker::interrupt::interrupted;
 use tanker::model::id::HostName;
-use tanker::model::inventory::{Inventory, parse_inventory};
+use tanker::model::inventory::{Inventory, Password, parse_inventory};
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
+use tanker::model::secret::SecretSource;
 use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
 
@@ -74,6 +75,10 @@ impl Start {
         let path = self.inventory_path()?;
         let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("the inventory {} can't be read", path.display()))?;
         let mut inventory = parse_inventory(&path.display().to_string(), &text)?;
+        let runs_commands = |password: &Option<Password>| matches!(password, Some(Password { source: SecretSource::Command(_), .. }));
+        if inventory.hosts.iter().any(|host| runs_commands(&host.password) || runs_commands(&host.sudo_password)) {
+            nobody_elses(&path)?;
+        }
         let asker = Asker { user: user(), workstation: workstation(), home: self.home.clone() };
         complete(&mut inventory, &asker).map_err(Report::msg)?;
         if let Some(library) = &self.library {
@@ -112,6 +117,9 @@ impl Start {
     async fn context_for(&self, inventory: Inventory, hosts: &[HostName], bwlimit: Option<u64>) -> Result<Context, Report> {
         let chosen = inventory.hosts.iter().filter(|host| hosts.contains(&host.name));
         let keyring = Keyring::load(chosen, &self.home, bwlimit, &mut ui::ask_passphrase).await?;
+        for note in &keyring.notes {
+            ui::err(&format!("tanker: {note}\n"));
+        }
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
             while interrupted().await.is_ok() {
@@ -130,6 +138,20 @@ impl Start {
             clock: Utc::now,
         })
     }
+}
+
+/// An inventory that names commands is one to be sure of: it may lie in whatever folder one stands in.
+fn nobody_elses(path: &std::path::Path) -> Result<(), Report> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = std::fs::metadata(path)?;
+    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+    if ours && meta.mode() & 0o022 == 0 {
+        return Ok(());
+    }
+    Err(Report::msg(format!(
+        "the inventory {} names a command, and others own it or can write it: 'chmod go-w', or name no command",
+        path.display()
+    )))
 }
 
 /// Who this is, for locks.

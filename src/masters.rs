@@ -54,8 +54,10 @@ impl Start {
             serial: fleet.serial,
             max_fail: if fleet.fail_fast { Some(Share::Hosts(0)) } else { fleet.max_fail },
         };
-        let (mut ctx, log) =
-            (self.context_for(inventory, &hosts, fleet.bwlimit_all).await?, ui::RunLog::begin(&self.state(), verb, Utc::now));
+        let (mut ctx, log) = (
+            self.context_for(inventory, &hosts, fleet.bwlimit_all).await?,
+            ui::RunLog::begin(&self.state(), verb, !["status", "clean"].contains(&verb), Utc::now),
+        );
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         Ok(Run { ctx, hosts, pace, log, json: fleet.json })
     }
@@ -142,7 +144,7 @@ impl Start {
     pub(crate) async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
         let inventory = self.inventory()?;
         let hosts = select(&inventory, &[args.to.to_string()])?;
-        let log = ui::RunLog::begin(&self.state(), "restore", Utc::now);
+        let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
         let mut ctx = self.context_for(inventory, &hosts, args.bwlimit).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
@@ -184,8 +186,12 @@ impl Start {
     }
 
     pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
+        let mut inventory = self.inventory()?;
         select(&inventory, &[args.host.to_string()])?;
+        // Nobody logs in to the host itself, but to the jump hosts before it, which take no password.
+        for host in &mut inventory.hosts {
+            (host.password, host.sudo_password) = (None, None);
+        }
         let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), None).await?;
         let refuse = |why: &str| {
             ui::err(&format!("tanker: {why}; nothing was changed\n"));
@@ -205,6 +211,11 @@ impl Start {
                 Verdict::Known => return Ok(Severity::Ok),
                 Verdict::Revoked => return refuse("a revoked key is never trusted"),
                 Verdict::BadCertificate(reason) => return refuse(&format!("its certificate can't be taken: {reason}")),
+                Verdict::Changed(_) if !shown.is_the_host => {
+                    return refuse(
+                        "this jump host's key has changed, and --rebuilt speaks of the host behind it: if the jump host was rebuilt, forget its old key with 'ssh-keygen -R'",
+                    );
+                }
                 Verdict::Changed(_) if !args.rebuilt => {
                     return refuse("the key has changed: say --rebuilt if the host was rebuilt");
                 }
@@ -217,7 +228,7 @@ impl Start {
                     None => return refuse("there is no terminal to ask on: say --yes if you have compared the fingerprint"),
                 }
             }
-            trust::accept(&ctx, &shown, args.rebuilt).map_err(Report::msg)?;
+            trust::accept(&ctx, &shown, args.rebuilt && shown.is_the_host).map_err(Report::msg)?;
             if shown.is_the_host {
                 ui::out(&format!("trusted {}\n", args.host));
                 return Ok(Severity::Ok);

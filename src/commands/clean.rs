@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::backup::{frozen_of, still_frozen};
 use super::{Context, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
 use crate::model::facts::JobTrace;
 use crate::model::id::HostName;
+use crate::model::manifest::FreezeMethod;
 use crate::model::report::RunReport;
 use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
@@ -61,11 +63,24 @@ async fn clean_host(
         return Err(refused(&[format!("{} still runs: {}", job.name, job.about)], Some("'--running' ends it".into())));
     }
     ctx.step(&host, Step::Clean);
+    let (mut removed, mut worst) = (0, None::<Ending>);
     for job in &jobs {
-        Job::new(&job.name).clean(&mut link).await.map_err(|e| remote_ending(&host, &e))?;
+        let job = Job::new(&job.name);
+        let cleaned = if depth == Depth::Running { job.clean(&mut link).await } else { job.clean_unless_used(&mut link).await };
+        match cleaned {
+            Ok(()) => removed += 1,
+            // Containers that stay frozen outrank all else (I1).
+            Err(e) => {
+                let ending = frozen_of(&e).map_or_else(|| remote_ending(&host, &e), |names| still_frozen(&names, FreezeMethod::Pause));
+                worst = Some(worst.filter(|worst| worst.severity >= ending.severity).unwrap_or(ending));
+            }
+        }
     }
     link.close().await;
-    Ok(Ending::ok(format!("{} removed", count(jobs.len()))))
+    match worst {
+        Some(ending) => Err(ending),
+        None => Ok(Ending::ok(format!("{} removed", count(removed)))),
+    }
 }
 
 fn count(jobs: usize) -> String {

@@ -84,7 +84,7 @@ impl Context {
         {
             self.note(
                 host,
-                format!("its sshd has nothing better than SHA-1 ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
+                format!("both sides know nothing better than SHA-1 here ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
             );
         }
         Ok(link)

@@ -2,14 +2,14 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use super::Context;
 use crate::model::id::HostName;
 use crate::model::text::printable;
 use crate::remote::RemoteError;
-use crate::remote::ssh::{self, HashAlg, Learned, Verdict, expand, fresh_salt, learn, shown_key};
+use crate::remote::ssh::{self, HashAlg, KnownKeys, Learned, Verdict, expand, fresh_salt, learn, shown_key};
 
 /// What a server on the way to a host shows and what is known of it.
 pub struct Shown {
@@ -58,10 +58,21 @@ pub async fn look_at_key(ctx: &Context, name: &HostName) -> Result<Shown, String
 pub fn accept(ctx: &Context, shown: &Shown, rebuilt: bool) -> Result<Learned, String> {
     let target = &shown.server.target;
     let path = target.known_hosts.first().ok_or("it has no known_hosts file")?;
-    if rebuilt && let Verdict::Changed(old) = &shown.server.verdict {
-        record(ctx, shown, old)?;
+    let old = KnownKeys::of_target(target, &ctx.home)?.others(target, &shown.server.key);
+    if rebuilt && matches!(shown.server.verdict, Verdict::Changed(_)) {
+        record(ctx, shown, &old)?;
     }
-    learn(&expand(path, &ctx.home), target, &shown.server.key, rebuilt, fresh_salt()?)
+    let learned = learn(&expand(path, &ctx.home), target, &shown.server.key, rebuilt, fresh_salt()?)?;
+    if let Learned::Refused(others) = &learned {
+        return Err(format!("other keys are known for it by now: {}", others.join(", ")));
+    }
+    // It may stand in another file, or under a pattern that covers others too.
+    let left = KnownKeys::of_target(target, &ctx.home)?.others(target, &shown.server.key);
+    if rebuilt && !left.is_empty() {
+        let files: Vec<String> = target.known_hosts.iter().map(|file| expand(file, &ctx.home).display().to_string()).collect();
+        return Err(format!("the new key is known now, but an old one is too: {} still stands in {}", left.join(", "), files.join(" or ")));
+    }
+    Ok(learned)
 }
 
 /// Where the keys are written down that a host had before.
@@ -74,7 +85,7 @@ fn record(ctx: &Context, shown: &Shown, old: &[String]) -> Result<(), String> {
     let path = key_record(ctx, &shown.name);
     let fault = |e: std::io::Error| format!("the record {} can't be written: {e}", path.display());
     if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder).map_err(fault)?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
     }
     let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(fault)?;
     let (time, now) = ((ctx.clock)().to_rfc3339(), format!("{} {}", shown.algorithm, shown.fingerprint));

@@ -113,6 +113,11 @@ impl Library {
     pub fn reopen(&self, lock: HostLock, host: &HostName, id: &BackupId, archive_name: &str) -> Result<Writer, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         let folder = Folder { published: host_folder.join(id.as_str()), partial: host_folder.join(format!("{id}.partial")), keep: true };
+        // Of a run that was ended in the moment of publishing.
+        match fs::remove_file(folder.partial.join(MANIFEST)) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(LibraryError::file(&folder.partial, "can't be written")(e)),
+            _ => {}
+        }
         let archive = HashedFile::reopen(folder.partial.join(archive_name))?;
         Ok(Writer { folder, archive, lock })
     }
@@ -149,7 +154,8 @@ impl Library {
     pub(super) fn begin_folder(&self, host: &HostName, id: &BackupId, bytes: u64) -> Result<Folder, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
-            if entry.file_name().to_string_lossy().ends_with(".partial") {
+            // What a later run can go on with is given up by name only.
+            if entry.file_name().to_string_lossy().ends_with(".partial") && !entry.path().join(PENDING).exists() {
                 fs::remove_dir_all(entry.path())
                     .map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
             }

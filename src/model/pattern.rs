@@ -52,6 +52,10 @@ impl Choice<'_> {
     }
 
     fn chosen(&self, patterns: &[String]) -> Result<BTreeSet<&HostName>, BadPattern> {
+        // A variable that was not set must not mean every host.
+        if patterns.iter().any(|pattern| pattern.split(',').all(|term| term.trim().is_empty())) {
+            return Err(BadPattern("a pattern is empty: say 'all' if all hosts are meant".into()));
+        }
         let terms: Vec<&str> = patterns.iter().flat_map(|p| p.split(',')).map(str::trim).filter(|t| !t.is_empty()).collect();
         let plain = |t: &&str| !t.starts_with(['!', '&']);
         let mut chosen = BTreeSet::new();
@@ -151,17 +155,19 @@ fn ranged(term: &str) -> Option<(&str, &str)> {
 
 /// Places count from 0, from the end when negative; both ends belong to it, as in Ansible.
 fn part_of<'a, 'b>(list: &'a [&'b HostName], inside: &str) -> &'a [&'b HostName] {
-    let place = |text: &str, otherwise: usize| -> usize {
+    // One that lies before the first is no place at all.
+    let place = |text: &str, otherwise: i64| -> i64 {
         match text.parse::<i64>() {
-            Ok(n) if n < 0 => usize::try_from(n.unsigned_abs()).map_or(0, |n| list.len().saturating_sub(n)),
-            Ok(n) => usize::try_from(n).unwrap_or(usize::MAX),
+            Ok(n) if n < 0 => n.saturating_add(i64::try_from(list.len()).unwrap_or(i64::MAX)),
+            Ok(n) => n,
             Err(_) => otherwise,
         }
     };
     let (from, to) = match inside.split_once(':') {
-        Some((from, to)) => (place(from, 0), place(to, usize::MAX)),
-        None => (place(inside, 0), place(inside, 0)),
+        Some((from, to)) => (place(from, 0).max(0), place(to, i64::MAX)),
+        None => (place(inside, -1), place(inside, -1)),
     };
+    let (Ok(from), Ok(to)) = (usize::try_from(from), usize::try_from(to)) else { return &[] };
     let end = to.saturating_add(1).min(list.len());
     list.get(from.min(end)..end).unwrap_or_default()
 }
@@ -298,6 +304,11 @@ mod tests {
         assert_eq!(chosen("all", &["front", "!web02"]).unwrap(), "web01 web03");
         assert_eq!(chosen("all", &["@failed"]).unwrap(), "web05");
         assert!(chosen("front[7]", &[]).unwrap_err().0.contains("no host"));
+        for none in ["front[-4]", "front[0:-9]"] {
+            assert!(chosen(none, &[]).unwrap_err().0.contains("no host"), "{none}");
+        }
+        assert_eq!(chosen("front[-9:0]", &[]).unwrap(), "web01");
+        assert!(chosen("", &[]).unwrap_err().0.contains("say 'all'") && chosen("all", &[" ,"]).is_err());
         assert!(chosen("web[11:14]", &[]).unwrap_err().0.contains("'web13'"));
         assert!(chosen("db", &["front"]).unwrap_err().0.contains("limited to 'front'"));
         assert!(chosen("@others", &[]).unwrap_err().0.contains("only @failed"));

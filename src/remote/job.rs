@@ -151,6 +151,14 @@ impl Job {
         }
     }
 
+    /// As [`Self::clean`], but not while somebody brings its archive home or pushes one.
+    ///
+    /// # Errors
+    /// As there, and when somebody does.
+    pub async fn clean_unless_used(&self, link: &mut Link) -> Result<(), RemoteError> {
+        link.run(&Script::clean([self.path.as_str(), "unused"]), CLEANING, PATIENCE).await.map(drop)
+    }
+
     /// Stops it if it runs, thaws what it froze, removes its images and its folder. May be repeated.
     ///
     /// # Errors

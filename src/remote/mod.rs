@@ -51,6 +51,8 @@ pub enum RemoteError {
         fingerprint: String,
         /// Types and fingerprints of the known ones.
         known: String,
+        /// Whether it is a jump host on the way.
+        jump: bool,
     },
     /// A key that known_hosts revokes (I7).
     #[error("the host key of {address} is revoked: {fingerprint}")]
@@ -122,6 +124,15 @@ pub enum RemoteError {
 }
 
 impl RemoteError {
+    /// The same, said of a server on the way.
+    #[must_use]
+    fn of_a_jump_host(mut self) -> Self {
+        if let Self::ChangedKey { jump, .. } = &mut self {
+            *jump = true;
+        }
+        self
+    }
+
     /// Whether it never came as far as running something.
     #[must_use]
     pub fn is_unreachable(&self) -> bool {
@@ -149,6 +160,9 @@ impl RemoteError {
         match self {
             Self::Unreachable { .. } => Some("is it up, and is its address right in the inventory?".into()),
             Self::UnknownKey { .. } => Some(format!("compare the fingerprint with the master's console, then run 'tanker trust {host}'")),
+            Self::ChangedKey { address, jump: true, .. } => Some(format!(
+                "this is a jump host on the way: if it was rebuilt, 'ssh-keygen -R' with {address} as known_hosts names it forgets its old key, and 'tanker trust {host}' asks about the new one; if not, somebody may be between you and it"
+            )),
             Self::ChangedKey { .. } => {
                 Some(format!("if {host} was rebuilt, run 'tanker trust {host} --rebuilt'; if not, somebody may be between you and it"))
             }

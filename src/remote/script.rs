@@ -87,9 +87,9 @@ impl Script {
         let title = format!("tanker-{}", self.name);
         let mut words = match form {
             Form::Plain => vec![],
-            Form::Sudo => vec!["sudo", "-n", "--"],
-            // -k: a password that sudo remembers would be asked for at some times and not at others.
-            Form::SudoWithPassword => vec!["sudo", "-k", "-S", "-p", "", "--"],
+            // -k: what sudo remembers it would ask for at some times and not at others. Its words are read, so they are English.
+            Form::Sudo => vec!["env", "LC_ALL=C", "sudo", "-k", "-n", "--"],
+            Form::SudoWithPassword => SUDO_WITH_PASSWORD.to_vec(),
         };
         words.extend(["env", "LC_ALL=C", "bash", "-c", load.as_str(), title.as_str()]);
         words.extend(self.args.iter().map(String::as_str));
@@ -108,6 +108,9 @@ impl Script {
 
 /// Ends what is meant for sudo.
 const MARK: &str = "tanker-begins-here";
+
+/// sudo that reads a password from stdin.
+pub const SUDO_WITH_PASSWORD: [&str; 8] = ["env", "LC_ALL=C", "sudo", "-k", "-S", "-p", "", "--"];
 
 /// How a script is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -127,13 +127,23 @@ predict() {
   client=$(($(now_ms) - began))
   layers=$(layer_bytes) || note "Docker doesn't say how much the containers have written: the prediction leaves it out"
   changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
-  live_bytes=$(stat -c %s "$job"/a/* | awk '{ sum += $1 } END { printf "%d", sum }')
+  live_bytes=$(stat -c %s "$job"/a/* 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }')
   # Bytes a millisecond, 5 MB/s at least: a small live pass says little about the disk.
   rate=$((live_bytes / (live_ms + 1)))
+  # What went through a pipe says how fast the line is, not the disk.
+  [ "$spool" = spool ] || rate=$(disk_rate)
   [ "$rate" -gt 5000 ] || rate=5000
   # All are paused, committed and thawed at once, which costs about a third of doing it one by one.
   predicted=$((listed + (${layers:-0} + changed) / rate + 3 * client * ($(wc -l < "$job/containers") + 2) / 3))
   event "predicted $predicted"
+}
+# In bytes a millisecond, of a few MiB written to the disk.
+disk_rate() {
+  local began
+  began=$(now_ms)
+  dd if=/dev/zero of="$job/rate" bs=65536 count=128 conv=fsync 2>/dev/null
+  rm -f "$job/rate"
+  echo $((8388608 / ($(now_ms) - began + 1)))
 }
 count_changed() {
   local member=$1 root=$2; shift 2
@@ -183,13 +193,12 @@ dump_database() {
 # Commits go on in the background: what is left to do in the freeze needs none of them.
 begin_commits() {
   local name image save; local -a flags=()
-  commits=()
   # From 1.1 to 1.5 a commit thaws the container behind it unless told not to pause.
   at_least 1.1 "$docker" && flags=(--pause=false)
   while read -r name image _ save; do
     [ "$save" = image ] || continue
     echo "${image}_$stock_id" >> "$job/images"
-    timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null & commits+=($!)
+    timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null 9>&- & commits+=($!)
   done < "$job/containers"
 }
 end_commits() {
@@ -281,7 +290,7 @@ save_images() {
 }
 save_as() {
   local member=$1; shift
-  into_member "$member" timeout 7200 docker save "$@" && { [ "$spool" = pipe ] || append "$member"; }
+  into_member "$member" timeout "$patience" docker save "$@" && { [ "$spool" = pipe ] || append "$member"; }
 }
 
 # Without a spool: what the freeze left in the job's folder, and the images. tanker joins the passes.
@@ -323,12 +332,16 @@ on_exit() {
   release_pipe "$job"
   # Somebody may have said so while a pause was still under way.
   [ $code -eq 0 ] || rm -f "$job/thawed"
-  thaw_all && { [ ! -s "$job/frozen" ] || settle_listed "$job"; }
+  # A pause that Docker was slow to take may still come: then the last word is the watchdog's, which looks again and again.
+  if [ $code -ne 0 ] && [ "$current_step" = freeze ] && [ -s "$job/watchdog" ] && [ ! -e "$job/void" ]; then
+    thaw_listed "$job" >/dev/null || event "stuck after a failed freeze"
+  else thaw_all && { [ ! -s "$job/frozen" ] || settle_listed "$job"; }; fi
   if [ $code -ne 0 ]; then
     [ ! -e "$job/void" ] || event "failed $current_step the capture is void: $(cat "$job/void")"
     [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
-    # A Docker that was asked to commit goes on with it though nobody waits any more.
-    case $current_step in delta|commit) sleep 3 ;; esac
+    # Commits that were begun are waited for, or their images would come when nobody knows of them any more; and Docker goes on with one
+    # though its client is gone.
+    case $current_step in delta|commit) end_commits; sleep 3 ;; esac
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
   fi
@@ -340,6 +353,10 @@ main() {
   begin_job
   stock_id=$2 mode=$3 freeze=$4 freeze_timeout=$5 lease=$6 images_form=$7 supervisor=$8 spool=$9
   case $mode in watchdog|guard) "$mode"; return ;; esac
+  # Through a pipe the line's speed counts, and the guard ends what nobody reads.
+  patience=7200
+  [ "$spool" = spool ] || patience=604800
+  commits=()
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
   local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n

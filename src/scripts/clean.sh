@@ -1,5 +1,5 @@
 # Ends a job and removes what it left: thaws first, then stops it, then its images, then its folder.
-# usage: clean.sh JOB
+# usage: clean.sh JOB [UNUSED]     (UNUSED: only if nobody is bringing its archive home, or pushing one)
 
 main() {
   local job=$1 stuck
@@ -8,6 +8,9 @@ main() {
     # A running cutover must not be stopped half way by somebody who cleans up: it ends by itself, or rolls back.
     if [ -e "$job/cutover" ]; then
       die "a restore on this master is half done in $job: it is left alone"
+    fi
+    if [ -n "${2:-}" ] && { being_read "$job" || { [ -z "${job##*/restore-*}" ] && being_pushed "$job"; }; }; then
+      die "somebody is at work with ${job##*/}: '--running' ends that too"
     fi
     end_job "$job"
     end_receivers "$job"

@@ -47,7 +47,6 @@ directories() {
   [ -z "$freezer" ] || emit freezer yes
 }
 
-# A Docker that hangs is found out by its first answer.
 containers() {
   local ids images
   hash docker 2>/dev/null || return 0
@@ -55,10 +54,10 @@ containers() {
   emit docker "$REPLY"
   ids=$(timeout 60 docker ps -aq --no-trunc 2>&1) || { emit docker_error "$ids"; return; }
   # shellcheck disable=SC2086 # a list of ids
-  [ -z "$ids" ] || emit containers "$(docker inspect $ids 2>/dev/null)"
-  images=$(docker images -q --no-trunc 2>/dev/null)
+  [ -z "$ids" ] || emit containers "$(timeout 60 docker inspect $ids 2>/dev/null)"
+  images=$(timeout 60 docker images -q --no-trunc 2>/dev/null)
   # shellcheck disable=SC2086
-  [ -z "$images" ] || emit images "$(docker inspect $images 2>/dev/null)"
+  [ -z "$images" ] || emit images "$(timeout 60 docker inspect $images 2>/dev/null)"
 }
 
 jobs_of_tanker() {

@@ -32,8 +32,8 @@ lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; ech
 # Runs a command in a container; before 1.3 there is no `docker exec`, but LXC underneath.
 in_container() {
   local name=$1; shift
-  if at_least 1.3 "$docker"; then timeout 3600 docker exec "$name" "$@" </dev/null
-  else timeout 3600 lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
+  if at_least 1.3 "$docker"; then timeout "${patience:-3600}" docker exec "$name" "$@" </dev/null
+  else timeout "${patience:-3600}" lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
 }
 
 # tar for state: owners by number, holes kept, xattrs, ACLs and capabilities where this tar knows them.

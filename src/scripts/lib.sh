@@ -186,18 +186,39 @@ being_read() {
   [ "$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)" != "$before" ]
 }
 
-# Who waits to read a job's pipe that nobody will write any more reads its end.
-release_pipe() { [ ! -p "$1/pipe" ] || : 3<>"$1/pipe"; }
+# Who waits to read a job's pipe that nobody will write any more reads its end; nobody else comes to read it.
+release_pipe() { [ ! -p "$1/pipe" ] || { : 3<>"$1/pipe"; rm -f "$1/pipe"; }; }
+
+# A process and everything that it has started.
+kill_tree() {
+  local child
+  for child in $(pgrep -P "$1"); do kill_tree "$child"; done
+  kill -KILL "$1" 2>/dev/null
+}
 
 # The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
 end_receivers() {
   local file pid start
   for file in "$1"/receiver.*; do
     read -r pid start 2>/dev/null < "$file" || continue
-    if [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then pkill -KILL -P "$pid"; kill -KILL "$pid" 2>/dev/null; fi
+    if [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then kill_tree "$pid"; fi
     rm -f "$file"
   done
   return 0
+}
+
+# Between two steps of a restore there is neither a receiver nor a job for a moment.
+being_pushed() {
+  local file pid start lease
+  # Its cutover has been, and is over.
+  [ ! -e "$1/parameters" ] || return 1
+  for file in "$1"/receiver.*; do
+    if read -r pid start 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+  done
+  lease=$(cat "$1/lease" 2>/dev/null) || lease=0
+  lease=$(($(uptime_seconds) - lease))
+  # One from before a reboot lies in the future.
+  [ "$lease" -ge 0 ] && [ "$lease" -lt 20 ]
 }
 
 # What a restore staged beside the directories in use, and what it kept of those it replaced.

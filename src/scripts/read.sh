@@ -3,9 +3,11 @@
 
 main() {
   [ -f "$1" ] || die "$1 is not there"
-  mark_reader "$1" $$
-  [ -n "${3:-}" ] || exec tail -c "+$(($2 + 1))" -- "$1"
-  # `head` has all it wants before `tail` has said everything: only its own code counts.
-  tail -c "+$(($2 + 1))" -- "$1" 2>/dev/null | head -c "$3"
+  if [ -z "${3:-}" ]; then
+    mark_reader "$1" $$
+    exec tail -c "+$(($2 + 1))" -- "$1"
+  fi
+  # `head` has all it wants before `tail` has said everything: only its own code counts, and it is what moves while somebody reads.
+  tail -c "+$(($2 + 1))" -- "$1" 2>/dev/null | { mark_reader "$1" $BASHPID; exec head -c "$3"; }
 }
 main "$@"

@@ -2,16 +2,33 @@
 # blocks that are wrong are struck off the list, to be asked for again, and the code is 8.
 # usage: seal.sh JOB NAME LENGTH SHA256
 
-# Whoever pushes may be gone; nobody needs this then.
-patience=600
+# Whoever pushes may be gone: nobody needs this then.
+somebody_pushes() {
+  local file
+  for file in "$job"/receiver.*; do
+    [ "$file" = "$job/receiver.$$" ] || [ ! -e "$file" ] || return 0
+  done
+  return 1
+}
 
 blocks_in_order() {
-  local n idle=0 index; local -a here=()
+  local n idle=0 index rest part_of_a_line=''; local -a here=()
   exec 8< "$part.blocks" || return 1
   for ((n = 0; n < count; n++)); do
     while [ -z "${here[n]:-}" ]; do
-      if read -r index _ <&8; then here[index]=1; idle=0; continue; fi
-      [ $((idle++)) -lt $((patience * 10)) ] || { echo "nothing arrived for $patience s" >&2; return 1; }
+      # A line that is still being written is read in two pieces.
+      if IFS= read -r rest <&8; then
+        index=$part_of_a_line$rest; index=${index%% *} part_of_a_line=''
+        case $index in ''|*[!0-9]*) ;; *) here[index]=1; idle=0 ;; esac
+        continue
+      fi
+      part_of_a_line=$part_of_a_line$rest
+      # Its own shell is gone: another one is at work by now.
+      kill -0 $$ 2>/dev/null || return 1
+      if [ $((idle++)) -gt 600 ]; then
+        somebody_pushes || { echo "nobody pushes any more" >&2; return 1; }
+        idle=0
+      fi
       sleep 0.1
     done
     dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null || return 1

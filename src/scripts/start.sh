@@ -41,13 +41,13 @@ remove_dead_jobs() {
     [ ! -e "$left/cutover" ] || refuse "a restore of this master came to no end (${left##*/}): 'tanker restore --rollback' puts it back, '--resume' does it again"
     job_alive "$left" && continue
     ! being_read "$left" || busy "$(cat "$left/owner")"
-    # Somebody may yet come for it.
-    ! waits_to_be_fetched "$left" "$2" || continue
     # What an operator paused after an earlier thaw is not tanker's to thaw.
     if [ -s "$left/frozen" ] && [ ! -e "$left/settled" ]; then
       thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
       settle_listed "$left" || die "Docker has not confirmed the thaw after an earlier run: does it answer?"
     fi
+    # Somebody may yet come for it.
+    ! waits_to_be_fetched "$left" "$2" || continue
     remove_images "$left"
     release_pipe "$left"
     remove_staged "$left"
@@ -60,20 +60,6 @@ waits_to_be_fetched() {
   local packed
   grep -q '^[0-9]* archive ' "$1/events" 2>/dev/null || return 1
   packed=$(stat -c %Y "$1/events") && [ $(($(date +%s) - packed)) -lt "$2" ]
-}
-
-# Between two steps of a restore there is neither a receiver nor a job for a moment.
-being_pushed() {
-  local file pid start lease
-  # Its cutover has been, and is over.
-  [ ! -e "$1/parameters" ] || return 1
-  for file in "$1"/receiver.*; do
-    if read -r pid start 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
-  done
-  lease=$(cat "$1/lease" 2>/dev/null) || lease=0
-  lease=$(($(uptime_seconds) - lease))
-  # One from before a reboot lies in the future.
-  [ "$lease" -ge 0 ] && [ "$lease" -lt 20 ]
 }
 
 main() {

@@ -11,7 +11,7 @@ put_block() {
   else
     said=$(head -c "$2" | dd of="$part" bs=65536 seek=$at conv=notrunc 2>&1)
   fi || { printf '%s\n' "$said" >> "$job/log"; return 1; }
-  sed -n 's/^\([0-9]*\) bytes.*/\1/p' <<< "$said"
+  sed -n 's/^\([0-9]*\) bytes\{0,1\} .*/\1/p' <<< "$said"
 }
 
 main() {

@@ -27,12 +27,13 @@ pub struct RunLog {
     folder: Option<PathBuf>,
     began: DateTime<Utc>,
     clock: fn() -> DateTime<Utc>,
+    counts: bool,
 }
 
 impl RunLog {
-    /// Begins the record of a run.
+    /// Begins the record of a run. Whether it `counts`: `@failed` is about the last one that does.
     #[must_use]
-    pub fn begin(state: &Path, verb: &'static str, clock: fn() -> DateTime<Utc>) -> Self {
+    pub fn begin(state: &Path, verb: &'static str, counts: bool, clock: fn() -> DateTime<Utc>) -> Self {
         let began = clock();
         let runs = state.join("runs");
         let folder = runs.join(format!("{}-{verb}-{}", began.format("%Y-%m-%dT%H-%M-%S"), std::process::id()));
@@ -45,7 +46,7 @@ impl RunLog {
             }
         };
         forget_old(&runs);
-        Self { verb, state: state.to_owned(), folder, began, clock }
+        Self { verb, state: state.to_owned(), folder, began, clock, counts }
     }
 
     /// A monitor that writes down what it tells the other one.
@@ -66,15 +67,23 @@ impl RunLog {
                 let hint = outcome.hint.as_deref().map(|hint| format!(" -> {hint}")).unwrap_or_default();
                 write_line(folder, &outcome.host, (self.clock)(), &format!("{}: {}{hint}", outcome.severity.word(), outcome.summary));
             }
-            let last = self.state.join(LAST);
-            let new = self.state.join(format!("{LAST}.{}", std::process::id()));
-            let kept =
-                fs::write(folder.join("recap.json"), &recap).and_then(|()| fs::write(&new, &recap)).and_then(|()| fs::rename(&new, &last));
-            if let Err(e) = kept {
-                super::err(&format!("tanker: the recap can't be kept in {}: {e}\n", folder.display()));
-            }
+            self.keep(&folder.join("recap.json"), &recap);
+        }
+        if self.counts {
+            self.keep(&self.state.join(LAST), &recap);
         }
         recap
+    }
+
+    /// Under another name first: another run may read it.
+    fn keep(&self, path: &Path, recap: &str) {
+        let new = path.with_extension(format!("{}.new", std::process::id()));
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        let kept = options.open(&new).and_then(|mut file| file.write_all(recap.as_bytes())).and_then(|()| fs::rename(&new, path));
+        if let Err(e) = kept {
+            super::err(&format!("tanker: the recap can't be kept at {}: {e}\n", path.display()));
+        }
     }
 }
 
@@ -129,7 +138,8 @@ fn stamped(time: DateTime<Utc>, line: &str) -> String {
 /// The names begin with the time.
 fn forget_old(runs: &Path) {
     let Ok(entries) = fs::read_dir(runs) else { return };
-    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.is_dir()).collect();
+    // One without a recap may still be running.
+    let mut folders: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|path| path.join("recap.json").exists()).collect();
     folders.sort();
     for old in folders.iter().take(folders.len().saturating_sub(KEPT)) {
         // One that can't be removed is tried again by the next run.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 
-use super::super::{Context, READING, library_ending, remote_ending};
+use super::super::{Context, READING, library_ending};
 use super::NotHome;
 use crate::fleet::Ending;
 use crate::library::{BLOCK, Library, LibraryError, Sum, Writer, parse_sums};
@@ -147,8 +147,7 @@ impl Follower<'_> {
     }
 
     fn broken(&self, error: &RemoteError) -> NotHome {
-        let ending = remote_ending(self.host, error);
-        if error.is_broken_line() { NotHome::LineLost(ending) } else { NotHome::Failed(ending) }
+        NotHome::of(self.host, error)
     }
 }
 

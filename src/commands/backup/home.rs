@@ -129,7 +129,13 @@ impl Way<'_> {
             .follow(link, 0, |event| {
                 match event {
                     // Before lrzip there is no archive that could grow.
-                    JobEvent::Growing(bytes) => drop(tell.send(Size::Growing(bytes))),
+                    JobEvent::Growing(bytes) => drop(tell.send_if_modified(|size| {
+                        let grows = matches!(size, Size::Growing(_));
+                        if grows {
+                            *size = Size::Growing(bytes);
+                        }
+                        grows
+                    })),
                     JobEvent::Archive(bytes, ..) => drop(tell.send(Size::Whole(bytes))),
                     _ => {}
                 }
@@ -139,6 +145,7 @@ impl Way<'_> {
         followed.map_err(|e| NotHome::of(self.host, &e))?;
         match &seen.failed {
             Some((step, reason)) => Err(failed(format!("{step}: {reason}"))),
+            None if seen.archive.is_none() => Err(failed("the master announced no archive")),
             None => Ok(()),
         }
     }
@@ -152,7 +159,8 @@ impl Way<'_> {
         seen: &mut Seen,
     ) -> Result<Captured, NotHome> {
         let parcel = pipes::collect(self.ctx, self.host, self.job, link, parcel, most, seen).await.map_err(NotHome::Failed)?;
-        let tasks = self.judge_tasks_after(link, seen.tasks_code).await?;
+        // There is nothing to go on from, wherever the line breaks.
+        let tasks = self.judge_tasks_after(link, seen.tasks_code).await.map_err(NotHome::for_good)?;
         self.ctx.step(self.host, Step::Compress);
         let name = archive_name(&self.pending.description.stock_id);
         let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
@@ -200,7 +208,14 @@ impl Way<'_> {
 impl NotHome {
     pub(super) fn of(host: &Host, error: &crate::remote::RemoteError) -> Self {
         let ending = remote_ending(host, error);
-        if error.is_broken_line() { Self::LineLost(ending) } else { Self::Failed(ending) }
+        // A login that was refused this time may be let in the next.
+        if error.is_broken_line() || error.is_unreachable() { Self::LineLost(ending) } else { Self::Failed(ending) }
+    }
+
+    fn for_good(self) -> Self {
+        match self {
+            Self::LineLost(ending) | Self::Failed(ending) => Self::Failed(ending),
+        }
     }
 }
 

@@ -8,8 +8,8 @@ mod seen;
 use std::time::Duration;
 
 use home::{Captured, Way};
-pub(super) use seen::still_frozen;
 use seen::{Seen, after_failure};
+pub(super) use seen::{frozen_of, still_frozen};
 
 use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
@@ -183,7 +183,7 @@ async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
 
 /// Publishes what is home and cleans the master up; leaves both sides as they are where a later run can go on.
 async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome>, seen: &Seen) -> Result<Ending, Ending> {
-    let Way { ctx, host, job, library, pending } = way;
+    let Way { ctx, host, job, pending, .. } = way;
     let published = match outcome {
         Ok(captured) => {
             let (received, manifest) = captured.describe(ctx, pending, seen);
@@ -204,13 +204,16 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
     link.close().await;
     match published {
         Err(ending) => {
-            // Nobody will go on with it.
-            if let Ok(lock) = library.lock(&host.name, &ctx.owner)
-                && let Err(e) = library.give_up(&lock, &host.name, &pending.description.id)
-            {
-                ctx.note(host, e.to_string());
+            // Where the master could not be told, it may have packed all the same: what a later run needs to look for it stays.
+            let untold = seen.failed.is_none() && cleaned.as_ref().is_err_and(RemoteError::is_broken_line);
+            if !untold {
+                give_up(way).await;
             }
-            Err(after_failure(ending, cleaned, seen, pending))
+            let mut ending = after_failure(ending, cleaned, seen, pending);
+            if untold && ending.severity != Severity::Frozen {
+                ending.hint = Some(format!("'tanker backup --resume {}' looks whether the master has packed all the same", host.name));
+            }
+            Err(ending)
         }
         Ok(entry) => {
             if let Err(e) = cleaned {
@@ -221,6 +224,19 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
             Ok(Ending::ok(backup_summary(manifest.description.id.as_str(), manifest.archive.bytes, freeze)))
         }
     }
+}
+
+/// Nobody will go on with it. A thread that is still reading or writing the archive has the lock for a moment.
+async fn give_up(way: &Way<'_>) {
+    for pause in [0, 100, 300, 1000, 3000] {
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        let Ok(lock) = way.library.lock(&way.host.name, &way.ctx.owner) else { continue };
+        if let Err(e) = way.library.give_up(&lock, &way.host.name, &way.pending.description.id) {
+            way.ctx.note(way.host, e.to_string());
+        }
+        return;
+    }
+    way.ctx.note(way.host, "what has arrived of it is left in the library: the next backup removes it");
 }
 
 /// A new backup takes the place of one of this library that did not come to its end, and removes what is left of those that did.
@@ -243,7 +259,9 @@ async fn give_up_earlier(
         library.give_up(lock, &host.name, &id).map_err(|e| library_ending(&e))?;
     }
     for job in jobs.iter().filter(|job| done.contains(&job.name)) {
-        Job::new(&job.name).clean(link).await.map_err(|e| remote_ending(host, &e))?;
+        let stays =
+            |e: RemoteError| frozen_of(&e).map_or_else(|| remote_ending(host, &e), |names| still_frozen(&names, FreezeMethod::Pause));
+        Job::new(&job.name).clean(link).await.map_err(stays)?;
     }
     Ok(())
 }

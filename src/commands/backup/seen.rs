@@ -88,10 +88,8 @@ impl Seen {
 /// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
 pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, pending: &Pending) -> Ending {
     let Err(error) = cleaned else { return ending };
-    if let RemoteError::Script { stdout, .. } = &error
-        && let Some(frozen) = parse_frames(stdout).ok().and_then(|mut frames| frames.remove("frozen"))
-    {
-        return still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), pending.freeze);
+    if let Some(names) = frozen_of(&error) {
+        return still_frozen(&names, pending.freeze);
     }
     let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
     if unconfirmed {
@@ -102,6 +100,13 @@ pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>
     ending.summary = format!("{}; and it could not be cleaned up: {error}", ending.summary);
     ending.hint = Some("the next backup of this master removes what was left".into());
     ending
+}
+
+/// The containers that a script says stay frozen.
+pub(in crate::commands) fn frozen_of(error: &RemoteError) -> Option<Vec<String>> {
+    let RemoteError::Script { stdout, .. } = error else { return None };
+    let frozen = parse_frames(stdout).ok()?.remove("frozen")?;
+    Some(frozen.split_whitespace().map(str::to_owned).collect())
 }
 
 /// Containers that are or may be frozen, with the command that ends it.

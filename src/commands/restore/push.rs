@@ -63,9 +63,13 @@ pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link,
             Err(e) => e,
         };
         // The master has struck off what is wrong; a disk that does that twice is to blame itself.
-        wrong += u32::from(matches!(error, RemoteError::Script { code: WRONG, .. }));
-        let again = error.is_broken_line() || wrong == 1;
-        if !again || since.elapsed() + pause > PATIENCE {
+        if since.elapsed() < pause {
+            pause = Duration::from_millis(500);
+        }
+        let is_wrong = matches!(error, RemoteError::Script { code: WRONG, .. });
+        wrong += u32::from(is_wrong);
+        let again = error.is_broken_line() || (is_wrong && wrong == 1);
+        if !again || (!is_wrong && since.elapsed() + pause > PATIENCE) {
             return Err(stopped(host, &error));
         }
         link.drop_session();
@@ -84,7 +88,8 @@ async fn push_what_is_missing(
     since: &mut Instant,
 ) -> Result<(), RemoteError> {
     let words = [cargo.job.path().to_owned(), NAME.to_owned(), cargo.bytes.to_string()];
-    let answer = link.run_once(&Script::offer(words.clone()), b"", ASKING).await?;
+    let offer = words.clone().into_iter().chain([ctx.owner.clone()]);
+    let answer = link.run_once(&Script::offer(offer), b"", ASKING).await?;
     let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let have = frames.get("have").map_or("", String::as_str);
     if have == "whole" {
@@ -101,9 +106,14 @@ async fn push_what_is_missing(
     // The master hashes what has arrived while the rest is on its way.
     let seal = Script::seal(words.into_iter().chain([cargo.sha256.clone()]));
     let limit = link.step_timeout();
-    let (_, sealed) =
-        tokio::try_join!(send(ctx, host, &lines, cargo, missing, streams), async { Ok(link.run_once(&seal, b"", limit).await) })?;
-    sealed.map(drop)
+    let sent = Arc::new(AtomicU64::new(0));
+    let sending = send(ctx, host, &lines, cargo, missing, streams, &sent);
+    let outcome = tokio::try_join!(sending, async { Ok(link.run_once(&seal, b"", limit).await) });
+    // More than what lines swallow before anybody notices that they are dead: that earns new patience.
+    if sent.load(Ordering::Relaxed) >= BLOCK * streams as u64 {
+        *since = Instant::now();
+    }
+    outcome?.1.map(drop)
 }
 
 /// The blocks that the master has as they should be. Anything else in its list is none (I8).
@@ -129,13 +139,15 @@ async fn send(
     cargo: &Arc<Cargo>,
     missing: VecDeque<usize>,
     streams: usize,
+    sent: &Arc<AtomicU64>,
 ) -> Result<(), RemoteError> {
     let first = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
-    let (queue, sent) = (Arc::new(Mutex::new(missing)), Arc::new(AtomicU64::new(first)));
+    let queue = Arc::new(Mutex::new(missing));
     let frames = || Frames {
         cargo: Arc::clone(cargo),
         queue: Arc::clone(&queue),
-        sent: Arc::clone(&sent),
+        sent: Arc::clone(sent),
+        first,
         host: host.name.clone(),
         monitor: Arc::clone(&ctx.monitor),
         file: None,
@@ -153,7 +165,8 @@ async fn send(
         let mut own: Vec<Frames> = (0..on_a_line.min(streams)).map(|_| frames()).collect();
         set.spawn(async move {
             let limit = line.step_timeout();
-            let session = line.session().await?;
+            // One that isn't let in is no worse than one that breaks: the others go on.
+            let session = line.session().await.map_err(|e| if e.is_unreachable() { RemoteError::Lost(e.to_string()) } else { e })?;
             let (last, other) = (own.pop(), own.pop());
             let one = async |frames: Option<Frames>| match frames {
                 Some(frames) => session.push(&script, frames).await,
@@ -185,6 +198,8 @@ struct Frames {
     cargo: Arc<Cargo>,
     queue: Arc<Mutex<VecDeque<usize>>>,
     sent: Arc<AtomicU64>,
+    /// What had been there before.
+    first: u64,
     host: HostName,
     monitor: Arc<dyn Monitor>,
     file: Option<File>,
@@ -217,7 +232,7 @@ impl Read for Frames {
         }
         self.at += read as u64;
         self.left -= read as u64;
-        let bytes = self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
+        let bytes = self.first + self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
         self.monitor.event(&self.host, Event::Progress { bytes, total: Some(self.cargo.bytes) });
         Ok(read)
     }

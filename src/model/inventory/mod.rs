@@ -107,7 +107,7 @@ pub struct Target {
 }
 
 /// An SSH agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {
     /// The one of `SSH_AUTH_SOCK`.
     Environment,

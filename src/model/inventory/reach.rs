@@ -9,9 +9,11 @@ use crate::model::text::printable;
 
 /// A chain of jump hosts is no longer than this.
 const LONGEST_CHAIN: usize = 8;
+/// Holds no key.
+const NO_IDENTITY: &str = "/dev/null";
 
-/// Answers for an alias, and the user and port that were said with it.
-pub type AskConfig<'a> = dyn Fn(&str, Option<&str>, Option<u16>) -> Answer + 'a;
+/// Answers for an alias, the user and port that were said with it, and the user where nobody says otherwise.
+pub type AskConfig<'a> = dyn Fn(&str, Option<&str>, Option<u16>, &str) -> Answer + 'a;
 
 /// Why a jump host was not accepted: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +50,10 @@ impl Host {
     pub fn complete(&mut self, local_user: &str, ask: &AskConfig<'_>) {
         let alias = self.target.endpoint.address.clone();
         let said_user = self.given.user.then(|| self.target.endpoint.user.clone());
-        let answer = ask(&alias, said_user.as_deref(), self.given.port.then_some(self.target.endpoint.port));
+        let answer = ask(&alias, said_user.as_deref(), self.given.port.then_some(self.target.endpoint.port), "root");
         self.notes.extend(answer.notes.iter().cloned());
-        self.refusal.clone_from(&answer.refusal);
+        // A way that the inventory names outranks one that can't be taken.
+        self.refusal = answer.refusal.clone().or_else(|| answer.no_way.clone().filter(|_| !self.given.jump));
         let given = self.given;
         let own = self.target.clone();
         if let (Some(seconds), false) = (answer.connect_timeout.filter(|seconds| *seconds > 0), given.connect_timeout) {
@@ -71,7 +74,7 @@ impl Host {
         let written: Vec<Target> = std::mem::take(&mut self.jump);
         let (chain, otherwise) =
             if given.jump { (Ok(written), own.endpoint.user.as_str()) } else { (parse_chain(jump.as_deref(), &own), local_user) };
-        match chain.and_then(|chain| self.complete_chain(chain, otherwise, ask)) {
+        match chain.and_then(|chain| self.complete_chain(chain, &own, otherwise, ask)) {
             Ok(chain) => self.jump = chain,
             Err(BadJump(why)) => drop(self.refusal.get_or_insert(why)),
         }
@@ -79,16 +82,27 @@ impl Host {
 
     /// Each jump host has a configuration of its own; that of the first may lead through others. `otherwise` is the user where
     /// nothing names one.
-    fn complete_chain(&mut self, mut chain: Vec<Target>, otherwise: &str, ask: &AskConfig<'_>) -> Result<Vec<Target>, BadJump> {
+    fn complete_chain(
+        &mut self,
+        mut chain: Vec<Target>,
+        own: &Target,
+        otherwise: &str,
+        ask: &AskConfig<'_>,
+    ) -> Result<Vec<Target>, BadJump> {
         let mut done: Vec<Target> = Vec::new();
         while let Some(mut hop) = chain.pop() {
             if done.len() + chain.len() >= LONGEST_CHAIN {
                 return Err(BadJump(format!("its jump hosts lead through more than {LONGEST_CHAIN} others")));
             }
             let said = hop.endpoint.clone();
-            let answer =
-                ask(&said.address, Some(said.user.as_str()).filter(|user| !user.is_empty()), Some(said.port).filter(|port| *port > 0));
-            if let Some(why) = &answer.refusal {
+            let answer = ask(
+                &said.address,
+                Some(said.user.as_str()).filter(|user| !user.is_empty()),
+                Some(said.port).filter(|port| *port > 0),
+                otherwise,
+            );
+            let first = chain.is_empty() && !self.given.jump;
+            if let Some(why) = answer.refusal.as_ref().or(answer.no_way.as_ref().filter(|_| first)) {
                 return Err(BadJump(format!("its jump host {}: {why}", printable(&said.address))));
             }
             let own_way = answer.proxy_jump.clone();
@@ -97,14 +111,18 @@ impl Host {
             if self.given.known_hosts {
                 hop.known_hosts = known_hosts;
             }
+            if self.given.agent {
+                hop.agent = own.agent.clone();
+            }
             // The inventory's keys open jump hosts too.
             for path in identity {
                 if !hop.identity.contains(&path) {
                     hop.identity.push(path);
                 }
             }
-            if chain.is_empty() && !self.given.jump {
-                chain = parse_chain(own_way.as_deref(), &hop)?;
+            if first {
+                // Like the inventory's host, not like the jump host behind it.
+                chain = parse_chain(own_way.as_deref(), own)?;
             }
             done.push(hop);
         }
@@ -134,6 +152,10 @@ fn complete_target(target: &mut Target, answer: Answer, otherwise: &str) {
     target.endpoint.port = answer.port.unwrap_or(22);
     if !answer.identity.is_empty() {
         target.identity = paths(answer.identity);
+        // `IdentityFile none`: not even the usual ones.
+        if target.identity.is_empty() {
+            target.identity.push(NO_IDENTITY.into());
+        }
     }
     target.certificates.extend(paths(answer.certificates));
     target.identities_only = answer.identities_only.unwrap_or(target.identities_only);
@@ -144,7 +166,10 @@ fn complete_target(target: &mut Target, answer: Answer, otherwise: &str) {
         Some("none") => target.agent = Agent::Off,
         Some(socket) => target.agent = Agent::Socket(socket.into()),
     }
-    let users = answer.known_hosts.map_or_else(|| target.known_hosts.iter().take(1).cloned().collect(), paths);
+    // `none` takes the place of a file, or the system's would be the one that is written.
+    let named =
+        |list: Vec<String>| list.into_iter().map(|path| if path == "none" { "/dev/null".into() } else { PathBuf::from(path) }).collect();
+    let users: Vec<PathBuf> = answer.known_hosts.map_or_else(|| target.known_hosts.iter().take(1).cloned().collect(), named);
     let global = answer.global_known_hosts.map_or_else(|| target.known_hosts.iter().skip(1).cloned().collect(), paths);
     target.known_hosts = users.into_iter().chain(global).collect();
 }
@@ -160,8 +185,11 @@ mod tests {
     fn completed(inventory: &str) -> Host {
         let mut host = parse_inventory("i", inventory).unwrap().hosts.remove(0);
         let config = [parse_ssh_config("config", CONFIG, &mut |_| Vec::new()).unwrap()];
-        let ask = |alias: &str, user: Option<&str>, port: Option<u16>| {
-            resolve(&config, &Question { alias, user, port, local_user: "me", workstation: "here", home: "/home/me", variable: &|_| None })
+        let ask = |alias: &str, user: Option<&str>, port: Option<u16>, default_user: &str| {
+            resolve(
+                &config,
+                &Question { alias, user, port, default_user, local_user: "me", workstation: "here", home: "/home/me", variable: &|_| None },
+            )
         };
         host.complete("me", &ask);
         host
@@ -188,6 +216,17 @@ mod tests {
         assert_eq!(host.target.known_hosts[0], PathBuf::from("~/kh"));
         assert_eq!(host.jump.iter().map(at).collect::<Vec<_>>(), ["root@a:22", "b@c:1"]);
         assert_eq!(completed("[hosts.x]\naddress='plain'\n").target.endpoint.user, "root");
+    }
+
+    #[test]
+    fn a_way_that_can_not_be_taken_falls_where_the_inventory_names_another() {
+        let with = |inventory: &str| {
+            let mut host = parse_inventory("i", inventory).unwrap().hosts.remove(0);
+            host.complete("me", &|_, _, _, _| Answer { no_way: Some("no".into()), ..Answer::default() });
+            host
+        };
+        assert_eq!(with("[hosts.a]\n").refusal.as_deref(), Some("no"));
+        assert_eq!(with("[hosts.a]\njump=['b']\n").refusal, None);
     }
 
     #[test]

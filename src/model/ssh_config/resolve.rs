@@ -14,6 +14,8 @@ pub struct Question<'a> {
     pub user: Option<&'a str>,
     /// The port, where somebody has said so already.
     pub port: Option<u16>,
+    /// The user there where nobody says otherwise.
+    pub default_user: &'a str,
     /// The user here.
     pub local_user: &'a str,
     /// This workstation's name.
@@ -57,6 +59,8 @@ pub struct Answer {
     pub notes: Vec<String>,
     /// Why this host must not be reached by what the configuration says.
     pub refusal: Option<String>,
+    /// The same, for a way that tanker can't take; it falls where somebody names another way.
+    pub no_way: Option<String>,
 }
 
 /// Keywords without a bearing on what tanker does.
@@ -172,7 +176,11 @@ impl Pass<'_> {
         let mut active = outer;
         for line in &config.directives {
             match line.keyword.as_str() {
-                "host" => active = outer && hosts_match(&line.args, self.question.alias),
+                "host" => {
+                    // The second reading knows where the host really is.
+                    let resolved = self.answer.host_name.as_deref().filter(|_| self.last);
+                    active = outer && hosts_match(&line.args, resolved.unwrap_or(self.question.alias));
+                }
                 "match" => active = self.matches(line, outer) && outer,
                 "include" => line.included.iter().for_each(|file| self.read(file, active)),
                 _ if active => self.set(line),
@@ -191,11 +199,20 @@ impl Pass<'_> {
             place.get_or_insert_with(|| matches!(first.to_ascii_lowercase().as_str(), "yes" | "true"));
         };
         match line.keyword.as_str() {
-            "hostname" => once(&mut answer.host_name),
+            "hostname" => {
+                let tokens = Tokens { host: self.question.alias.to_owned(), ..Tokens::default() };
+                match expand_tokens(first, &tokens, &|_| None) {
+                    Ok(name) => drop(answer.host_name.get_or_insert(name)),
+                    Err(why) => drop(answer.refusal.get_or_insert(format!("{}:{}: {}", line.file, line.line, printable(&why)))),
+                }
+            }
             "user" => once(&mut answer.user),
             "port" => match first.parse() {
                 Ok(port) => answer.port = answer.port.or(Some(port)),
-                Err(_) => answer.refusal = Some(format!("{}:{}: '{}' is no port", line.file, line.line, printable(first))),
+                Err(_) if answer.port.is_none() => {
+                    answer.refusal = Some(format!("{}:{}: '{}' is no port", line.file, line.line, printable(first)));
+                }
+                Err(_) => {}
             },
             "identityfile" => answer.identity.push(first.to_owned()),
             "certificatefile" => answer.certificates.push(first.to_owned()),
@@ -204,7 +221,17 @@ impl Pass<'_> {
             "proxyjump" => once(&mut answer.proxy_jump),
             "userknownhostsfile" => drop(answer.known_hosts.get_or_insert_with(|| line.args.clone())),
             "globalknownhostsfile" => drop(answer.global_known_hosts.get_or_insert_with(|| line.args.clone())),
+            // It becomes a name in known_hosts: one that can't stand there would never be found again.
+            "hostkeyalias" if first.contains(|c: char| c.is_whitespace() || c.is_control() || ",*?!|@#".contains(c)) => {
+                answer.refusal = Some(format!("{}:{}: '{}' is no name for a host key", line.file, line.line, printable(first)));
+            }
             "hostkeyalias" => once(&mut answer.host_key_alias),
+            // A key that OpenSSH would refuse must not be taken here.
+            "revokedhostkeys" if first.eq_ignore_ascii_case("none") => {}
+            "revokedhostkeys" => {
+                let why = "RevokedHostKeys, which tanker doesn't read: put '@revoked' lines into known_hosts instead";
+                answer.refusal.get_or_insert(format!("{}:{} says {why}", line.file, line.line));
+            }
             "hashknownhosts" => yes(&mut answer.hash_known_hosts),
             "connecttimeout" => answer.connect_timeout = answer.connect_timeout.or(first.parse().ok()),
             // As in OpenSSH, whichever of the two comes first disables the other.
@@ -215,7 +242,7 @@ impl Pass<'_> {
                     "{}:{} says ProxyCommand, which tanker can't run: name the way with ProxyJump, or with 'jump' in the inventory",
                     line.file, line.line
                 );
-                answer.refusal.get_or_insert(why);
+                answer.no_way.get_or_insert(why);
             }
             other if IRRELEVANT.contains(&other) => {}
             other => {
@@ -265,7 +292,7 @@ impl Pass<'_> {
         match name {
             "host" => Some(hosts_match(&list, host)),
             "originalhost" => Some(hosts_match(&list, self.question.alias)),
-            "user" => Some(hosts_match(&list, self.answer.user.as_deref().unwrap_or(self.question.local_user))),
+            "user" => Some(hosts_match(&list, self.answer.user.as_deref().unwrap_or(self.question.default_user))),
             "localuser" => Some(hosts_match(&list, self.question.local_user)),
             _ => None,
         }
@@ -285,7 +312,7 @@ fn put_tokens_in(answer: &mut Answer, question: &Question<'_>) {
         original: question.alias.to_owned(),
         key_alias: answer.host_key_alias.clone().unwrap_or_else(|| question.alias.to_owned()),
         port: answer.port.unwrap_or(22),
-        user: answer.user.clone().unwrap_or_else(|| question.local_user.to_owned()),
+        user: answer.user.clone().unwrap_or_else(|| question.default_user.to_owned()),
         local_user: question.local_user.to_owned(),
         workstation: question.workstation.to_owned(),
         home: question.home.to_owned(),
@@ -299,8 +326,7 @@ fn put_tokens_in(answer: &mut Answer, question: &Question<'_>) {
             Err(why) => drop(refusal.get_or_insert(format!("the SSH configuration can't be used for it: {}", printable(&why)))),
         }
     };
-    if let Some(name) = &mut answer.host_name {
-        expand(name, &tokens, false);
+    if let Some(name) = &answer.host_name {
         tokens.host.clone_from(name);
     }
     if let Some(jump) = &mut answer.proxy_jump {
@@ -323,7 +349,16 @@ mod tests {
         let config = parse_ssh_config("config", text, &mut include).unwrap();
         resolve(
             &[config],
-            &Question { alias, user: None, port: None, local_user: "me", workstation: "here", home: "/home/me", variable: &|_| None },
+            &Question {
+                alias,
+                user: None,
+                port: None,
+                default_user: "root",
+                local_user: "me",
+                workstation: "here",
+                home: "/home/me",
+                variable: &|_| None,
+            },
         )
     }
 
@@ -351,8 +386,17 @@ mod tests {
     #[test]
     fn what_would_lead_elsewhere_is_refused_and_the_rest_is_said() {
         let answer = ask("ProxyCommand nc %h %p\nCiphers none\nForwardAgent yes\nFancyNewThing on\n", "a");
-        assert!(answer.refusal.unwrap().starts_with("config:1 says ProxyCommand"));
+        assert!(answer.no_way.unwrap().starts_with("config:1 says ProxyCommand"));
         assert_eq!(answer.notes.len(), 2, "{:?}", answer.notes);
-        assert_eq!(ask("ProxyJump none\nProxyCommand nc\n", "a").refusal, None);
+        assert_eq!(ask("ProxyJump none\nProxyCommand nc\n", "a").no_way, None);
+        assert!(ask("RevokedHostKeys /etc/revoked\n", "a").refusal.unwrap().contains("@revoked"));
+        assert!(ask("HostKeyAlias \"a b\"\n", "a").refusal.unwrap().contains("no name for a host key"));
+        assert!(ask("Port x\n", "a").refusal.unwrap().contains("no port"));
+    }
+
+    #[test]
+    fn match_sees_what_hostname_and_user_have_become() {
+        let text = "Host web1\n HostName %h.example.com\nMatch host web1.example.com user root\n Port 2222\n";
+        assert_eq!(ask(text, "web1").port, Some(2222));
     }
 }

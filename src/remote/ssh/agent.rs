@@ -10,8 +10,8 @@ use russh::keys::agent::client::{AgentClient, AgentStream};
 use super::expand;
 use crate::model::inventory::Agent;
 
-/// An agent that asks its user something can take a while.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Telling what it holds takes an agent no time.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) type Client = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 

@@ -41,10 +41,18 @@ pub fn complete(inventory: &mut Inventory, asker: &Asker) -> Result<(), String> 
     // One behind the other: the first value wins, and a block ends with its file.
     let files: Vec<SshConfig> = files;
     let home = asker.home.to_string_lossy().into_owned();
-    let ask = |alias: &str, user: Option<&str>, port: Option<u16>| {
+    let ask = |alias: &str, user: Option<&str>, port: Option<u16>, default_user: &str| {
         let variable = |name: &str| std::env::var(name).ok();
-        let question =
-            Question { alias, user, port, local_user: &asker.user, workstation: &asker.workstation, home: &home, variable: &variable };
+        let question = Question {
+            alias,
+            user,
+            port,
+            default_user,
+            local_user: &asker.user,
+            workstation: &asker.workstation,
+            home: &home,
+            variable: &variable,
+        };
         resolve(&files, &question)
     };
     for host in &mut inventory.hosts {
@@ -66,7 +74,9 @@ fn read(path: &Path, folder: &Path, asker: &Asker, must: bool) -> Result<Option<
             None => folder.join(pattern),
         };
         // A pattern that fits nothing is none of anybody's business, as with OpenSSH.
-        let Ok(found) = glob::glob(&path.to_string_lossy()) else { return Vec::new() };
+        // Editors' leavings begin with a dot.
+        let options = glob::MatchOptions { require_literal_leading_dot: true, ..glob::MatchOptions::new() };
+        let Ok(found) = glob::glob_with(&path.to_string_lossy(), options) else { return Vec::new() };
         let mut files = Vec::new();
         for path in found.flatten().filter(|path| path.is_file()) {
             match read_private(&path) {

@@ -24,6 +24,8 @@ const CHUNK: usize = 256 << 10;
 /// The same where there is a limit to what may be sent.
 const SMALL_CHUNK: usize = 16 << 10;
 
+/// A server that answers at all opens a channel in less than this.
+const OPENING: Duration = Duration::from_secs(60);
 /// As fast as the line allows.
 static NO_LIMITS: Limits = Limits::NONE;
 
@@ -121,6 +123,31 @@ impl Session {
         ended
     }
 
+    /// Runs a command with this on stdin and no more; what it said where it failed.
+    pub(super) async fn offer(&self, command: &str, input: Vec<u8>, limit: Duration) -> Result<Option<String>, RemoteError> {
+        let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
+        let work = async {
+            let channel = self.handle.channel_open_session().await.map_err(lost)?;
+            channel.exec(true, command).await.map_err(lost)?;
+            let (mut read, write) = channel.split();
+            let (sink, mut source) = mpsc::channel::<Bytes>(16);
+            let answers = async {
+                while source.recv().await.is_some() {}
+                Ok(())
+            };
+            let writing = async {
+                // It may end without having read this.
+                let _ = feed(&write, input, &b""[..], &NO_LIMITS).await;
+                Ok(())
+            };
+            let (ended, (), ()) = tokio::try_join!(drain(&mut read, sink), answers, writing)?;
+            let said = printable(&String::from_utf8_lossy(&ended.stderr));
+            Ok((ended.code != 0).then(|| if said.is_empty() { format!("it ended with code {}", ended.code) } else { said }))
+        };
+        let late = |_| RemoteError::TimedOut { what: "sudo".into(), seconds: limit.as_secs() };
+        tokio::time::timeout(limit, work).await.map_err(late)?
+    }
+
     /// How long a question takes to the server and back.
     ///
     /// # Errors
@@ -128,7 +155,8 @@ impl Session {
     pub async fn round_trip(&self) -> Result<Duration, RemoteError> {
         let lost = |e: russh::Error| RemoteError::Lost(algorithms::reason(&e));
         let began = Instant::now();
-        let channel = self.handle.channel_open_session().await.map_err(lost)?;
+        let late = |_| RemoteError::TimedOut { what: "opening a channel".into(), seconds: OPENING.as_secs() };
+        let channel = tokio::time::timeout(OPENING, self.handle.channel_open_session()).await.map_err(late)?.map_err(lost)?;
         let took = began.elapsed();
         channel.close().await.map_err(lost)?;
         Ok(took)

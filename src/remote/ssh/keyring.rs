@@ -15,7 +15,7 @@ use super::expand;
 use super::gate::Gates;
 use super::throttle::Throttle;
 use crate::model::id::HostName;
-use crate::model::inventory::{Host, Password, Target};
+use crate::model::inventory::{Agent, Host, Password, Target};
 use crate::model::secret::{SecretSource, first_line};
 
 /// Tried where a host names no identity, as OpenSSH does.
@@ -31,13 +31,33 @@ pub(super) enum Identity {
     /// A private key, and its certificate where one lies beside it.
     Key(Arc<PrivateKey>, Option<Box<Certificate>>),
     /// A key whose private half only the agent has.
-    InAgent(PublicKey),
+    InAgent(PublicKey, Option<Box<Certificate>>),
+}
+
+impl Identity {
+    pub(super) fn public(&self) -> &PublicKey {
+        match self {
+            Self::Key(key, _) => key.public_key(),
+            Self::InAgent(key, _) => key,
+        }
+    }
+
+    pub(super) fn certificate(&self) -> Option<Box<Certificate>> {
+        match self {
+            Self::Key(_, certificate) | Self::InAgent(_, certificate) => certificate.clone(),
+        }
+    }
 }
 
 /// The keys and passwords of some hosts. No `Debug` (I6).
 #[derive(Default)]
 pub struct Keyring {
-    identities: BTreeMap<PathBuf, Identity>,
+    /// By file, and the agent that was asked for it.
+    identities: BTreeMap<(PathBuf, Agent), Identity>,
+    /// Keys that could not be used and that nobody named, a sentence each.
+    pub notes: Vec<String>,
+    /// Encrypted keys whose passphrase nobody knew.
+    locked: BTreeSet<PathBuf>,
     certificates: BTreeMap<PathBuf, Certificate>,
     passwords: BTreeMap<HostName, Secret>,
     sudo_passwords: BTreeMap<HostName, Secret>,
@@ -70,12 +90,16 @@ impl Keyring {
     ) -> Result<Self, KeyringError> {
         let mut ring = Self { home: home.to_owned(), throttle: Throttle::of(bwlimit), ..Self::default() };
         let mut shared = BTreeMap::new();
+        let mut agents: BTreeMap<Agent, Vec<PublicKey>> = BTreeMap::new();
         for host in hosts {
             for (n, target) in host.jump.iter().chain([&host.target]).enumerate() {
-                let in_agent = identities(&target.agent, home).await;
+                if !agents.contains_key(&target.agent) {
+                    agents.insert(target.agent.clone(), identities(&target.agent, home).await);
+                }
+                let in_agent = agents.get(&target.agent).map(Vec::as_slice).unwrap_or_default();
                 // Jump hosts are offered the inventory's keys as well.
                 let named = host.given.identity && n == host.jump.len();
-                ring.load_identities(target, named, &in_agent, ask)?;
+                ring.load_identities(target, named, in_agent, ask)?;
             }
             let who = format!("{}@{}", host.target.endpoint.user, host.target.endpoint.address);
             if let Some(source) = &host.password {
@@ -91,26 +115,34 @@ impl Keyring {
     fn load_identities(&mut self, target: &Target, named: bool, in_agent: &[PublicKey], ask: Ask<'_>) -> Result<(), KeyringError> {
         let usual = target.identity.is_empty();
         let paths: Vec<PathBuf> = if usual { DEFAULT_IDENTITIES.iter().map(PathBuf::from).collect() } else { target.identity.clone() };
+        let slot = |path: &PathBuf| (path.clone(), target.agent.clone());
+        let paths: Vec<PathBuf> = paths.iter().map(|path| expand(path, &self.home)).collect();
         // Keys that nobody named are asked for only where there is nothing else to show.
         let mut locked = Vec::new();
-        for path in paths.iter().map(|path| expand(path, &self.home)) {
-            if self.identities.contains_key(&path) || (!named && !path.exists()) {
+        for path in &paths {
+            let there = path.exists() || beside(path, ".pub").exists();
+            if self.identities.contains_key(&slot(path)) || (!named && !there) {
                 continue;
             }
-            match read_identity(&path, in_agent) {
-                Ok(Some(identity)) => drop(self.identities.insert(path, identity)),
+            match read_identity(path, in_agent) {
+                Ok(Some(identity)) => drop(self.identities.insert(slot(path), identity)),
                 Ok(None) => locked.push(path),
                 Err(e) if named => return Err(e),
+                Err(KeyringError(why)) if path.is_file() && !self.notes.contains(&why) => self.notes.push(why),
                 Err(_) => {}
             }
         }
-        let nothing_else = in_agent.is_empty() && !paths.iter().any(|path| self.identities.contains_key(&expand(path, &self.home)));
+        let nothing_else = in_agent.is_empty() && !paths.iter().any(|path| self.identities.contains_key(&slot(path)));
         for path in locked {
-            if !usual || nothing_else {
-                match unlock(&path, ask) {
-                    Ok(identity) => drop(self.identities.insert(path, identity)),
-                    Err(e) if named => return Err(e),
-                    Err(_) => {}
+            if self.locked.contains(path) || (usual && !nothing_else) {
+                continue;
+            }
+            match unlock(path, ask) {
+                Ok(identity) => drop(self.identities.insert(slot(path), identity)),
+                Err(e) if named => return Err(e),
+                Err(KeyringError(why)) => {
+                    self.locked.insert(path.clone());
+                    self.notes.push(why);
                 }
             }
         }
@@ -170,7 +202,7 @@ impl Keyring {
         let paths = if target.identity.is_empty() { &usual } else { &target.identity };
         let mut seen = BTreeSet::new();
         let found = paths.iter().map(|path| expand(path, &self.home)).filter(|path| seen.insert(path.clone()));
-        found.filter_map(|path| self.identities.get(&path).cloned()).collect()
+        found.filter_map(|path| self.identities.get(&(path, target.agent.clone())).cloned()).collect()
     }
 
     /// Certificates that the SSH configuration names for a target.
@@ -190,10 +222,17 @@ impl Keyring {
 /// Reads an identity file; none where it is encrypted and the agent doesn't hold it.
 fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Option<Identity>, KeyringError> {
     let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|e| KeyringError(format!("the identity {shown} can't be read: {e}")))?;
-    // A public key names one that the agent holds.
+    let in_the_agent = |key: PublicKey| Identity::InAgent(key, certificate_beside(path));
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        // Only the public half lies here: it names one that the agent holds.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && beside(path, ".pub").exists() => {
+            return Ok(load_public_key(beside(path, ".pub")).ok().map(in_the_agent));
+        }
+        Err(e) => return Err(KeyringError(format!("the identity {shown} can't be read: {e}"))),
+    };
     if let Ok(key) = PublicKey::from_openssh(text.trim()) {
-        return Ok(Some(Identity::InAgent(key)));
+        return Ok(Some(in_the_agent(key)));
     }
     is_private(path)?;
     match decode_secret_key(&text, None) {
@@ -202,7 +241,7 @@ fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Option<Identity>
             let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
             let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
             let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
-            Ok(held.map(Identity::InAgent))
+            Ok(held.map(in_the_agent))
         }
         Err(e) => Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),
     }
@@ -223,9 +262,12 @@ fn unlock(path: &Path, ask: Ask<'_>) -> Result<Identity, KeyringError> {
 }
 
 fn with_certificate(path: &Path, key: PrivateKey) -> Identity {
-    let certificate = load_openssh_certificate(beside(path, "-cert.pub")).ok();
-    let certificate = certificate.filter(|certificate| certificate.public_key() == key.public_key().key_data());
-    Identity::Key(Arc::new(key), certificate.map(Box::new))
+    let certificate = certificate_beside(path).filter(|certificate| certificate.public_key() == key.public_key().key_data());
+    Identity::Key(Arc::new(key), certificate)
+}
+
+fn certificate_beside(path: &Path) -> Option<Box<Certificate>> {
+    load_openssh_certificate(beside(path, "-cert.pub")).ok().map(Box::new)
 }
 
 fn beside(path: &Path, ending: &str) -> PathBuf {

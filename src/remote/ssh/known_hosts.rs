@@ -116,6 +116,9 @@ impl KnownKeys {
         if !(shown.valid_after()..shown.valid_before()).contains(&unix_time) {
             return bad("it is not valid at this time");
         }
+        if shown.signature().algorithm() == (Algorithm::Rsa { hash: None }) {
+            return bad("its authority signed it with SHA-1");
+        }
         if shown.critical_options().iter().next().is_some() {
             return bad("it has critical options, which tanker doesn't know");
         }
@@ -123,6 +126,16 @@ impl KnownKeys {
             Ok(()) => Verdict::Known,
             Err(_) => bad("its signature is wrong"),
         }
+    }
+
+    /// The keys that are known for a host, as they stand in the files; without this one.
+    #[must_use]
+    pub fn others(&self, target: &Target, key: &PublicKey) -> Vec<String> {
+        let plain = self.of(target).filter(|e| e.marker().is_none() && e.public_key().key_data() != key.key_data());
+        plain
+            .filter_map(|e| e.public_key().to_openssh().ok())
+            .map(|line| line.split_whitespace().take(2).collect::<Vec<_>>().join(" "))
+            .collect()
     }
 
     fn of<'a>(&'a self, target: &Target) -> impl Iterator<Item = &'a Entry> {
@@ -168,7 +181,7 @@ impl Verdict {
         match self {
             Self::Known => None,
             Self::Unknown => Some(RemoteError::UnknownKey { address, algorithm, fingerprint }),
-            Self::Changed(known) => Some(RemoteError::ChangedKey { address, algorithm, fingerprint, known: known.join(", ") }),
+            Self::Changed(known) => Some(RemoteError::ChangedKey { address, algorithm, fingerprint, known: known.join(", "), jump: false }),
             Self::Revoked => Some(RemoteError::RevokedKey { address, fingerprint }),
             Self::BadCertificate(reason) => Some(RemoteError::BadCertificate { address, reason }),
         }

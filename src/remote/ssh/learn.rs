@@ -32,6 +32,12 @@ pub enum Learned {
 /// When the file can't be written.
 pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt: [u8; 20]) -> Result<Learned, String> {
     let fault = |e: std::io::Error| format!("the known_hosts file {} can't be written: {e}", path.display());
+    // It is renamed into place: a link stays one, and /dev/null, which configurations name so that nothing is learnt, stays what it is.
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = real.as_path();
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        return Err(format!("nothing can be learnt into {}: name a file with 'known_hosts' in the inventory", path.display()));
+    }
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).map_err(fault)?;
     }
@@ -52,8 +58,11 @@ pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt:
         Verdict::Unknown => Learned::Added,
     };
     if matches!(result, Learned::Added | Learned::Replaced(_)) {
-        let mut kept: String =
-            text.lines().filter(|line| !replace || !is_plain_entry_of(line, &name)).map(|line| format!("{line}\n")).collect();
+        let mut kept: String = text
+            .lines()
+            .filter_map(|line| if replace { without(line, &name) } else { Some(line.to_owned()) })
+            .map(|line| line + "\n")
+            .collect();
         let shown = key.to_openssh().map_err(|e| e.to_string())?;
         let words: Vec<&str> = shown.split_whitespace().take(2).collect();
         // Where the file hides names, or the operator wants that, this one is hidden too.
@@ -61,10 +70,15 @@ pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt:
         kept.push_str(&format!("{} {}\n", if hide { hashed(&name, salt)? } else { name }, words.join(" ")));
         let new = path.with_extension("tanker-new");
         let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
+        // A file that others may read stays one.
+        if let Ok(meta) = fs::metadata(path) {
+            file.set_permissions(meta.permissions()).map_err(fault)?;
+        }
         file.write_all(kept.as_bytes()).and_then(|()| file.sync_all()).map_err(fault)?;
         fs::rename(&new, path).map_err(fault)?;
     }
-    fs::remove_file(&lock_path).map_err(fault)?;
+    // The lock file stays: whoever waits for it must not find another one.
+    drop(lock);
     Ok(result)
 }
 
@@ -85,15 +99,20 @@ fn hashed(name: &str, salt: [u8; 20]) -> Result<String, String> {
     Ok(HostPatterns::HashedName { salt: salt.to_vec(), hash }.to_string())
 }
 
-/// An entry for this host alone, by its plain or hashed name; one that covers others too is left for the operator.
-fn is_plain_entry_of(line: &str, name: &str) -> bool {
-    let words = line.split_whitespace().collect::<Vec<_>>().join(" ");
-    let Ok(entry) = words.parse::<Entry>() else { return false };
-    let alone = match entry.host_patterns() {
-        HostPatterns::HashedName { .. } => true,
-        HostPatterns::Patterns(list) => list.len() == 1 && !list[0].contains(['*', '?', '!']),
-    };
-    alone && entry.marker().is_none() && matches(entry.host_patterns(), name)
+/// A line without this host's name; none where nothing is left of it. Patterns that cover others too are left for the operator.
+fn without(line: &str, name: &str) -> Option<String> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let Ok(entry) = words.join(" ").parse::<Entry>() else { return Some(line.to_owned()) };
+    if entry.marker().is_some() || !matches(entry.host_patterns(), name) {
+        return Some(line.to_owned());
+    }
+    match entry.host_patterns() {
+        HostPatterns::HashedName { .. } => None,
+        HostPatterns::Patterns(list) => {
+            let left: Vec<&str> = list.iter().map(String::as_str).filter(|pattern| !pattern.eq_ignore_ascii_case(name)).collect();
+            (!left.is_empty()).then(|| [&[left.join(",").as_str()], &words[1..]].concat().join(" "))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -110,6 +129,19 @@ mod tests {
     }
     fn key(text: &str) -> PublicKey {
         text.parse().unwrap()
+    }
+
+    #[test]
+    fn what_is_no_file_stays_what_it_is() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        assert!(learn(Path::new("/dev/null"), &at("x", 22), &key(A), false, SALT).unwrap_err().contains("nothing can be learnt"));
+        assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        fs::write(&file, "").unwrap();
+        symlink(&file, &link).unwrap();
+        assert_eq!(learn(&link, &at("x", 22), &key(A), false, SALT), Ok(Learned::Added));
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && fs::read_to_string(&file).unwrap().contains(A));
     }
 
     #[test]
@@ -133,7 +165,7 @@ mod tests {
         let path = folder.path().join("known_hosts");
         fs::write(&path, format!("master {A}\nother {A}\n@revoked master {B}\n# kept\n")).unwrap();
         assert!(learn(&path, &at("master", 22), &key(B), true, SALT).is_err(), "a revoked key is not learnt");
-        fs::write(&path, format!("master {A}\nother {A}\n# kept\n")).unwrap();
+        fs::write(&path, format!("master {A}\nother,MASTER {A}\n# kept\n")).unwrap();
         assert!(matches!(learn(&path, &at("master", 22), &key(B), false, SALT), Ok(Learned::Refused(_))));
         assert!(matches!(learn(&path, &at("master", 22), &key(B), true, SALT), Ok(Learned::Replaced(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("other {A}\n# kept\nmaster {B}\n"));

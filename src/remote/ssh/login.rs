@@ -1,5 +1,6 @@
 //! Logging in, as OpenSSH's users expect: identity files with their certificates, then the agent, then a password.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,9 @@ use super::{Client, Keyring, RemoteError, address_of, agent};
 use crate::model::inventory::Target;
 
 /// A server that asks more often than this wants something else than a password.
-const MOST_QUESTIONS: usize = 4;
+const MOST_QUESTIONS: usize = 6;
+/// So many things a server may want one after the other.
+const MOST_STEPS: usize = 4;
 
 /// A login under way.
 pub(super) struct Login<'a> {
@@ -41,84 +44,101 @@ pub(super) struct Entered {
     pub sha1: bool,
 }
 
-/// What is known after an attempt.
-enum Attempt {
-    In,
-    /// Refused, or accepted as one of several steps; these ways are left.
-    Left {
-        password: bool,
-        questions: bool,
-        partly: bool,
-    },
-}
-
-impl From<AuthResult> for Attempt {
-    fn from(result: AuthResult) -> Self {
-        match result {
-            AuthResult::Success => Self::In,
-            AuthResult::Failure { remaining_methods, partial_success } => Self::Left {
-                password: remaining_methods.contains(&MethodKind::Password),
-                questions: remaining_methods.contains(&MethodKind::KeyboardInteractive),
-                partly: partial_success,
-            },
-        }
-    }
+/// Which ways a server leaves open.
+#[derive(Clone, Copy)]
+struct Ways {
+    keys: bool,
+    password: bool,
+    questions: bool,
 }
 
 struct Course {
     tried: Vec<String>,
-    left: Option<(bool, bool)>,
+    /// Public keys and certificates that were shown, in base64: none twice.
+    shown: BTreeSet<String>,
+    left: Ways,
+    /// Steps that were accepted and were not enough.
+    steps: usize,
+    password_shown: bool,
     rsa_hash: Option<Option<HashAlg>>,
 }
 
 impl Login<'_> {
-    /// Logs in and tells what opened the door.
+    /// Logs in and tells what opened the door. A server may want several things, one after the other.
+    ///
+    /// `Lost` only where nothing has been shown yet: the same may work in a moment. Afterwards it would be one more failed login.
     pub(super) async fn run(mut self) -> Result<Entered, RemoteError> {
-        let mut course = Course { tried: Vec::new(), left: None, rsa_hash: None };
-        if let Some(entered) = self.with_files(&mut course).await? {
-            return Ok(entered);
+        let left = Ways { keys: true, password: true, questions: true };
+        let mut course = Course { tried: Vec::new(), shown: BTreeSet::new(), left, steps: 0, password_shown: false, rsa_hash: None };
+        let outcome = self.try_everything(&mut course).await;
+        let closed = self.handle.is_closed();
+        match outcome {
+            Ok(Some(entered)) => return Ok(entered),
+            Err(e @ RemoteError::Lost(_)) if course.tried.is_empty() => return Err(e),
+            Err(RemoteError::Lost(_)) | Ok(None) => {}
+            Err(e) => return Err(e),
         }
-        if let Some(entered) = self.with_agent(&mut course).await? {
-            return Ok(entered);
+        let mut tried = if course.tried.is_empty() { "it has no key at all".to_owned() } else { course.tried.join(", ") };
+        if closed {
+            tried.push_str("; then it closed the connection");
         }
-        if let Some(password) = self.password
-            && self.with_password(password, &mut course).await?
-        {
-            return Ok(Entered { key: None, sha1: false });
-        }
-        let tried = if course.tried.is_empty() { "it has no key at all".to_owned() } else { course.tried.join(", ") };
         Err(RemoteError::Login { user: self.target.endpoint.user.clone(), address: address_of(&self.target.endpoint), tried })
     }
 
+    async fn try_everything(&mut self, course: &mut Course) -> Result<Option<Entered>, RemoteError> {
+        for _ in 0..MOST_STEPS {
+            let steps = course.steps;
+            if let Some(entered) = self.with_files(course).await? {
+                return Ok(Some(entered));
+            }
+            if course.steps == steps
+                && let Some(entered) = self.with_agent(course).await?
+            {
+                return Ok(Some(entered));
+            }
+            if course.steps == steps
+                && let Some(password) = self.password
+                && self.with_password(password, course).await?
+            {
+                return Ok(Some(Entered { key: None, sha1: false }));
+            }
+            if course.steps == steps {
+                break;
+            }
+        }
+        Ok(None)
+    }
+
     async fn with_files(&mut self, course: &mut Course) -> Result<Option<Entered>, RemoteError> {
+        let steps = course.steps;
         for identity in self.keyring.of(self.target) {
             let Identity::Key(key, beside) = identity else { continue };
-            let mut certificates: Vec<Certificate> = beside.map(|certificate| *certificate).into_iter().collect();
-            certificates
-                .extend(self.keyring.certificates_of(self.target).into_iter().filter(|c| c.public_key() == key.public_key().key_data()));
-            let Some(hash) = self.hash_for(key.algorithm().is_rsa(), course).await? else { continue };
+            if !course.left.keys || course.steps > steps {
+                break;
+            }
+            let rsa = key.algorithm().is_rsa();
+            let Some(hash) = self.hash_for(rsa, course).await? else { continue };
             let entered =
-                || Some(Entered { key: Some(key.public_key().public_key_base64()), sha1: key.algorithm().is_rsa() && hash.is_none() });
-            for certificate in certificates {
-                let name = format!("certificate {}", describe(key.public_key()));
+                |hash: Option<HashAlg>| Some(Entered { key: Some(key.public_key().public_key_base64()), sha1: rsa && hash.is_none() });
+            for certificate in self.certificates_for(key.public_key(), beside) {
                 let mut signer = FileSigner(Arc::clone(&key));
-                match self.handle.authenticate_certificate_with(self.user(), certificate, hash, &mut signer).await {
-                    Ok(result) => {
-                        if course.note(name, result.into()) {
-                            return Ok(entered());
-                        }
-                    }
-                    Err(e) => course.tried.push(format!("{name} ({e})")),
+                if self.show_certificate(certificate, key.public_key(), hash, &mut signer, course).await? {
+                    return Ok(entered(hash));
                 }
+            }
+            if !course.shown.insert(key.public_key().public_key_base64()) || !course.left.keys || course.steps > steps {
+                continue;
             }
             // A server of old may say what it knows, and take less.
             let again = (hash.is_some() && self.old && self.legacy).then_some(None);
             for hash in [Some(hash), again].into_iter().flatten() {
                 let with_hash = PrivateKeyWithHashAlg::new(Arc::clone(&key), hash);
                 let result = self.handle.authenticate_publickey(self.user(), with_hash).await.map_err(lost)?;
-                if course.note(describe(key.public_key()), result.into()) {
-                    let sha1 = key.algorithm().is_rsa() && hash.is_none();
-                    return Ok(Some(Entered { key: Some(key.public_key().public_key_base64()), sha1 }));
+                if course.note(self.handle, describe(key.public_key()), result)? {
+                    return Ok(entered(hash));
+                }
+                if course.steps > steps {
+                    break;
                 }
             }
         }
@@ -128,82 +148,135 @@ impl Login<'_> {
     async fn with_agent(&mut self, course: &mut Course) -> Result<Option<Entered>, RemoteError> {
         let Some(mut client) = agent::connect(&self.target.agent, self.home).await else { return Ok(None) };
         let files = self.keyring.of(self.target);
-        let offered = |key: &PublicKey| {
-            files.iter().any(|file| matches!(file, Identity::Key(own, _) if own.public_key().key_data() == key.key_data()))
-        };
-        let named = |key: &PublicKey| files.iter().any(|file| matches!(file, Identity::InAgent(own) if own.key_data() == key.key_data()));
+        let named = |key: &PublicKey| files.iter().find(|file| file.public().key_data() == key.key_data());
         let mut held = agent::held(&mut client).await;
         // Those that the operator named come first: a server takes few attempts.
-        held.sort_by_key(|identity| !named(&identity.public_key()));
+        held.sort_by_key(|identity| named(&identity.public_key()).is_none());
+        let steps = course.steps;
         for identity in held {
+            if !course.left.keys || course.steps > steps {
+                break;
+            }
             let key = identity.public_key().into_owned();
-            let certificate = matches!(identity, AgentIdentity::Certificate { .. });
-            if (offered(&key) && !certificate) || (self.target.identities_only && !named(&key) && !offered(&key)) {
+            let file = named(&key);
+            if self.target.identities_only && file.is_none() {
                 continue;
             }
-            let Some(hash) = self.hash_for(key.algorithm().is_rsa(), course).await? else { continue };
-            let result = match identity {
-                AgentIdentity::PublicKey { key, .. } => self.handle.authenticate_publickey_with(self.user(), key, hash, &mut client).await,
+            let rsa = key.algorithm().is_rsa();
+            let Some(hash) = self.hash_for(rsa, course).await? else { continue };
+            let entered = || Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() });
+            let certificates = match identity {
                 AgentIdentity::Certificate { certificate, .. } => {
-                    self.handle.authenticate_certificate_with(self.user(), certificate, hash, &mut client).await
+                    if self.show_certificate(certificate, &key, hash, &mut client, course).await? {
+                        return Ok(entered());
+                    }
+                    continue;
                 }
+                // A certificate on the disk for a key that the agent holds.
+                AgentIdentity::PublicKey { .. } => self.certificates_for(&key, file.and_then(Identity::certificate)),
             };
-            match result {
+            for certificate in certificates {
+                let mut signer = AgentSigner { client: &mut client, key: key.clone() };
+                if self.show_certificate(certificate, &key, hash, &mut signer, course).await? {
+                    return Ok(entered());
+                }
+            }
+            if !course.left.keys || course.steps > steps || !course.shown.insert(key.public_key_base64()) {
+                continue;
+            }
+            let name = format!("{} (agent)", describe(&key));
+            match self.handle.authenticate_publickey_with(self.user(), key.clone(), hash, &mut client).await {
                 Ok(result) => {
-                    if course.note(format!("{} (agent)", describe(&key)), result.into()) {
-                        return Ok(Some(Entered { key: Some(key.public_key_base64()), sha1: key.algorithm().is_rsa() && hash.is_none() }));
+                    if course.note(self.handle, name, result)? {
+                        return Ok(entered());
                     }
                 }
-                Err(e) => course.tried.push(format!("{} (agent: {e})", describe(&key))),
+                Err(e) => course.tried.push(format!("{name} ({e})")),
             }
         }
         Ok(None)
     }
 
+    /// Certificates for a key: the one beside its file, and those that the SSH configuration names.
+    fn certificates_for(&self, key: &PublicKey, beside: Option<Box<Certificate>>) -> Vec<Certificate> {
+        let configured = self.keyring.certificates_of(self.target).into_iter().filter(|c| c.public_key() == key.key_data());
+        beside.map(|certificate| *certificate).into_iter().chain(configured).collect()
+    }
+
+    async fn show_certificate<S>(
+        &mut self,
+        certificate: Certificate,
+        key: &PublicKey,
+        hash: Option<HashAlg>,
+        signer: &mut S,
+        course: &mut Course,
+    ) -> Result<bool, RemoteError>
+    where
+        S: russh::Signer<Error = AgentAuthError>,
+    {
+        let once = certificate.to_openssh().unwrap_or_default();
+        if !course.left.keys || !course.shown.insert(once) {
+            return Ok(false);
+        }
+        let name = format!("certificate {}", describe(key));
+        match self.handle.authenticate_certificate_with(self.user(), certificate, hash, signer).await {
+            Ok(result) => course.note(self.handle, name, result),
+            Err(e) => {
+                course.tried.push(format!("{name} ({e})"));
+                Ok(false)
+            }
+        }
+    }
+
     async fn with_password(&mut self, password: &Secret, course: &mut Course) -> Result<bool, RemoteError> {
-        if course.left.is_none() {
+        if course.tried.is_empty() {
             // Nothing was tried yet: ask which ways there are.
             let result = self.handle.authenticate_none(self.user()).await.map_err(lost)?;
-            if course.note("no secret".to_owned(), result.into()) {
+            if course.note(self.handle, "no secret".to_owned(), result)? {
                 return Ok(true);
             }
             course.tried.clear();
         }
-        let (by_password, by_questions) = course.left.unwrap_or((true, true));
-        if !by_password && !by_questions {
-            course.tried.push("a password, which it doesn't take".to_owned());
+        if course.password_shown {
+            // The same word twice only locks an account.
             return Ok(false);
         }
-        if by_password {
+        course.password_shown = true;
+        if course.left.password {
             let result = self.handle.authenticate_password(self.user(), &*password.0).await.map_err(lost)?;
-            if course.note("the password".to_owned(), result.into()) {
-                return Ok(true);
-            }
-            // The same wrong word twice only locks an account.
-            return Ok(false);
+            return course.note(self.handle, "the password".to_owned(), result);
         }
-        self.answer_questions(password, course).await
+        if course.left.questions {
+            return self.answer_questions(password, course).await;
+        }
+        course.tried.push("a password, which it doesn't take".to_owned());
+        Ok(false)
     }
 
+    /// One hidden question is the password's. A second one, or one that is shown while it is typed, is for something else.
     async fn answer_questions(&mut self, password: &Secret, course: &mut Course) -> Result<bool, RemoteError> {
         let mut reply = self.handle.authenticate_keyboard_interactive_start(self.user(), None).await.map_err(lost)?;
+        let mut answered = false;
         for _ in 0..MOST_QUESTIONS {
             let answers = match reply {
                 KeyboardInteractiveAuthResponse::Success => return Ok(true),
-                KeyboardInteractiveAuthResponse::Failure { .. } => break,
-                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => {
-                    // One that is shown while it is typed is no password.
-                    if prompts.len() > 1 || prompts.iter().any(|prompt| prompt.echo) {
+                KeyboardInteractiveAuthResponse::Failure { remaining_methods, partial_success } => {
+                    let result = AuthResult::Failure { remaining_methods, partial_success };
+                    return course.note(self.handle, "the password".to_owned(), result);
+                }
+                KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => match prompts.as_slice() {
+                    [] => Vec::new(),
+                    [one] if !one.echo && !answered => {
+                        answered = true;
+                        vec![password.0.to_string()]
+                    }
+                    _ => {
                         course.tried.push("a password, but it asks for more than that".to_owned());
                         return Ok(false);
                     }
-                    vec![password.0.to_string(); prompts.len()]
-                }
+                },
             };
             reply = self.handle.authenticate_keyboard_interactive_respond(answers).await.map_err(lost)?;
-        }
-        if matches!(reply, KeyboardInteractiveAuthResponse::Success) {
-            return Ok(true);
         }
         course.tried.push("the password".to_owned());
         Ok(false)
@@ -234,16 +307,35 @@ impl Login<'_> {
 }
 
 impl Course {
-    /// Whether it was the last step.
-    fn note(&mut self, name: String, attempt: Attempt) -> bool {
-        match attempt {
-            Attempt::In => true,
-            Attempt::Left { password, questions, partly } => {
-                self.left = Some((password, questions));
-                self.tried.push(if partly { format!("{name} (accepted, but not enough)") } else { name });
-                false
-            }
+    /// Whether it was the last step. A connection that is gone is an error: what is left of it says nothing.
+    fn note(&mut self, handle: &Handle<Client>, name: String, result: AuthResult) -> Result<bool, RemoteError> {
+        let AuthResult::Failure { remaining_methods, partial_success } = result else { return Ok(true) };
+        self.tried.push(if partial_success { format!("{name} (accepted, but not enough)") } else { name });
+        if handle.is_closed() {
+            return Err(RemoteError::Lost("it closed the connection".into()));
         }
+        self.steps += usize::from(partial_success);
+        self.left = Ways {
+            keys: remaining_methods.contains(&MethodKind::PublicKey),
+            password: remaining_methods.contains(&MethodKind::Password),
+            questions: remaining_methods.contains(&MethodKind::KeyboardInteractive),
+        };
+        Ok(false)
+    }
+}
+
+/// Signs for a certificate with the plain key that an agent holds: it knows nothing of the certificate.
+struct AgentSigner<'a> {
+    client: &'a mut agent::Client,
+    key: PublicKey,
+}
+
+impl russh::Signer for AgentSigner<'_> {
+    type Error = AgentAuthError;
+
+    async fn auth_sign(&mut self, _: &AgentIdentity, hash: Option<HashAlg>, to_sign: Vec<u8>) -> Result<Vec<u8>, Self::Error> {
+        let identity = AgentIdentity::PublicKey { key: self.key.clone(), comment: String::new() };
+        Ok(self.client.sign_request(&identity, hash, to_sign).await?)
     }
 }
 

@@ -18,6 +18,7 @@ mod throttle;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use russh::client::{Config, Handle, Handler};
 
@@ -34,6 +35,9 @@ pub use keyring::{Keyring, KeyringError};
 pub use known_hosts::{KnownKeys, Verdict};
 pub use learn::{Learned, fresh_salt, learn};
 pub use russh::keys::{HashAlg, PublicKey};
+
+/// The least that a login is given.
+const LOGIN: Duration = Duration::from_secs(30);
 
 /// A logged-in connection to a master.
 pub struct Session {
@@ -79,13 +83,14 @@ impl<'a> Way<'a> {
     }
 
     /// Connects and logs in to each jump host through the one before it, each with its own key check.
-    async fn hops(&self) -> Result<Vec<Handle<Client>>, RemoteError> {
-        let mut hops: Vec<Handle<Client>> = Vec::new();
+    async fn hops(&self) -> Result<(Vec<Handle<Client>>, Vec<String>), RemoteError> {
+        let (mut hops, mut sha1): (Vec<Handle<Client>>, Vec<String>) = (Vec::new(), Vec::new());
         for hop in &self.host.jump {
             let opened = self.open(hop, hops.last()).await?;
+            sha1.extend(opened.sha1.iter().map(|what| format!("{what} of the jump host {}", address_of(&hop.endpoint))));
             hops.push(opened.handle);
         }
-        Ok(hops)
+        Ok((hops, sha1))
     }
 
     /// Connects and logs in. A server that drops the connection before anything was said has too many at once: it is asked again.
@@ -123,7 +128,7 @@ impl<'a> Way<'a> {
             (seen.refusal.take(), seen.negotiated.clone(), seen.server.clone(), seen.sha1.clone())
         };
         if let Some(refusal) = refusal {
-            return Ok(Err(refusal));
+            return Ok(Err(if std::ptr::eq(target, &self.host.target) { refusal } else { refusal.of_a_jump_host() }));
         }
         let mut handle = match connected {
             Ok(handle) => handle,
@@ -142,15 +147,15 @@ impl<'a> Way<'a> {
             old: !sha1.is_empty(),
             home: self.home,
         };
-        let limit = self.host.connect_timeout;
-        let timed_out =
-            || RemoteError::TimedOut { what: format!("the login at {}", address_of(&target.endpoint)), seconds: limit.as_secs() };
+        // An agent may ask its user, a key may want to be touched.
+        let limit = self.host.connect_timeout.max(LOGIN);
+        let unreachable = |reason: String| RemoteError::Unreachable { address: address_of(&target.endpoint), reason };
         match tokio::time::timeout(limit, login.run()).await {
             Ok(Ok(entered)) => Ok(Ok(Opened { handle, entered, negotiated, sha1 })),
             // OpenSSH may drop a connection as late as this.
-            Ok(Err(e @ RemoteError::Lost(_))) => Err(Dropped(e)),
+            Ok(Err(RemoteError::Lost(reason))) => Err(Dropped(unreachable(reason))),
             Ok(Err(e)) => Ok(Err(e)),
-            Err(_) => Ok(Err(timed_out())),
+            Err(_) => Ok(Err(unreachable(format!("the login did not end within {} s", limit.as_secs())))),
         }
     }
 
@@ -194,8 +199,9 @@ enum Failure {
 /// See [`RemoteError`]: unreachable, the key, the login, sudo, or no algorithm in common.
 pub async fn connect(host: &Host, keyring: &Keyring, home: &Path) -> Result<Session, RemoteError> {
     let way = Way::of(host, keyring, home)?;
-    let hops = way.hops().await?;
+    let (hops, of_hops) = way.hops().await?;
     let Opened { handle, entered, negotiated, mut sha1 } = way.open(&host.target, hops.last()).await?;
+    sha1.extend(of_hops);
     if entered.sha1 {
         sha1.push("ssh-rsa user key".to_owned());
     }

@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::keyring::Secret;
 use super::{RemoteError, Session};
 use crate::model::inventory::Endpoint;
-use crate::remote::script::Script;
+use crate::remote::quote;
+use crate::remote::script::{SUDO_WITH_PASSWORD, Script};
 
 /// sudo may ask a directory service.
 const ASKING: Duration = Duration::from_secs(60);
@@ -41,6 +42,11 @@ pub(super) async fn find_out(session: &mut Session, endpoint: &Endpoint, passwor
     };
     let wanted = said.contains("password is required");
     if let (true, Some(password)) = (wanted, password) {
+        // With nothing behind the password sudo takes it for the one try that it is.
+        let words = SUDO_WITH_PASSWORD.into_iter().chain(["true"]).map(quote).collect::<Vec<_>>().join(" ");
+        if let Some(said) = session.offer(&words, format!("{}\n", password.0).into_bytes(), ASKING).await? {
+            return Err(refusal(endpoint, &said, true));
+        }
         session.sudo = Sudo::Password(password.clone());
         return match session.run(&probe, b"", ASKING).await {
             Ok(_) => Ok(()),
