@@ -21,7 +21,7 @@ for s in $services; do
   printf '{"Id":"%064d","Name":"/fuel-core-6.1-%s","Image":"i","State":{"Running":true,"Paused":false},"Config":{"Image":"fuel/%s_6.1"},"Volumes":{}},' 1 "$s" "$s"
 done | sed 's/^/[/; s/,$/]/' > "$work/containers.json"
 cat > "$work/bin/docker" <<DOCKER
-#!/bin/bash
+#!/bin/sh
 case \$1 in
   -v) echo 'Docker version 1.4.1, build 5bc2ff8' ;;
   ps) for n in 1 2 3 4 5 6 7 8 9 10 11; do echo c\$n; done ;;
@@ -29,8 +29,8 @@ case \$1 in
   inspect) [ "\$2" = i ] && echo '[{"Id":"i","Size":1}]' || cat $work/containers.json ;;
 esac
 DOCKER
-printf '#!/bin/bash\necho "[]"\n' > "$work/bin/fuel"
-for tool in lrzip dockerctl supervisorctl; do printf '#!/bin/bash\necho %s\n' "$tool" > "$work/bin/$tool"; done
+printf '#!/bin/sh\necho "[]"\n' > "$work/bin/fuel"
+for tool in lrzip dockerctl supervisorctl; do printf '#!/bin/sh\necho %s\n' "$tool" > "$work/bin/$tool"; done
 chmod 755 "$work"/bin/*
 ssh-keygen -q -t ed25519 -N '' -f "$work/keys/host"
 ssh-keygen -q -t ed25519 -N '' -f "$work/keys/user"

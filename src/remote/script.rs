@@ -57,7 +57,7 @@ scripts! {
 #[must_use]
 pub fn job_script(name: &str) -> Option<String> {
     let body = match name {
-        "backup" => include_str!("../scripts/backup.sh"),
+        "backup" => concat!(include_str!("../scripts/freeze.sh"), "\n", include_str!("../scripts/backup.sh")),
         "prepare" => include_str!("../scripts/prepare.sh"),
         "cutover" => include_str!("../scripts/cutover.sh"),
         _ => return None,

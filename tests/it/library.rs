@@ -234,3 +234,25 @@ fn edit(entry: &Entry, from: &str, to: &str) {
     assert!(text.contains(from), "{from} is not in the manifest");
     fs::write(path, text.replace(from, to)).unwrap();
 }
+
+#[test]
+fn what_a_later_run_can_go_on_with_is_given_up_by_name_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let library = Library::at(folder.path().to_owned());
+    let (one, other): (BackupId, BackupId) = ("2026-11-22-14_07".parse().unwrap(), "2026-11-22-15_07".parse().unwrap());
+    let lock = || library.lock(&host(), "a test").unwrap();
+    let mut writer = library.begin(lock(), &host(), &one, "x.lrz", 4, Some(b"note")).unwrap();
+    writer.keep();
+    writer.write(b"ab").unwrap();
+    drop(writer);
+    assert_eq!(library.pending(&host()).unwrap(), Some((one.clone(), b"note".to_vec())));
+    assert!(library.list(None).unwrap().0.is_empty(), "nothing of it is listed");
+    // Another archive that begins and ends meanwhile, an import for one, doesn't touch it.
+    drop(library.begin(lock(), &host(), &other, "y.lrz", 4, None).unwrap());
+    let mut writer = library.reopen(lock(), &host(), &one, "x.lrz").unwrap();
+    assert_eq!(writer.bytes(), 2, "it goes on where it stopped");
+    writer.write(b"cd").unwrap();
+    drop(writer);
+    library.give_up(&lock(), &host(), &one).unwrap();
+    assert_eq!(library.pending(&host()).unwrap(), None);
+}

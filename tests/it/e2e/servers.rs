@@ -146,6 +146,14 @@ fn i6_logins_are_those_that_openssh_users_expect_and_no_password_is_seen() {
     let shown = String::from_utf8_lossy(&asked.stdout);
     assert!(asked.status.success() && shown.contains("SSH password: ") && !shown.contains("s3cret-login"), "{shown}");
 
+    // A server that closes the connection after two wrong keys is not asked again: each time would be one more failed login.
+    servers.sshd(2205, "-o MaxAuthTries=2 -o LogLevel=VERBOSE -E /tmp/sshd-2205.log");
+    servers.run(&["trust", "m", "--yes"], "port = 2205").expect_code(0);
+    lab.ask(": > /tmp/sshd-2205.log");
+    let wrong: Vec<String> = (0..4).map(|n| format!("\"{}\"", servers.keygen(&format!("wrong{n}"), "ed25519", "").display())).collect();
+    servers.check(&format!("port = 2205\nidentity = [{}]", wrong.join(", "))).expect_code(4).says("then it closed the connection");
+    assert_eq!(lab.ask("grep -c '^Connection from' /tmp/sshd-2205.log"), "1");
+
     // An agent: RSA, and a key that is encrypted on the disk, which nobody is asked for then.
     let (rsa, locked) = (servers.keygen("id_rsa", "rsa", ""), servers.keygen("locked", "ed25519", "p4ssphrase"));
     servers.authorize(&rsa, "root");

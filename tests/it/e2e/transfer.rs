@@ -106,9 +106,12 @@ fn an_archive_that_nobody_fetched_is_listed_kept_for_its_days_and_removed_by_cle
     let inventory = lab.inventory_with("bwlimit = \"1M\"");
     let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 1_000_000);
+    wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
+    wait_until("its job has ended", Duration::from_secs(30), || lab.tanker(&["status"]).stdout.contains("has ended"));
+    // While somebody fetches it, it is nobody's to remove.
+    lab.tanker(&["clean", "--yes"]).expect_code(1).says("somebody is at work with");
     signal(&child, "KILL");
     child.wait().unwrap();
-    wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
     // Another workstation, which knows nothing of it, leaves it alone, for three days unless told otherwise.
     let other = fs::read_to_string(&inventory)
         .unwrap()
