@@ -96,7 +96,7 @@ pub struct Fleet {
     /// Ask for the password of the hosts' logins
     #[arg(short = 'k', long)]
     pub ask_pass: bool,
-    /// Ask for the password of sudo on the hosts
+    /// Use sudo on the hosts, and ask for its password (one for all)
     #[arg(short = 'K', long)]
     pub ask_sudo_pass: bool,
     /// What came of it as JSON
@@ -302,9 +302,15 @@ pub struct Restore {
     /// Don't ask for the host's name
     #[arg(long)]
     pub yes: bool,
-    /// Push the archive at no more than this, in bytes a second: 512K, 10M
+    /// Push the archive at no more than this, in bytes a second: 512K, 10M; instead of what the inventory says
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub bwlimit: Option<u64>,
+    /// Ask for the password of the host's login
+    #[arg(short = 'k', long)]
+    pub ask_pass: bool,
+    /// Use sudo on the host, and ask for its password
+    #[arg(short = 'K', long)]
+    pub ask_sudo_pass: bool,
     /// What came of it as JSON; the plan goes to stderr
     #[arg(long)]
     pub json: bool,

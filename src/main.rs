@@ -123,7 +123,14 @@ impl Start {
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
             while interrupted().await.is_ok() {
-                ui::err("\ntanker: stopping cleanly: thawing and cleaning up on the masters; please wait\n");
+                // At a question nothing has been begun.
+                if ui::is_asking() {
+                    ui::err("\ntanker: nothing was changed\n");
+                    leave();
+                }
+                ui::err(
+                    "\ntanker: stopping: no further host is begun; backups under way are given up and cleaned up; a cutover that has begun goes on to its end; please wait\n",
+                );
                 canceller.cancel();
             }
         });
@@ -138,6 +145,12 @@ impl Start {
             clock: Utc::now,
         })
     }
+}
+
+/// A question can't be ended otherwise: the thread that asks waits for a line.
+#[allow(clippy::exit)]
+fn leave() -> ! {
+    std::process::exit(i32::from(tanker::exit::code(Severity::Interrupted)))
 }
 
 /// An inventory that names commands is one to be sure of: it may lie in whatever folder one stands in.

@@ -10,7 +10,7 @@ use tanker::cli;
 use tanker::commands::{Context, backup, check, clean, hosts, restore, status, trust};
 use tanker::fleet::{Pace, Share};
 use tanker::model::id::HostName;
-use tanker::model::inventory::Password;
+use tanker::model::inventory::{Inventory, Password};
 use tanker::model::pattern::select;
 use tanker::model::report::{RunReport, Severity};
 use tanker::model::restore_plan::RestoreOptions;
@@ -42,13 +42,7 @@ impl Start {
     async fn begin(&self, verb: &'static str, fleet: &cli::Fleet) -> Result<Run, Report> {
         let mut inventory = self.inventory()?;
         let hosts = self.choose(&inventory, &fleet.hosts)?;
-        for host in inventory.hosts.iter_mut().filter(|host| hosts.contains(&host.name)) {
-            let asked = || Some(Password { source: SecretSource::Ask, shared: true });
-            host.password = if fleet.ask_pass { asked() } else { host.password.take() };
-            host.sudo |= fleet.ask_sudo_pass;
-            host.bwlimit = fleet.bwlimit.or(host.bwlimit);
-            host.sudo_password = if fleet.ask_sudo_pass { asked() } else { host.sudo_password.take() };
-        }
+        override_hosts(&mut inventory, &hosts, fleet.ask_pass, fleet.ask_sudo_pass, fleet.bwlimit);
         let pace = Pace {
             forks: fleet.forks.map_or(inventory.forks, usize::from),
             serial: fleet.serial,
@@ -141,11 +135,20 @@ impl Start {
         Ok(run.end(&report))
     }
 
+    /// A host by its own name: a group is none, whatever is in it.
+    fn the_one(&self, inventory: &Inventory, name: &HostName) -> Result<Vec<HostName>, Report> {
+        if inventory.groups.contains_key(name.as_str()) {
+            return Err(Report::msg(format!("'{name}' is a group: name one host")));
+        }
+        Ok(select(inventory, &[name.to_string()])?)
+    }
+
     pub(crate) async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        let hosts = select(&inventory, &[args.to.to_string()])?;
+        let mut inventory = self.inventory()?;
+        let hosts = self.the_one(&inventory, &args.to)?;
+        override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, args.bwlimit);
         let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
-        let mut ctx = self.context_for(inventory, &hosts, args.bwlimit).await?;
+        let mut ctx = self.context_for(inventory, &hosts, None).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
@@ -187,7 +190,7 @@ impl Start {
 
     pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
         let mut inventory = self.inventory()?;
-        select(&inventory, &[args.host.to_string()])?;
+        self.the_one(&inventory, &args.host)?;
         // Nobody logs in to the host itself, but to the jump hosts before it, which take no password.
         for host in &mut inventory.hosts {
             (host.password, host.sudo_password) = (None, None);
@@ -235,5 +238,16 @@ impl Start {
             }
             ui::out(&format!("trusted the jump host {}\n", shown.address));
         }
+    }
+}
+
+/// What the command line says of hosts outranks the inventory.
+fn override_hosts(inventory: &mut Inventory, hosts: &[HostName], ask_pass: bool, ask_sudo_pass: bool, bwlimit: Option<u64>) {
+    let asked = || Some(Password { source: SecretSource::Ask, shared: true });
+    for host in inventory.hosts.iter_mut().filter(|host| hosts.contains(&host.name)) {
+        host.password = if ask_pass { asked() } else { host.password.take() };
+        host.sudo |= ask_sudo_pass;
+        host.sudo_password = if ask_sudo_pass { asked() } else { host.sudo_password.take() };
+        host.bwlimit = bwlimit.or(host.bwlimit);
     }
 }

@@ -7,7 +7,7 @@ use chrono::Utc;
 use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli;
-use tanker::library::{Depth, Entry, Library, LibraryError, Problem, export, extract, list_files, verify};
+use tanker::library::{Depth, Entry, Library, LibraryError, Problem, export, extract, list_files, lrzip_is_here, verify};
 use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
@@ -126,6 +126,9 @@ impl Start {
     }
 
     pub fn files(&self, backup: &BackupRef) -> Result<Severity, Report> {
+        if let Some(severity) = without_lrzip() {
+            return Ok(severity);
+        }
         let entry = match self.find(backup)? {
             Ok(entry) => entry,
             Err(e) => return Ok(complain(&e)),
@@ -172,6 +175,9 @@ impl Start {
     }
 
     pub fn extract(&self, args: &cli::Extract) -> Result<Severity, Report> {
+        if let Some(severity) = without_lrzip() {
+            return Ok(severity);
+        }
         let entry = match self.find(&args.backup)? {
             Ok(entry) => entry,
             Err(e) => return Ok(complain(&e)),
@@ -182,6 +188,12 @@ impl Start {
             Err(reason) => Ok(complain(&LibraryError::Missing(reason))),
         }
     }
+}
+
+/// Nothing can be read out of an archive without it; that is no fault of the archive's.
+fn without_lrzip() -> Option<Severity> {
+    let why = "lrzip is not installed here, and nothing can be read out of an archive without it: apt install lrzip";
+    (!lrzip_is_here()).then(|| complain(&LibraryError::Missing(why.to_owned())))
 }
 
 fn complain(error: &LibraryError) -> Severity {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::backup::{frozen_of, still_frozen};
+use super::backup::frozen_of;
 use super::{Context, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
 use crate::model::facts::JobTrace;
 use crate::model::id::HostName;
-use crate::model::manifest::FreezeMethod;
 use crate::model::report::RunReport;
 use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
@@ -53,7 +52,14 @@ async fn clean_host(
     found.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), jobs.clone());
     if depth == Depth::Plan {
         link.close().await;
-        return Ok(Ending::ok(format!("{} to remove: say --yes to do it", count(jobs.iter().filter(|job| !job.alive).count()))));
+        let half = jobs.iter().filter(|job| job.half_restored && !job.alive).count();
+        let alone = if half > 0 { format!("; {half} left alone: a restore that came to no end") } else { String::new() };
+        let ended = jobs.iter().filter(|job| !job.alive && !job.half_restored).count();
+        return Ok(Ending::ok(format!("{} to remove: say --yes to do it{alone}", count(ended))));
+    }
+    if let Some(job) = jobs.iter().find(|job| job.half_restored && job.alive) {
+        let why = format!("{} is a restore that is cutting over: it ends by itself", job.name);
+        return Err(refused(&[why], Some(format!("look with 'tanker status {name}'"))));
     }
     if let Some(job) = jobs.iter().find(|job| job.half_restored) {
         let why = format!("{} is a restore that came to no end, and holds the only copy of what it replaced", job.name);
@@ -71,7 +77,7 @@ async fn clean_host(
             Ok(()) => removed += 1,
             // Containers that stay frozen outrank all else (I1).
             Err(e) => {
-                let ending = frozen_of(&e).map_or_else(|| remote_ending(&host, &e), |names| still_frozen(&names, FreezeMethod::Pause));
+                let ending = frozen_of(name, &e).unwrap_or_else(|| remote_ending(&host, &e));
                 worst = Some(worst.filter(|worst| worst.severity >= ending.severity).unwrap_or(ending));
             }
         }

@@ -8,7 +8,6 @@ use super::{Context, look_at_jobs, look_ending, remote_ending};
 use crate::fleet::{self, Ending, Pace};
 use crate::model::facts::{JobTrace, parse_frames};
 use crate::model::id::HostName;
-use crate::model::manifest::FreezeMethod;
 use crate::model::report::{RunReport, Severity};
 use crate::monitor::{Event, Step};
 use crate::remote::{RemoteError, Script};
@@ -79,11 +78,8 @@ async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
             let thawed = frames.get("thawed").map(|names| names.lines().count()).unwrap_or_default();
             Ok(Ending::ok(if thawed == 0 { "nothing was frozen by tanker".to_owned() } else { format!("{thawed} containers are thawed") }))
         }
-        Err(RemoteError::Script { stdout, reason, .. }) => {
-            let Some(frozen) = parse_frames(&stdout).ok().and_then(|mut frames| frames.remove("frozen")) else {
-                return Err(Ending::bad(Severity::Failed, reason, None));
-            };
-            Err(super::backup::still_frozen(&frozen.split_whitespace().map(str::to_owned).collect::<Vec<_>>(), FreezeMethod::Pause))
+        Err(e @ RemoteError::Script { .. }) => {
+            Err(super::backup::frozen_of(name, &e).unwrap_or_else(|| Ending::bad(Severity::Failed, e.to_string(), None)))
         }
         Err(e) => Err(remote_ending(&host, &e)),
     }

@@ -119,7 +119,7 @@ pub fn jobs_in_the_way(facts: &Facts) -> Vec<String> {
     let busy = facts.jobs.iter().filter(|job| job.alive).map(|job| format!("another tanker works on it: {}", job.about));
     let half = facts.jobs.iter().filter(|job| !job.alive && job.half_restored).map(|job| {
         format!(
-            "a restore of it came to no end ({}): 'tanker restore --to HOST --rollback' puts it back, '--resume' does it again",
+            "a restore of it came to no end ({}): 'tanker restore --to HOST --rollback', with its name here for HOST, puts it back, '--resume' instead does it again",
             job.name
         )
     });

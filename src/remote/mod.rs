@@ -159,7 +159,9 @@ impl RemoteError {
     pub fn hint(&self, host: &str) -> Option<String> {
         match self {
             Self::Unreachable { .. } => Some("is it up, and is its address right in the inventory?".into()),
-            Self::UnknownKey { .. } => Some(format!("compare the fingerprint with the master's console, then run 'tanker trust {host}'")),
+            Self::UnknownKey { address, .. } => {
+                Some(format!("compare the fingerprint with the console of {address}, then run 'tanker trust {host}'"))
+            }
             Self::ChangedKey { address, jump: true, .. } => Some(format!(
                 "this is a jump host on the way: if it was rebuilt, 'ssh-keygen -R' with {address} as known_hosts names it forgets its old key, and 'tanker trust {host}' asks about the new one; if not, somebody may be between you and it"
             )),

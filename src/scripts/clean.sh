@@ -15,7 +15,7 @@ main() {
     end_job "$job"
     end_receivers "$job"
     release_pipe "$job"
-    stuck=$(thaw_listed "$job") || { emit frozen "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
+    stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
     : > "$job/thawed"
     [ ! -s "$job/frozen" ] || stuck=$(settle_listed "$job") || die "$stuck"
     remove_images "$job" || die "temporary images could not be removed"

@@ -105,6 +105,8 @@ thaw_listed() {
   echo "$stuck" | cut -d' ' -f1
   return 1
 }
+# Says so in a way that a caller can act on: which containers, and how they were frozen.
+emit_frozen() { emit frozen "$2"; emit method "$(cat "$1/method" 2>/dev/null)"; }
 listed_frozen() {
   local name freezer
   [ -s "$1/frozen" ] || return 0

@@ -31,19 +31,19 @@ receive_files() {
 
 # Whatever an earlier run left behind, its owner dead: containers thawed, images and folders removed.
 remove_dead_jobs() {
-  local left
+  local left stuck
   for left in "$tanker_root"/*/; do
     left=${left%/}
     [ -d "$left" ] || continue
     # A restore's cutover goes on in the folder that its preparation left; one that is being pushed has no job yet.
     case ${left##*/} in restore-*) [ "$left" != "$1" ] && ! being_pushed "$left" || continue ;; esac
     # A restore that stopped half way holds the only copy of what it replaced, and nothing may happen before its end.
-    [ ! -e "$left/cutover" ] || refuse "a restore of this master came to no end (${left##*/}): 'tanker restore --rollback' puts it back, '--resume' does it again"
+    [ ! -e "$left/cutover" ] || refuse "a restore of this master came to no end (${left##*/}): 'tanker restore --to HOST --rollback', with its name in the inventory for HOST, puts it back, '--resume' instead does it again"
     job_alive "$left" && continue
     ! being_read "$left" || busy "$(cat "$left/owner")"
     # What an operator paused after an earlier thaw is not tanker's to thaw.
     if [ -s "$left/frozen" ] && [ ! -e "$left/settled" ]; then
-      thaw_listed "$left" >/dev/null || die "containers stay frozen from an earlier run: run 'tanker thaw' for this master"
+      stuck=$(thaw_listed "$left") || { emit_frozen "$left" "$stuck"; die "containers stay frozen from an earlier run: ${stuck//$'\n'/ }"; }
       settle_listed "$left" || die "Docker has not confirmed the thaw after an earlier run: does it answer?"
     fi
     # Somebody may yet come for it.

@@ -13,7 +13,7 @@ main() {
       unsettled=$(settle_listed "$job") || { echo "$unsettled" >&2; all=1; }
       ! job_alive "$job" || rm -f "$job/settled"
       emit thawed "$(cut -d' ' -f1 "$job/frozen")"
-    else emit frozen "$stuck"; all=1; fi
+    else emit_frozen "$job" "$stuck"; all=1; fi
   done
   return $all
 }

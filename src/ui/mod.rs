@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use log::{RunLog, failed_last_time};
-pub use prompt::{ask_passphrase, confirm_name, confirm_yes};
+pub use prompt::{ask_passphrase, confirm_name, confirm_yes, is_asking};
 pub use recap::{recap, recap_json};
 pub use render::{checked, file_line, hosts_json, hosts_table, jobs, list_json, list_table, plan, show, shown_key};
 

@@ -1,6 +1,16 @@
 //! Questions: only on a terminal, and only before any work.
 
 use std::io::{BufRead, IsTerminal};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a question waits for its answer.
+static ASKING: AtomicBool = AtomicBool::new(false);
+
+/// Whether a question waits for its answer.
+#[must_use]
+pub fn is_asking() -> bool {
+    ASKING.load(Ordering::SeqCst)
+}
 
 /// Asks for a passphrase without showing it; none where nobody can answer.
 pub fn ask_passphrase(question: &str) -> Option<String> {
@@ -28,5 +38,8 @@ fn answer(question: &str) -> Option<String> {
     }
     super::err(question);
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).ok().map(|_| line)
+    ASKING.store(true, Ordering::SeqCst);
+    let read = std::io::stdin().lock().read_line(&mut line);
+    ASKING.store(false, Ordering::SeqCst);
+    read.ok().map(|_| line)
 }

@@ -268,7 +268,16 @@ pub fn hosts_table(inventory: &Inventory, names: &[HostName]) -> String {
             host.library.display().to_string(),
         ]);
     }
-    table(&rows)
+    let mut text = table(&rows);
+    for host in names.iter().filter_map(|name| inventory.host(name)) {
+        if let Some(why) = &host.refusal {
+            let _ = writeln!(text, "{} can't be reached: {why}", host.name);
+        }
+        for note in &host.notes {
+            let _ = writeln!(text, "{}: {note}", host.name);
+        }
+    }
+    text
 }
 
 /// The same as JSON.

@@ -8,8 +8,8 @@ mod seen;
 use std::time::Duration;
 
 use home::{Captured, Way};
+pub(super) use seen::frozen_of;
 use seen::{Seen, after_failure};
-pub(super) use seen::{frozen_of, still_frozen};
 
 use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
@@ -95,7 +95,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     let job = Job::new(&format!("backup-{}.{}", description.id, description.started.timestamp_millis()));
     let pending = Pending::new(job.name(), description, &plan, unreadable);
     if let Err(e) = start(ctx, &host, &job, &mut link, &pending.description, &plan).await {
-        let ending = remote_ending(&host, &e);
+        let ending = frozen_of(name, &e).unwrap_or_else(|| remote_ending(&host, &e));
         if matches!(e, RemoteError::Lost(_) | RemoteError::TimedOut { .. }) {
             // It may have been started all the same.
             return Err(after_failure(ending, job.clean(&mut link).await, &Seen { frozen: true, ..Seen::default() }, &pending));
@@ -150,7 +150,8 @@ async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let library = ctx.library(&host);
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
     let Some((id, note)) = library.pending(name).map_err(|e| library_ending(&e))? else {
-        return Ok(Ending::ok("there is nothing to go on with"));
+        let why = "there is nothing to go on with: no backup of it was left under way in this library".to_owned();
+        return Err(refused(&[why], None));
     };
     let pending = parse_pending(&note).map_err(|why| refused(&[why], Some("run a new backup".into())))?;
     let mut link = ctx.open(&host).await?;
@@ -183,7 +184,7 @@ async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
 
 /// Publishes what is home and cleans the master up; leaves both sides as they are where a later run can go on.
 async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome>, seen: &Seen) -> Result<Ending, Ending> {
-    let Way { ctx, host, job, pending, .. } = way;
+    let Way { ctx, host, job, library, pending } = way;
     let published = match outcome {
         Ok(captured) => {
             let (received, manifest) = captured.describe(ctx, pending, seen);
@@ -211,7 +212,11 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
             }
             let mut ending = after_failure(ending, cleaned, seen, pending);
             if untold && ending.severity != Severity::Frozen {
-                ending.hint = Some(format!("'tanker backup --resume {}' looks whether the master has packed all the same", host.name));
+                let resumes = library.pending(&host.name).is_ok_and(|pending| pending.is_some());
+                ending.hint = Some(match resumes {
+                    true => format!("'tanker backup --resume {}' looks whether the master has packed all the same", host.name),
+                    false => "nothing of it was kept: run it again; the next backup of this master removes what was left".to_owned(),
+                });
             }
             Err(ending)
         }
@@ -259,8 +264,7 @@ async fn give_up_earlier(
         library.give_up(lock, &host.name, &id).map_err(|e| library_ending(&e))?;
     }
     for job in jobs.iter().filter(|job| done.contains(&job.name)) {
-        let stays =
-            |e: RemoteError| frozen_of(&e).map_or_else(|| remote_ending(host, &e), |names| still_frozen(&names, FreezeMethod::Pause));
+        let stays = |e: RemoteError| frozen_of(&host.name, &e).unwrap_or_else(|| remote_ending(host, &e));
         Job::new(&job.name).clean(link).await.map_err(stays)?;
     }
     Ok(())

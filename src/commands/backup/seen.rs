@@ -5,10 +5,12 @@ use std::time::Duration;
 use super::super::Context;
 use crate::fleet::Ending;
 use crate::model::facts::parse_frames;
+use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::manifest::FreezeMethod;
 use crate::model::pending::Pending;
 use crate::model::report::Severity;
+use crate::model::text::printable;
 use crate::monitor::{Event, Step};
 use crate::remote::job::JobEvent;
 use crate::remote::{RemoteError, TANKER_ROOT};
@@ -88,12 +90,12 @@ impl Seen {
 /// What a failure comes to once the master was told to clean up: whether it is thawed outranks why it failed (I1).
 pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>, seen: &Seen, pending: &Pending) -> Ending {
     let Err(error) = cleaned else { return ending };
-    if let Some(names) = frozen_of(&error) {
-        return still_frozen(&names, pending.freeze);
+    if let Some(frozen) = frozen_of(&pending.description.host, &error) {
+        return frozen;
     }
     let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
     if unconfirmed {
-        let mut frozen = still_frozen(&pending.running, pending.freeze);
+        let mut frozen = still_frozen(&pending.description.host, &pending.running, pending.freeze);
         frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
         return frozen;
     }
@@ -102,15 +104,29 @@ pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>
     ending
 }
 
-/// The containers that a script says stay frozen.
-pub(in crate::commands) fn frozen_of(error: &RemoteError) -> Option<Vec<String>> {
+/// What a script's failure comes to where it says that containers stay frozen: nothing else counts then.
+pub(in crate::commands) fn frozen_of(host: &HostName, error: &RemoteError) -> Option<Ending> {
     let RemoteError::Script { stdout, .. } = error else { return None };
-    let frozen = parse_frames(stdout).ok()?.remove("frozen")?;
-    Some(frozen.split_whitespace().map(str::to_owned).collect())
+    let frames = parse_frames(stdout).ok()?;
+    let names: Vec<String> = frames.get("frozen")?.split_whitespace().map(printable).collect();
+    let method = match frames.get("method").map_or("", |method| method.trim()) {
+        "cgroup" => FreezeMethod::Cgroup,
+        "stop" => FreezeMethod::Stop,
+        _ => FreezeMethod::Pause,
+    };
+    Some(still_frozen(host, &names, method))
 }
 
 /// Containers that are or may be frozen, with the command that ends it.
-pub(in crate::commands) fn still_frozen(names: &[String], method: FreezeMethod) -> Ending {
+pub(in crate::commands) fn still_frozen(host: &HostName, names: &[String], method: FreezeMethod) -> Ending {
+    if names == ["supervisor"] {
+        let hint = "on the master: supervisorctl start all (8.0: for s in $(dockerctl list); do systemctl start docker-$s; done)";
+        return Ending::bad(
+            Severity::Frozen,
+            "the containers run, but their supervisor was not told to watch them again",
+            Some(hint.into()),
+        );
+    }
     let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
     let command = match method {
         // The job's list names the kernel's files; a Docker that old has no command for it.
@@ -120,5 +136,5 @@ pub(in crate::commands) fn still_frozen(names: &[String], method: FreezeMethod) 
         }
         FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
     };
-    Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw' for it, or on the master itself: {command}")))
+    Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw {host}', or on the master itself: {command}")))
 }

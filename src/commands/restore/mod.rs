@@ -9,6 +9,7 @@ use std::time::Instant;
 use cutover::Forward;
 pub use cutover::Way;
 
+use super::backup::frozen_of;
 use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
 use crate::library::{Entry, Sum, verify};
@@ -150,6 +151,9 @@ enum Stopped {
 
 /// What a remote error before the cutover comes to.
 fn stopped(host: &Host, error: &RemoteError) -> Stopped {
+    if let Some(frozen) = frozen_of(&host.name, error) {
+        return Stopped::Keep(frozen);
+    }
     let ending = remote_ending(host, error);
     if error.is_broken_line() || matches!(error, RemoteError::Script { code: BUSY, .. }) {
         Stopped::Keep(ending)

@@ -78,7 +78,7 @@ impl Login<'_> {
             Err(RemoteError::Lost(_)) | Ok(None) => {}
             Err(e) => return Err(e),
         }
-        let mut tried = if course.tried.is_empty() { "it has no key at all".to_owned() } else { course.tried.join(", ") };
+        let mut tried = if course.tried.is_empty() { "there is no key to show".to_owned() } else { course.tried.join(", ") };
         if closed {
             tried.push_str("; then it closed the connection");
         }

@@ -179,7 +179,7 @@ fn i6_logins_are_those_that_openssh_users_expect_and_no_password_is_seen() {
     };
     add(&rsa);
     with_agent("identity = []").expect_code(0);
-    with_agent("identity = []\nagent = false").expect_code(4).says("it has no key at all");
+    with_agent("identity = []\nagent = false").expect_code(4).says("there is no key to show");
     Command::new("ssh-add").arg("-qD").env("SSH_AUTH_SOCK", &socket).status().unwrap();
     let identity = format!("identity = [\"{}\"]", locked.display());
     assert!(with_agent(&identity).expect_code(2).stderr.contains("is encrypted and there is no terminal"));

@@ -46,7 +46,7 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     assert_eq!(lab.listed(), 1);
     lab.tanker(&["verify", "--all"]).expect_code(0).says("decompressed, every member");
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("none unfinished, none began meanwhile");
-    lab.tanker(&["backup", "--resume"]).expect_code(0).says("there is nothing to go on with");
+    lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
 
     // A new backup takes the place of one that was not gone on with, and the master was restarted meanwhile.
     backup();
@@ -64,7 +64,7 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.ask("mv /usr/bin/lrzip.real /usr/bin/lrzip");
     lab.tanker(&["backup", "--resume"]).expect_code(1).says("the job on the master ended without a word");
     lab.assert_clean();
-    lab.tanker(&["backup", "--resume"]).expect_code(0).says("there is nothing to go on with");
+    lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
 }
 
 #[test]
