@@ -50,7 +50,7 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
     lab.ask("useradd -m -s /bin/bash ops; mkdir -p ~ops/.ssh; cp /root/.ssh/authorized_keys ~ops/.ssh/; chown -R ops ~ops/.ssh; chmod 700 ~ops/.ssh");
     let ops = inventory.replace("user = \"root\"", "user = \"ops\"");
     with(&ops).expect_code(3).says("sudo = true");
-    with(&ops.replace("[defaults]", "[defaults]\nsudo = true")).expect_code(1).says("sudo: a password is required");
+    with(&ops.replace("[defaults]", "[defaults]\nsudo = true")).expect_code(3).says("sudo: a password is required");
     lab.ask("echo 'ops ALL=(root) NOPASSWD: ALL' > /etc/sudoers.d/ops; chmod 440 /etc/sudoers.d/ops");
     with(&ops.replace("[defaults]", "[defaults]\nsudo = true")).expect_code(0);
     let backup = lab.tanker_with(&file, &["backup"]).expect_code(0);
