@@ -90,7 +90,15 @@ stop_all() {
 # What `docker pause` does, and what is left to do where Docker has no such command.
 freeze_one() {
   local try
-  if [ "$freeze" = pause ]; then timeout 30 docker pause "$1" >/dev/null || return 1; return 0; fi
+  if [ "$freeze" = pause ]; then
+    # A busy kernel may not freeze a container that starts processes all the time; a moment later it does.
+    for try in 1 2 3 4; do
+      timeout 30 docker pause "$1" >/dev/null && return 0
+      is_frozen "$1" "$2" && return 0
+      sleep "0.$try"
+    done
+    return 1
+  fi
   [ "$2" != - ] || { echo "$1 has no cgroup in the freezer hierarchy"; return 1; }
   echo FROZEN > "$2" || return 1
   for ((try = 0; try < 100; try++)); do [ "$(cat "$2")" != FROZEN ] || return 0; sleep 0.02; done

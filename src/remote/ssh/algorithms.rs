@@ -56,7 +56,9 @@ pub(super) fn config(host: &Host, limited: bool) -> Result<Config, RemoteError> 
         // Three questions without an answer, and the line is lost.
         keepalive_interval: Some(host.silence_timeout / 4),
         keepalive_max: 3,
-        channel_buffer_size: 1024,
+        // What has come and was not taken yet, in packets of at most 32 KiB. russh asks for more while there is room in it: where there is a limit
+        // this is what goes beyond it.
+        channel_buffer_size: if limited { 16 } else { 1024 },
         preferred,
         ..Config::default()
     })
