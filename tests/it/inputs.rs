@@ -1,7 +1,8 @@
 //! What a person types and writes: the command line, the inventory, the example that documents it.
 
+use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use clap::CommandFactory;
 use tanker::cli::Cli;
@@ -138,4 +139,34 @@ fn output_that_does_not_fit_where_it_goes_is_a_failure() {
     let output = command.arg("--library").arg(library.path()).arg("list").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("the output can't be written"), "{}", stderr(&output));
+}
+
+#[test]
+fn i6_a_secret_is_hidden_before_it_is_asked_for_and_ctrl_c_gives_the_terminal_back() {
+    let home = tempfile::tempdir().unwrap();
+    let inventory = home.path().join("inventory.toml");
+    std::fs::write(&inventory, "[hosts.m]\naddress = '127.0.0.1'\nport = 1\n").unwrap();
+    let line = format!("{} -i {} hosts check --ask-pass; echo code $?; stty -a", env!("CARGO_BIN_EXE_tanker"), inventory.display());
+    for (typed, code) in [("s3cret\n", 4), ("s3cr\u{7f}\u{3}", 130)] {
+        let mut child = Command::new("script")
+            .args(["-qc", &line, "/dev/null"])
+            .env("HOME", home.path())
+            .env("SHELL", "/bin/bash")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut shown, mut byte) = (Vec::new(), [0]);
+        let mut terminal = child.stdout.take().unwrap();
+        while !shown.ends_with(b"SSH password: ") {
+            assert_eq!(terminal.read(&mut byte).unwrap(), 1, "{}", String::from_utf8_lossy(&shown));
+            shown.push(byte[0]);
+        }
+        child.stdin.as_ref().unwrap().write_all(typed.as_bytes()).unwrap();
+        terminal.read_to_end(&mut shown).unwrap();
+        child.wait().unwrap();
+        let shown = String::from_utf8_lossy(&shown);
+        assert!(shown.contains(&format!("code {code}")), "{shown}");
+        assert!(shown.contains(" echo ") && !shown.contains("-isig") && !shown.contains("s3c"), "{shown}");
+    }
 }
