@@ -1,7 +1,10 @@
-//! Parse, wire up, render, exit: nothing else. The verbs on masters are in `masters`, those on the library in `shelf`.
+//! Parse, wire up, render, exit: nothing else. The verbs on masters are in `masters`, those on the library in `shelf`, `upkeep` and `offsite`.
 
 mod masters;
+mod offsite;
 mod shelf;
+mod upkeep;
+mod vault;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,7 +15,7 @@ use clap::Parser;
 use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli::{self, Cli, Command};
-use tanker::commands::Context;
+use tanker::commands::{Context, Vault};
 use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
 use tanker::interrupt::interrupted;
@@ -42,7 +45,10 @@ fn main() -> ExitCode {
 
 async fn run(cli: Cli) -> Result<Severity, Report> {
     let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-    let start = Start { inventory: cli.inventory, library: cli.library, quiet: cli.quiet, home };
+    if cli.quiet {
+        ui::be_quiet();
+    }
+    let start = Start { inventory: cli.inventory, library: cli.library, key: cli.key, quiet: cli.quiet, home };
     match cli.command {
         Command::Check(args) => start.check(args).await,
         Command::Backup(args) => start.backup(args).await,
@@ -52,9 +58,21 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
         Command::Restore(args) => start.restore(args).await,
         Command::Hosts(args) => start.hosts(args).await,
         Command::Trust(args) => start.trust(args).await,
-        Command::List(args) => start.list(&args),
+        Command::List(args) => start.list(&args).await,
         Command::Show(args) => start.show(&args),
-        Command::Verify(args) => start.verify(&args),
+        Command::Verify(args) => start.verify(&args).await,
+        Command::Stats(args) => start.stats(&args),
+        Command::Diff(args) => start.diff(&args),
+        Command::Tag(args) => start.tag(&args),
+        Command::Protect(args) => start.protect(&args),
+        Command::Unprotect(args) => start.unprotect(&args),
+        Command::Note(args) => start.note(&args),
+        Command::Forget(args) => start.forget(&args).await,
+        Command::Undelete(args) => start.undelete(&args),
+        Command::Rekey(args) => start.rekey(&args),
+        Command::Copy(args) => start.copy(&args).await,
+        Command::Sync(args) => start.sync(&args).await,
+        Command::Drill(args) => start.drill(&args).await,
         Command::Files(args) => start.files(&args.backup),
         Command::Extract(args) => start.extract(&args),
         Command::Export(args) => start.export(&args),
@@ -66,6 +84,7 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
 struct Start {
     inventory: Option<PathBuf>,
     library: Option<PathBuf>,
+    key: Vec<PathBuf>,
     quiet: bool,
     home: PathBuf,
 }
@@ -114,7 +133,7 @@ impl Start {
         Ok(Choice { inventory, failed: failed.as_deref() }.select(&hosts.pattern, &hosts.limit)?)
     }
 
-    async fn context_for(&self, inventory: Inventory, hosts: &[HostName], bwlimit: Option<u64>) -> Result<Context, Report> {
+    async fn context_for(&self, inventory: Inventory, hosts: &[HostName], vault: Vault, bwlimit: Option<u64>) -> Result<Context, Report> {
         let chosen = inventory.hosts.iter().filter(|host| hosts.contains(&host.name));
         let keyring = Keyring::load(chosen, &self.home, bwlimit, &mut ui::ask_passphrase).await?;
         for note in &keyring.notes {
@@ -137,6 +156,7 @@ impl Start {
         Ok(Context {
             inventory: Arc::new(inventory),
             keyring: Arc::new(keyring),
+            vault: Arc::new(vault),
             home: self.home.clone(),
             state: self.state(),
             owner: owner(),

@@ -1,5 +1,6 @@
 //! The verbs that work on masters.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::commands::{Context, backup, check, clean, hosts, restore, status, trust};
+use tanker::commands::{Context, Vault, backup, check, clean, drill, hosts, restore, status, trust};
 use tanker::fleet::{Pace, Share};
 use tanker::model::id::HostName;
 use tanker::model::inventory::{Inventory, Password};
@@ -48,8 +49,10 @@ impl Start {
             serial: fleet.serial,
             max_fail: if fleet.fail_fast { Some(Share::Hosts(0)) } else { fleet.max_fail },
         };
+        let recipients = if verb == "backup" { self.recipients(&inventory, &hosts)? } else { BTreeMap::new() };
+        let vault = Vault { recipients, ..Vault::default() };
         let (mut ctx, log) = (
-            self.context_for(inventory, &hosts, fleet.bwlimit_all).await?,
+            self.context_for(inventory, &hosts, vault, fleet.bwlimit_all).await?,
             ui::RunLog::begin(&self.state(), verb, !["status", "clean"].contains(&verb), Utc::now),
         );
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
@@ -148,7 +151,19 @@ impl Start {
         let hosts = self.the_one(&inventory, &args.to)?;
         override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, args.bwlimit);
         let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
-        let mut ctx = self.context_for(inventory, &hosts, None).await?;
+        let mut args = args;
+        if let (Some(backup), Some(remote)) = (&args.backup, &args.from) {
+            match self.fetch_for_restore(backup, remote).await? {
+                Ok(named) => args.backup = Some(named),
+                Err(severity) => return Ok(severity),
+            }
+        }
+        let vault = match &args.backup {
+            // What isn't there is said by the restore itself.
+            Some(backup) => Vault { keys: self.keys(&self.find(backup)?.ok())?, ..Vault::default() },
+            None => Vault::default(),
+        };
+        let mut ctx = self.context_for(inventory, &hosts, vault, None).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
@@ -188,6 +203,19 @@ impl Start {
         Ok(run.end(&report))
     }
 
+    pub(crate) async fn drill(&self, args: &cli::Drill) -> Result<Severity, Report> {
+        let mut inventory = self.inventory()?;
+        let hosts = self.the_one(&inventory, &args.on)?;
+        override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, None);
+        let vault = Vault { keys: self.keys(&self.find(&args.backup)?.ok())?, ..Vault::default() };
+        let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
+        let mut ctx = self.context_for(inventory, &hosts, vault, None).await?;
+        ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
+        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
+        let report = drill::drill(&ctx, &args.backup, &args.on).await;
+        Ok(run.end(&report))
+    }
+
     pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
         let mut inventory = self.inventory()?;
         self.the_one(&inventory, &args.host)?;
@@ -195,7 +223,7 @@ impl Start {
         for host in &mut inventory.hosts {
             (host.password, host.sudo_password) = (None, None);
         }
-        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), None).await?;
+        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), Vault::default(), None).await?;
         let refuse = |why: &str| {
             ui::err(&format!("tanker: {why}; nothing was changed\n"));
             Ok(Severity::Refused)

@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use chrono::Utc;
 use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli;
-use tanker::library::{Depth, Entry, Library, LibraryError, Problem, export, extract, list_files, lrzip_is_here, verify};
+use tanker::library::{
+    Depth, Entry, Keys, Library, LibraryError, Problem, Source, Verified, diff, export, extract, list_files, lrzip_is_here, verify,
+};
 use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
+use tanker::model::record::Check;
 use tanker::model::report::Severity;
 use tanker::remote::ssh::expand;
 use tanker::ui;
@@ -19,7 +24,7 @@ use crate::Start;
 
 impl Start {
     /// Every library that the inventory names; with `--library` only that one, and no inventory is needed.
-    fn libraries(&self) -> Result<Vec<Library>, Report> {
+    pub(crate) fn libraries(&self) -> Result<Vec<Library>, Report> {
         if let Some(library) = &self.library {
             if !library.is_dir() {
                 return Err(Report::msg(format!("there is no library at {}", library.display())));
@@ -37,7 +42,7 @@ impl Start {
         Ok(roots.into_iter().map(Library::at).collect())
     }
 
-    fn everything(&self) -> Result<(Vec<Entry>, Vec<Problem>), Report> {
+    pub(crate) fn everything(&self) -> Result<(Vec<Entry>, Vec<Problem>), Report> {
         let mut entries = Vec::new();
         let mut problems = Vec::new();
         for library in self.libraries()? {
@@ -49,7 +54,7 @@ impl Start {
         Ok((entries, problems))
     }
 
-    fn find(&self, backup: &BackupRef) -> Result<Result<Entry, LibraryError>, Report> {
+    pub(crate) fn find(&self, backup: &BackupRef) -> Result<Result<Entry, LibraryError>, Report> {
         let mut missing = None;
         for library in self.libraries()? {
             match library.find(backup) {
@@ -60,11 +65,24 @@ impl Start {
         Ok(Err(missing.unwrap_or_else(|| LibraryError::Missing("there is no library".into()))))
     }
 
-    pub fn list(&self, args: &cli::List) -> Result<Severity, Report> {
-        let (mut entries, problems) = self.everything()?;
-        if !args.pattern.is_empty() {
-            let hosts = chosen_in_library(&entries, self.inventory().ok(), &args.pattern)?;
-            entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
+    pub async fn list(&self, args: &cli::List) -> Result<Severity, Report> {
+        if args.trash {
+            return self.list_trash(args);
+        }
+        if let Some(remote) = &args.remote {
+            return self.list_remote(args, remote).await;
+        }
+        let (entries, problems) = self.everything()?;
+        let mut entries = self.of_hosts(entries, &args.pattern)?;
+        if let Some(tag) = &args.tag {
+            entries.retain(|entry| entry.record.tags.contains(tag));
+        }
+        for entry in entries.iter().filter(|entry| entry.unreadable_record.is_some()) {
+            let why = entry.unreadable_record.as_deref().unwrap_or_default();
+            ui::err(&format!(
+                "tanker: {}: {why}; it is kept as if it were protected ('tanker protect --renew' begins it anew)\n",
+                entry.name()
+            ));
         }
         if args.json {
             ui::out(&ui::list_json(&entries, &problems));
@@ -75,6 +93,15 @@ impl Start {
             }
         }
         Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
+    }
+
+    /// Those of the hosts that patterns choose; all where there is none.
+    pub(crate) fn of_hosts(&self, mut entries: Vec<Entry>, patterns: &[String]) -> Result<Vec<Entry>, Report> {
+        if !patterns.is_empty() {
+            let hosts = chosen_in_library(entries.iter().map(|entry| &entry.manifest.description.host), self.inventory().ok(), patterns)?;
+            entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
+        }
+        Ok(entries)
     }
 
     pub fn show(&self, args: &cli::Show) -> Result<Severity, Report> {
@@ -90,7 +117,10 @@ impl Start {
         Ok(Severity::Ok)
     }
 
-    pub fn verify(&self, args: &cli::Verify) -> Result<Severity, Report> {
+    pub async fn verify(&self, args: &cli::Verify) -> Result<Severity, Report> {
+        if let Some(remote) = &args.remote {
+            return self.verify_remote(args, remote).await;
+        }
         let mut worst = Severity::Ok;
         let mut entries = Vec::new();
         if args.all {
@@ -111,18 +141,63 @@ impl Start {
                 Err(e) => worst = worst.max(complain(&e)),
             }
         }
-        for entry in entries {
-            match verify(&entry).map(|verified| verified.depth) {
-                Ok(Depth::Decompressed) => ui::out(&format!("{}  ok  SHA-256, decompressed, every member\n", entry.name())),
-                Ok(Depth::Hashed) => ui::out(&format!("{}  ok  SHA-256 only: lrzip is not installed here\n", entry.name())),
-                Err(LibraryError::Damaged { name, reason }) => {
-                    ui::out(&format!("{name}  DAMAGED  {reason}\n"));
-                    worst = Severity::Damaged;
-                }
-                Err(e) => worst = worst.max(complain(&e)),
+        if let Some(share) = args.sample {
+            entries = sample(self.everything()?.0, share);
+        }
+        let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
+        if args.deep
+            && let Some(severity) = without_lrzip()
+        {
+            return Ok(severity);
+        }
+        let keys = self.keys(&entries)?;
+        let results = verify_all(&entries, &keys, depth, args.jobs.map_or(2, usize::from));
+        for (entry, result) in entries.iter().zip(&results) {
+            self.record_check(entry, depth, result);
+            match result {
+                Err(LibraryError::Damaged { .. }) => worst = worst.max(Severity::Damaged),
+                Err(e) if args.json => worst = worst.max(severity_of(e)),
+                Err(e) => worst = worst.max(complain(e)),
+                Ok(_) => {}
             }
         }
+        let results: Vec<_> = entries.iter().zip(&results).collect();
+        ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
         Ok(worst)
+    }
+
+    /// What was found stands in the record from then on; that it can't be written there is no fault of the archive's.
+    fn record_check(&self, entry: &Entry, depth: Depth, result: &Result<Verified, LibraryError>) {
+        let damage = match result {
+            Ok(_) => None,
+            Err(LibraryError::Damaged { reason, .. }) => Some(reason.clone()),
+            Err(_) => return,
+        };
+        let depth = result.as_ref().map_or(depth, |verified| verified.depth).word().to_owned();
+        let recorded = of_folder(entry)
+            .lock(&entry.manifest.description.host, &crate::owner())
+            .and_then(|lock| entry.clone().update(&lock, false, |record| record.add_check(Check { at: Utc::now(), depth, damage })));
+        if let Err(e) = recorded {
+            ui::err(&format!("tanker: what was found of {} could not be recorded: {e}\n", entry.name()));
+        }
+    }
+
+    pub fn diff(&self, args: &cli::Diff) -> Result<Severity, Report> {
+        if let Some(severity) = without_lrzip() {
+            return Ok(severity);
+        }
+        let (before, after) = match (self.find(&args.before)?, self.find(&args.after)?) {
+            (Ok(before), Ok(after)) => (before, after),
+            (Err(e), _) | (_, Err(e)) => return Ok(complain(&e)),
+        };
+        let keys = self.keys([&before, &after])?;
+        match diff(&before, &after, &keys) {
+            Ok(found) => {
+                ui::out(&if args.json { ui::diff_json(&before, &after, &found) } else { ui::difference(&before, &after, &found) });
+                Ok(Severity::Ok)
+            }
+            Err(e) => Ok(complain(&e)),
+        }
     }
 
     pub fn files(&self, backup: &BackupRef) -> Result<Severity, Report> {
@@ -133,7 +208,12 @@ impl Start {
             Ok(entry) => entry,
             Err(e) => return Ok(complain(&e)),
         };
-        match list_files(&entry.archive(), &entry.manifest.description) {
+        let keys = self.keys([&entry])?;
+        let source = match Source::of(&entry, &keys) {
+            Ok(source) => source,
+            Err(e) => return Ok(complain(&e)),
+        };
+        match list_files(source, &entry.manifest.description) {
             Ok(files) => {
                 ui::out(&files.iter().map(|(path, file)| ui::file_line(path, file)).collect::<String>());
                 Ok(Severity::Ok)
@@ -147,7 +227,7 @@ impl Start {
             Ok(entry) => entry,
             Err(e) => return Ok(complain(&e)),
         };
-        match export(&entry, &args.to) {
+        match export(&entry, &self.keys([&entry])?, &args.to) {
             Ok(file) => {
                 ui::out(&format!("{}\n", file.display()));
                 Ok(Severity::Ok)
@@ -165,7 +245,11 @@ impl Start {
                 Library::at(expand(root, &self.home))
             }
         };
-        match library.import(&args.file, &args.host, args.fuel.as_ref(), &crate::owner(), Utc::now()) {
+        let recipients = match self.inventory() {
+            Ok(inventory) => self.recipients(&inventory, std::slice::from_ref(&args.host))?.remove(&args.host),
+            Err(_) => None,
+        };
+        match library.import(&args.file, &args.host, args.fuel.as_ref(), &crate::owner(), recipients.as_deref(), Utc::now()) {
             Ok(entry) => {
                 ui::out(&ui::show(&entry, Utc::now()));
                 Ok(Severity::Ok)
@@ -183,7 +267,12 @@ impl Start {
             Err(e) => return Ok(complain(&e)),
         };
         std::fs::create_dir_all(&args.to).wrap_err_with(|| format!("the folder {} can't be made", args.to.display()))?;
-        match extract(&entry.archive(), &entry.manifest.description, &args.path, &args.to) {
+        let keys = self.keys([&entry])?;
+        let source = match Source::of(&entry, &keys) {
+            Ok(source) => source,
+            Err(e) => return Ok(complain(&e)),
+        };
+        match extract(source, &entry.manifest.description, &args.path, &args.to) {
             Ok(()) => Ok(Severity::Ok),
             Err(reason) => Ok(complain(&LibraryError::Missing(reason))),
         }
@@ -196,23 +285,71 @@ fn without_lrzip() -> Option<Severity> {
     (!lrzip_is_here()).then(|| complain(&LibraryError::Missing(why.to_owned())))
 }
 
-fn complain(error: &LibraryError) -> Severity {
+pub(crate) fn complain(error: &LibraryError) -> Severity {
     ui::err(&format!("tanker: {error}\n"));
+    severity_of(error)
+}
+
+pub(crate) fn severity_of(error: &LibraryError) -> Severity {
     match error {
         LibraryError::Damaged { .. } => Severity::Damaged,
-        LibraryError::File { .. } => Severity::Failed,
+        LibraryError::File { .. } | LibraryError::Offsite { .. } => Severity::Failed,
         _ => Severity::Refused,
     }
 }
 
-/// Patterns over the hosts of the library, which may hold more than the inventory knows.
-fn chosen_in_library(entries: &[Entry], inventory: Option<Inventory>, patterns: &[String]) -> Result<Vec<HostName>, Report> {
-    let text: String = entries
-        .iter()
-        .map(|entry| format!("[hosts.'{0}']\naddress='{0}'\n", entry.manifest.description.host))
-        .collect::<BTreeSet<_>>()
+/// The library that a listed backup lies in.
+pub(crate) fn of_folder(entry: &Entry) -> Library {
+    Library::at(entry.folder.parent().and_then(std::path::Path::parent).unwrap_or(&entry.folder).to_owned())
+}
+
+/// So much of the library, in bytes, what was looked at longest ago first.
+fn sample(mut entries: Vec<Entry>, share: f64) -> Vec<Entry> {
+    let seen = |entry: &Entry| entry.record.checks.last().map_or(entry.manifest.proof.at, |check| check.at);
+    entries.sort_by_key(seen);
+    let all: u64 = entries.iter().map(|entry| entry.manifest.archive.bytes).sum();
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share need not be exact
+    let wanted = (all as f64 * share / 100.0).ceil() as u64;
+    let mut taken = 0;
+    entries.retain(|entry| {
+        let more = taken < wanted;
+        taken += if more { entry.manifest.archive.bytes } else { 0 };
+        more
+    });
+    entries
+}
+
+/// Verifies several at once; results come in the order of the entries.
+fn verify_all(entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<Result<Verified, LibraryError>> {
+    let progress = ui::Progress::begin("verify", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Verified, LibraryError>>>> = entries.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(entries.len()) {
+            scope.spawn(|| {
+                while let Some(n) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < entries.len()) {
+                    let result = verify(&entries[n], keys, depth, &mut |bytes| progress.add(bytes));
+                    *results[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    progress.end();
+    let missed = |n: usize| Err(LibraryError::Missing(format!("{} was not looked at: tanker failed", entries[n].name())));
+    results
         .into_iter()
-        .collect();
+        .enumerate()
+        .map(|(n, slot)| slot.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(|| missed(n)))
+        .collect()
+}
+
+/// Patterns over the hosts of the library, which may hold more than the inventory knows.
+pub(crate) fn chosen_in_library<'a>(
+    hosts: impl Iterator<Item = &'a HostName>,
+    inventory: Option<Inventory>,
+    patterns: &[String],
+) -> Result<Vec<HostName>, Report> {
+    let text: String = hosts.map(|host| format!("[hosts.'{host}']\naddress='{host}'\n")).collect::<BTreeSet<_>>().into_iter().collect();
     let mut known = parse_inventory("library", &text)?;
     if let Some(inventory) = inventory {
         known.groups = inventory.groups;

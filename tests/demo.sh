@@ -36,7 +36,7 @@ run tanker check
 say "Back both up at once"
 run tanker backup
 run tanker list
-run tanker verify --all
+run tanker verify --all --deep
 
 say "After the backup a row more, and a file less"
 run sql "insert into nodes (uuid, name, mac) values ('after', 'after the backup', 'x')"

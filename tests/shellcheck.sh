@@ -8,9 +8,10 @@ trap 'rm -rf "$work"' EXIT
 for script in src/scripts/*.sh; do
   name=${script##*/}
   case $name in
-    lib.sh|services.sh|job.sh|freeze.sh) continue ;;
+    lib.sh|services.sh|job.sh|freeze.sh|unpack.sh) continue ;;
     backup.sh) cat src/scripts/{lib,services,job,freeze}.sh "$script" > "$work/$name" ;;
-    prepare.sh|cutover.sh) cat src/scripts/{lib,services,job}.sh "$script" > "$work/$name" ;;
+    prepare.sh|drill.sh) cat src/scripts/{lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
+    cutover.sh) cat src/scripts/{lib,services,job}.sh "$script" > "$work/$name" ;;
     *) cat src/scripts/{lib,services}.sh "$script" > "$work/$name" ;;
   esac
   # SC2317, SC2329: each script uses a part of what is shared.

@@ -3,11 +3,13 @@
 pub mod backup;
 pub mod check;
 pub mod clean;
+pub mod drill;
 pub mod hosts;
 pub mod restore;
 pub mod status;
 pub mod trust;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +17,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::fleet::{Cancel, Ending};
-use crate::library::{Library, LibraryError};
+use crate::library::{Keys, Library, LibraryError, Recipients};
 use crate::model::facts::{Facts, JobTrace, parse_facts, parse_frames, parse_jobs};
 use crate::model::id::HostName;
 use crate::model::inventory::{Host, Inventory};
@@ -32,6 +34,15 @@ const FACTS: Duration = Duration::from_secs(720);
 /// A small file of a job's or of the master's.
 const READING: Duration = Duration::from_secs(60);
 
+/// What encrypts archives and opens them, gathered before any work begins. No `Debug` (I6).
+#[derive(Default)]
+pub struct Vault {
+    /// What opens them.
+    pub keys: Keys,
+    /// To whom each host's new archives are encrypted; a host that isn't here has none that are.
+    pub recipients: BTreeMap<HostName, Arc<Recipients>>,
+}
+
 /// What every verb works with.
 #[derive(Clone)]
 pub struct Context {
@@ -39,6 +50,8 @@ pub struct Context {
     pub inventory: Arc<Inventory>,
     /// Deciphered keys.
     pub keyring: Arc<Keyring>,
+    /// What encrypts and opens archives.
+    pub vault: Arc<Vault>,
     /// The operator's home folder.
     pub home: PathBuf,
     /// Where what is known of hosts and runs is kept: `$XDG_STATE_HOME/tanker`.
@@ -130,7 +143,7 @@ fn library_ending(error: &LibraryError) -> Ending {
     let severity = match error {
         LibraryError::Damaged { .. } => Severity::Damaged,
         LibraryError::Locked { .. } | LibraryError::NoSuchBackup { .. } | LibraryError::Missing(_) => Severity::Refused,
-        LibraryError::File { .. } => Severity::Failed,
+        LibraryError::File { .. } | LibraryError::Offsite { .. } => Severity::Failed,
     };
     Ending::bad(severity, error.to_string(), None)
 }

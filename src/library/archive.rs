@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::path::Path;
+use std::io::{self, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
+use std::thread::JoinHandle;
 
 use tar::{Archive, Entry, EntryType};
 
+use super::crypt::Plain;
+use super::{Entry as Listed, Keys, LibraryError};
 use crate::model::lrzip::{HEAD, parse_lrzip_head};
 use crate::model::manifest::{Description, Member};
 use crate::model::text::{printable, printable_path};
@@ -59,27 +62,62 @@ pub fn lrzip_is_here() -> bool {
     version.is_ok_and(|status| status.success())
 }
 
+/// An archive that is to be looked into.
+pub struct Source {
+    path: PathBuf,
+    /// Where it must be decrypted on the way.
+    plain: Option<Plain>,
+}
+
+impl Source {
+    /// An archive file as lrzip made it.
+    #[must_use]
+    pub fn file(path: &Path) -> Self {
+        Self { path: path.to_owned(), plain: None }
+    }
+
+    /// The archive of a listed backup.
+    ///
+    /// # Errors
+    /// When it is encrypted and none of the keys opens it.
+    pub fn of(entry: &Listed, keys: &Keys) -> Result<Self, LibraryError> {
+        let plain = entry.is_encrypted().then(|| entry.open(keys)).transpose()?;
+        Ok(Self { path: entry.archive(), plain })
+    }
+}
+
 /// lrzip at work; its exit code is part of what it says.
 struct Decompressed {
     child: Child,
+    /// Decrypts into it.
+    feeding: Option<JoinHandle<io::Result<()>>>,
 }
 
 impl Decompressed {
-    fn open(path: &Path) -> Result<(Self, ChildStdout), String> {
+    fn open(source: Source) -> Result<(Self, ChildStdout), String> {
         let mut head = Vec::with_capacity(HEAD);
-        let opened = File::open(path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head));
+        let Source { path, mut plain } = source;
+        let opened = match &mut plain {
+            Some(plain) => plain.by_ref().take(HEAD as u64).read_to_end(&mut head).and_then(|_| plain.rewind()),
+            None => File::open(&path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).map(drop),
+        };
         opened.map_err(|e| format!("it can't be read: {e}"))?;
         parse_lrzip_head(&head)?;
-        let mut child = Command::new("lrzip")
-            .args(["-q", "-d", "-o", "-"])
-            .arg(path)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|e| format!("lrzip can't be run here: {e}"))?;
+        let mut command = Command::new("lrzip");
+        command.args(["-q", "-d", "-o", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // lrzip keeps a temporary file, already unlinked, where it is told to or where one happens to stand.
+        if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), path.parent().filter(|folder| can_write(folder))) {
+            command.env("TMPDIR", folder);
+        }
+        match plain {
+            Some(_) => command.arg("-").stdin(Stdio::piped()),
+            None => command.arg(&path).stdin(Stdio::null()),
+        };
+        let mut child = command.spawn().map_err(|e| format!("lrzip can't be run here: {e}"))?;
         let stdout = child.stdout.take().ok_or("lrzip has no output")?;
-        Ok((Self { child }, stdout))
+        let input = child.stdin.take();
+        let feeding = plain.zip(input).map(|(mut plain, mut input)| std::thread::spawn(move || io::copy(&mut plain, &mut input).map(drop)));
+        Ok((Self { child, feeding }, stdout))
     }
 
     /// To be called when all of its output has been read.
@@ -90,6 +128,12 @@ impl Decompressed {
             let _ = stderr.by_ref().take(4096).read_to_string(&mut said);
         }
         let status = self.child.wait().map_err(|e| e.to_string())?;
+        let fed = self.feeding.take().map_or(Ok(()), |feeding| feeding.join().unwrap_or(Ok(())));
+        if let Err(e) = fed.as_ref()
+            && e.kind() != io::ErrorKind::BrokenPipe
+        {
+            return Err(format!("it can't be decrypted: {e}"));
+        }
         if status.success() { Ok(()) } else { Err(format!("lrzip refuses it: {}", printable(&said))) }
     }
 }
@@ -104,10 +148,10 @@ impl Drop for Decompressed {
 
 /// Decompresses an archive and hands each member of its tar to `visit`.
 pub(super) fn each_member(
-    path: &Path,
+    source: Source,
     mut visit: impl FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
 ) -> Result<(), String> {
-    let (lrzip, mut output) = Decompressed::open(path)?;
+    let (lrzip, mut output) = Decompressed::open(source)?;
     let read = read_members(&mut output, &mut visit);
     // Read to the end whatever was found: then lrzip's own verdict is known, and it is the better word for a cut archive.
     let drained = io::copy(&mut output, &mut io::sink());
@@ -135,9 +179,30 @@ fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Stri
 ///
 /// # Errors
 /// One sentence, when lrzip or the tar is not whole.
-pub fn walk(path: &Path) -> Result<Walked, String> {
+pub fn walk(source: Source) -> Result<Walked, String> {
     let mut walked = Walked { members: Vec::new(), description: None };
-    each_member(path, |name, entry| walked.take(name, entry))?;
+    each_member(source, |name, entry| walked.take(name, entry))?;
+    Ok(walked)
+}
+
+/// The same, and every file inside the members that are tars themselves: trees, volumes, images.
+///
+/// # Errors
+/// One sentence, when anything in it is not whole.
+pub fn walk_deep(source: Source) -> Result<Walked, String> {
+    let mut walked = Walked { members: Vec::new(), description: None };
+    each_member(source, |name, entry| {
+        walked.take(name, entry)?;
+        let odd = |e: io::Error| format!("its member {} is no whole tar: {}", printable(name), printable(&e.to_string()));
+        if !name.ends_with(".tar") || entry.size() == 0 {
+            return Ok(());
+        }
+        let mut inner = Archive::new(entry as &mut dyn Read);
+        for file in inner.entries().map_err(odd)? {
+            io::copy(&mut file.map_err(odd)?, &mut io::sink()).map_err(odd)?;
+        }
+        Ok(())
+    })?;
     Ok(walked)
 }
 
@@ -179,9 +244,9 @@ fn tree_prefix(member: &str, description: &Description) -> Option<String> {
 ///
 /// # Errors
 /// One sentence, when the archive can't be read.
-pub fn list_files(path: &Path, description: &Description) -> Result<BTreeMap<String, FileEntry>, String> {
+pub fn list_files(source: Source, description: &Description) -> Result<BTreeMap<String, FileEntry>, String> {
     let mut files = BTreeMap::new();
-    each_member(path, |name, entry| list_member(name, entry, description, &mut files))?;
+    each_member(source, |name, entry| list_member(name, entry, description, &mut files))?;
     Ok(files)
 }
 
@@ -239,7 +304,7 @@ fn list_tree(tar: &mut dyn Read, prefix: &str, files: &mut BTreeMap<String, File
 ///
 /// # Errors
 /// One sentence, when there is no such path in the backup or it can't be unpacked.
-pub fn extract(path: &Path, description: &Description, wanted: &str, to: &Path) -> Result<(), String> {
+pub fn extract(source: Source, description: &Description, wanted: &str, to: &Path) -> Result<(), String> {
     let (tree, below) = match wanted.split_once(':') {
         Some((service, below)) => {
             let of = |v: &&crate::model::manifest::CapturedVolume| v.service == service && Path::new(below).starts_with(&v.path);
@@ -253,7 +318,7 @@ pub fn extract(path: &Path, description: &Description, wanted: &str, to: &Path) 
         return Err(format!("'{wanted}' is no path of a file in a backup: see 'tanker files'"));
     }
     let mut done = false;
-    each_member(path, |name, entry| {
+    each_member(source, |name, entry| {
         if name == tree {
             untar(entry, &below, to)?;
             done = true;
@@ -261,6 +326,10 @@ pub fn extract(path: &Path, description: &Description, wanted: &str, to: &Path) 
         Ok(())
     })?;
     if done { Ok(()) } else { Err(format!("the backup has no member {tree}")) }
+}
+
+fn can_write(folder: &Path) -> bool {
+    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 fn untar(tar: &mut impl Read, member: &str, to: &Path) -> Result<(), String> {

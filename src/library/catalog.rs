@@ -3,9 +3,11 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::records::read_record;
 use super::{Library, LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::{Manifest, parse_manifest};
+use crate::model::record::Record;
 
 /// A manifest larger than this is none.
 const LARGEST_MANIFEST: u64 = 16 << 20;
@@ -17,6 +19,10 @@ pub struct Entry {
     pub folder: PathBuf,
     /// Its manifest.
     pub manifest: Manifest,
+    /// What became of it since.
+    pub record: Record,
+    /// Why its record can't be read: then nobody knows whether it is protected.
+    pub unreadable_record: Option<String>,
 }
 
 /// Something in the library that should be a backup and isn't one.
@@ -84,7 +90,15 @@ impl Library {
         Ok((entries, problems))
     }
 
-    fn hosts(&self) -> Result<Vec<(HostName, PathBuf)>, LibraryError> {
+    /// The hosts that have a folder here.
+    ///
+    /// # Errors
+    /// When the library's folder can't be read; one that isn't there is empty.
+    pub fn host_names(&self) -> Result<Vec<HostName>, LibraryError> {
+        Ok(self.hosts()?.into_iter().map(|(host, _)| host).collect())
+    }
+
+    pub(super) fn hosts(&self) -> Result<Vec<(HostName, PathBuf)>, LibraryError> {
         let found = folders(&self.root)?;
         Ok(found.into_iter().filter_map(|(name, path)| name.parse().ok().map(|host| (host, path))).collect())
     }
@@ -115,7 +129,7 @@ pub(super) fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, 
     Ok(found)
 }
 
-fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result<Entry, String> {
+pub(super) fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result<Entry, String> {
     let id: BackupId = name.parse().map_err(|_| "its name is no backup id".to_owned())?;
     let path = folder.join(MANIFEST);
     let size = fs::metadata(&path).map_err(|e| format!("it has no readable manifest: {e}"))?.len();
@@ -132,7 +146,13 @@ fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result<Entry, Str
         Ok(found) if found.len() != manifest.archive.bytes => {
             Err(format!("its archive has {} bytes and the manifest says {}", found.len(), manifest.archive.bytes))
         }
-        Ok(_) => Ok(Entry { folder, manifest }),
+        Ok(_) => {
+            let (record, unreadable_record) = match read_record(&folder) {
+                Ok(record) => (record, None),
+                Err(why) => (Record::default(), Some(why)),
+            };
+            Ok(Entry { folder, manifest, record, unreadable_record })
+        }
         Err(e) => Err(format!("its archive {} can't be read: {e}", manifest.archive.file)),
     }
 }

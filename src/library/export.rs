@@ -7,17 +7,19 @@ use std::path::{Path, PathBuf};
 
 use super::archive::{each_member, walk};
 use super::pack::pack;
-use super::{Entry, LibraryError, verify};
+use super::{Depth, Entry, Keys, LibraryError, Source, verify};
+use crate::model::manifest::archive_name;
 use crate::model::text::printable;
 
 /// Writes a backup into `to` under its stock name. Its archive is one that stock takes already, except for the lists of what
 /// was deleted between the two passes, which stock doesn't know: where there are any, it is packed anew without those files.
 ///
 /// # Errors
-/// When the archive is damaged, the file is there already, or it can't be written.
-pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
-    verify(entry)?;
-    let file = to.join(&entry.manifest.archive.file);
+/// When the archive is damaged or none of the keys opens it, the file is there already, or it can't be written.
+pub fn export(entry: &Entry, keys: &Keys, to: &Path) -> Result<PathBuf, LibraryError> {
+    verify(entry, keys, Depth::Decompressed, &mut |_| {})?;
+    let name = archive_name(&entry.manifest.description.stock_id);
+    let file = to.join(&name);
     if file.exists() {
         return Err(LibraryError::Missing(format!("{} is there already", file.display())));
     }
@@ -25,12 +27,13 @@ pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
     let failed = |reason: String| LibraryError::Missing(format!("{} could not be exported: {reason}", entry.name()));
     // In the folder itself: it is the one place known to have room, and the last step is a rename.
     let work = tempfile::Builder::new().prefix(".tanker-export-").tempdir_in(to).map_err(LibraryError::file(to, "can't be written"))?;
-    let part = work.path().join(&entry.manifest.archive.file);
+    let part = work.path().join(&name);
     if entry.manifest.archive.members.iter().any(|member| member.name.ends_with(".deleted")) {
-        pack_anew(entry, work.path(), &part).map_err(failed)?;
-        walk(&part).map_err(failed)?;
+        pack_anew(entry, keys, work.path(), &part).map_err(failed)?;
+        walk(Source::file(&part)).map_err(failed)?;
     } else {
-        fs::copy(entry.archive(), &part).map_err(LibraryError::file(&part, "can't be written"))?;
+        let copied = File::create(&part).and_then(|mut file| io::copy(&mut entry.open(keys).map_err(io::Error::other)?, &mut file));
+        copied.map_err(LibraryError::file(&part, "can't be written"))?;
     }
     super::keep_private(&part)?;
     fs::rename(&part, &file).map_err(LibraryError::file(&file, "can't be written"))?;
@@ -38,12 +41,12 @@ pub fn export(entry: &Entry, to: &Path) -> Result<PathBuf, LibraryError> {
 }
 
 /// Unpacks the members, takes the deleted files out of each tree, and packs again in the same order.
-fn pack_anew(entry: &Entry, work: &Path, part: &Path) -> Result<(), String> {
+fn pack_anew(entry: &Entry, keys: &Keys, work: &Path, part: &Path) -> Result<(), String> {
     let members = work.join("members");
     fs::create_dir(&members).map_err(|e| e.to_string())?;
     let mut order = Vec::new();
     let mut deleted = Vec::new();
-    each_member(&entry.archive(), |name, member| {
+    each_member(Source::of(entry, keys).map_err(|e| e.to_string())?, |name, member| {
         if name.contains('/') {
             return Err(format!("a member is called {}", printable(name)));
         }

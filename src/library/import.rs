@@ -6,9 +6,9 @@ use std::path::Path;
 
 use chrono::{DateTime, Utc};
 
-use super::{Entry, Library, LibraryError, lrzip_is_here, read_stock};
+use super::{Arrival, Entry, Library, LibraryError, Recipients, lrzip_is_here, read_stock};
 use crate::model::id::HostName;
-use crate::model::manifest::{Archive, FORMAT, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+use crate::model::manifest::{FORMAT, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
 use crate::model::release::Release;
 use crate::model::stock::stock_id_of_file;
 
@@ -23,6 +23,7 @@ impl Library {
         host: &HostName,
         told: Option<&Release>,
         owner: &str,
+        to: Option<&Recipients>,
         now: DateTime<Utc>,
     ) -> Result<Entry, LibraryError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -48,7 +49,7 @@ impl Library {
         let lock = self.lock(host, owner)?;
         let description = stock.facts.describe(host.clone(), release, stock_id, |id| self.is_taken(host, id));
         let archive = archive_name(&description.stock_id);
-        let mut writer = self.begin(lock, host, &description.id, &archive, bytes, None)?;
+        let mut writer = self.begin(lock, host, &description.id, &Arrival { name: &archive, bytes, note: None, to })?;
         let mut buffer = vec![0; 1 << 20];
         loop {
             let read = source.read(&mut buffer).map_err(LibraryError::file(file, "can't be read"))?;
@@ -58,6 +59,7 @@ impl Library {
             writer.write(&buffer[..read])?;
         }
         let received = writer.finish()?;
+        // One that lies here encrypted can't be told from it without a key.
         let (known, _) = self.list(Some(host))?;
         if let Some(same) = known.iter().find(|entry| entry.manifest.archive.sha256 == received.sha256) {
             return Err(LibraryError::Missing(format!("it is in the library already, as {}", same.name())));
@@ -65,13 +67,7 @@ impl Library {
         let manifest = Manifest {
             format: FORMAT,
             finished: now,
-            archive: Archive {
-                file: archive,
-                bytes: received.bytes,
-                sha256: received.sha256.clone(),
-                tar_bytes: stock.members.iter().map(|member| member.bytes).sum(),
-                members: stock.members,
-            },
+            archive: received.describe(&archive, stock.members.iter().map(|member| member.bytes).sum(), stock.members),
             freeze: Freeze { method: FreezeMethod::None, milliseconds: 0, consistent: false, steps: vec![], predicted_milliseconds: None },
             tasks: TaskRecord::Ignored { unfinished: vec![], reason: Some("a stock archive doesn't tell".into()) },
             proof: Proof { place: ProofPlace::Workstation, at: now },

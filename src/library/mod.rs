@@ -6,11 +6,18 @@
 mod archive;
 mod blocks;
 mod catalog;
+mod crypt;
+mod diff;
+mod digests;
 mod export;
 mod import;
 mod lock;
+mod offsite;
 mod pack;
+mod records;
+mod rekey;
 mod stock;
+mod trash;
 mod verify;
 mod writer;
 
@@ -18,17 +25,22 @@ use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-pub use archive::{FileEntry, FileKind, Walked, extract, list_files, lrzip_is_here, walk, walk_tar};
+pub use archive::{FileEntry, FileKind, Source, Walked, extract, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
 pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
 pub use catalog::{Entry, Problem};
+pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
+pub use diff::{Difference, diff};
 pub use export::export;
 pub use lock::HostLock;
+pub use offsite::{Away, Copied, Offsite};
 pub use pack::{Packed, Parcel};
+pub use rekey::rekey;
 pub use stock::{Stock, read_stock};
+pub use trash::Trashed;
 pub use verify::{Depth, Verified, verify};
-pub use writer::{HashedFile, Received, Writer};
+pub use writer::{Arrival, HashedFile, Received, Writer};
 
-use crate::model::id::{BackupId, BackupRef, HostName, Which};
+use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
 
 /// The manifest's file name.
@@ -77,6 +89,14 @@ pub enum LibraryError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A remote doesn't do what it should.
+    #[error("the remote {remote} {reason}")]
+    Offsite {
+        /// Its name in the inventory.
+        remote: String,
+        /// What, and its own words for it.
+        reason: String,
+    },
     /// Something that is needed here isn't.
     #[error("{0}")]
     Missing(String),
@@ -111,7 +131,17 @@ impl Library {
         let wanted = |entry: &&Entry| match &name.which {
             Which::Latest => true,
             Which::Id(id) => entry.manifest.description.id == *id,
+            Which::Beginning(beginning) => entry.manifest.description.id.as_str().starts_with(beginning),
         };
+        if let Which::Beginning(beginning) = &name.which
+            && !is_day(beginning)
+        {
+            let fitting: Vec<String> = entries.iter().filter(wanted).map(Entry::name).collect();
+            if fitting.len() > 1 {
+                let shown = fitting.iter().rev().take(5).cloned().collect::<Vec<_>>().join(", ");
+                return Err(LibraryError::Missing(format!("{name} names {} backups: {shown}; say more of the id", fitting.len())));
+            }
+        }
         // `list` has the newest last.
         let found = entries.iter().rev().find(wanted);
         // A damaged newest must not be passed over in silence for an older one.
@@ -119,6 +149,9 @@ impl Library {
             let folder = problem.path.file_name().unwrap_or_default().to_string_lossy();
             match (&name.which, folder.parse::<BackupId>()) {
                 (Which::Id(id), Ok(damaged)) => damaged == *id,
+                (Which::Beginning(beginning), Ok(damaged)) => {
+                    damaged.as_str().starts_with(beginning) && found.is_none_or(|found| damaged >= found.manifest.description.id)
+                }
                 (Which::Latest, Ok(damaged)) => found.is_none_or(|found| damaged >= found.manifest.description.id),
                 (_, Err(_)) => false,
             }
@@ -138,6 +171,13 @@ impl Library {
         if let Which::Id(id) = &name.which {
             let ids = entries.iter().map(|e| e.manifest.description.id.as_str());
             return closest(id.as_str(), ids).map(|near| format!(" (did you mean {}@{near}?)", name.host)).unwrap_or_default();
+        }
+        if !entries.is_empty() {
+            return format!(": of {} there are {} others ('tanker list {}')", name.host, entries.len(), name.host);
+        }
+        let hosts = self.hosts().unwrap_or_default();
+        if let Some(near) = closest(name.host.as_str(), hosts.iter().map(|(host, _)| host.as_str())) {
+            return format!(": {} has none of {} (did you mean '{near}'?)", self.root.display(), name.host);
         }
         format!(": {} has none of {}", self.root.display(), name.host)
     }

@@ -117,7 +117,7 @@ impl Parcel {
         let tar_bytes = pack(&self.folder.partial, &self.order, &archive).map_err(failed)?;
         super::keep_private(&archive)?;
         let (bytes, sha256) = sha256_of(&archive)?;
-        Ok(Packed { received: Received { folder: self.folder, archive, bytes, sha256, lock: self.lock }, members, tar_bytes })
+        Ok(Packed { received: Received { folder: self.folder, archive, bytes, sha256, sealed: None, lock: self.lock }, members, tar_bytes })
     }
 }
 

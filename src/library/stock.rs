@@ -31,7 +31,7 @@ pub struct Stock {
 pub fn read_stock(path: &Path) -> Result<Stock, String> {
     let mut members = Vec::new();
     let mut facts = StockFacts::default();
-    each_member(path, |name, entry| {
+    each_member(super::Source::file(path), |name, entry| {
         members.push(Member { name: name.to_owned(), bytes: entry.size() });
         facts.newest = facts.newest.max(entry.header().mtime().unwrap_or(0));
         match name {

@@ -6,28 +6,50 @@ use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::blocks::{BLOCK, Blocks, Sum};
+use super::crypt::{Sealed, Sealer};
+use super::digests::{SEAL, SUMS, seal, sums, sync_folder, write_private};
 use super::verify::{hex, sha256_of};
-use super::{Entry, HostLock, Library, LibraryError, MANIFEST};
+use super::{Entry, HostLock, Library, LibraryError, MANIFEST, Recipients};
 use crate::model::id::{BackupId, HostName};
-use crate::model::manifest::Manifest;
+use crate::model::manifest::{Archive, Encryption, Manifest, Member, encrypted_name};
+use crate::model::record::Record;
 use crate::model::text::human_bytes;
 
 /// What lies beside an archive that has not arrived whole, for a later run that goes on with it.
 const PENDING: &str = "pending.json";
 
 /// A file that is hashed, block by block and as a whole, while it is written.
-#[derive(Debug)]
 pub struct HashedFile {
     path: PathBuf,
-    file: File,
+    sink: Sink,
     blocks: Blocks,
 }
 
+/// Where its bytes go.
+enum Sink {
+    Plain(File),
+    /// Encrypted before they reach the disk.
+    Sealed(Box<Sealer>),
+}
+
+/// An archive that is to come.
+#[derive(Clone, Copy)]
+pub struct Arrival<'a> {
+    /// Its name, before it is encrypted.
+    pub name: &'a str,
+    /// How large it should be.
+    pub bytes: u64,
+    /// For a later run that goes on with it: what it is.
+    pub note: Option<&'a [u8]>,
+    /// To whom it is encrypted.
+    pub to: Option<&'a Recipients>,
+}
+
 /// An archive being received. Dropped before [`Received::commit`], it leaves nothing behind unless it was told to stay.
-#[derive(Debug)]
 pub struct Writer {
     folder: Folder,
     archive: HashedFile,
+    recipients: Vec<String>,
     lock: HostLock,
 }
 
@@ -37,10 +59,12 @@ pub struct Received {
     pub(super) folder: Folder,
     /// The archive file, still under its `.partial` folder.
     pub archive: PathBuf,
-    /// Its size.
+    /// Its size, decrypted.
     pub bytes: u64,
-    /// Its SHA-256 in hex, of what was written.
+    /// Its SHA-256 in hex, of what was written before it was encrypted.
     pub sha256: String,
+    /// What it is on the disk, where it is encrypted, and to whom.
+    pub(super) sealed: Option<(Sealed, Vec<String>)>,
     pub(super) lock: HostLock,
 }
 
@@ -48,8 +72,8 @@ pub struct Received {
 #[derive(Debug)]
 pub(super) struct Folder {
     pub(super) partial: PathBuf,
-    published: PathBuf,
-    keep: bool,
+    pub(super) published: PathBuf,
+    pub(super) keep: bool,
 }
 
 impl Drop for Folder {
@@ -82,44 +106,51 @@ impl Library {
         Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")))
     }
 
-    /// Begins to receive an archive of this name. `bytes` is how large it should be; `note` says, for a later run that goes on with it, what
-    /// it is.
+    /// Begins to receive an archive.
     ///
     /// # Errors
     /// When the library can't be written or has too little room.
-    pub fn begin(
+    pub fn begin(&self, lock: HostLock, host: &HostName, id: &BackupId, arrival: &Arrival<'_>) -> Result<Writer, LibraryError> {
+        let Arrival { name, bytes, note, to } = *arrival;
+        let folder = self.begin_folder(host, id, bytes)?;
+        if let Some(note) = note {
+            write_private(&folder.partial.join(PENDING), note)?;
+        }
+        let archive = HashedFile::begin(&folder.partial, name, to)?;
+        Ok(Writer { folder, archive, recipients: to.map(|to| to.names.clone()).unwrap_or_default(), lock })
+    }
+
+    /// Goes on with an archive that an earlier run began: what has arrived is read again, for nobody knows what of it reached the disk.
+    /// One that is encrypted begins anew: nobody here can read what has arrived.
+    ///
+    /// # Errors
+    /// When it can't be read or written.
+    pub fn reopen(
         &self,
         lock: HostLock,
         host: &HostName,
         id: &BackupId,
         archive_name: &str,
-        bytes: u64,
-        note: Option<&[u8]>,
+        to: Option<&Recipients>,
     ) -> Result<Writer, LibraryError> {
-        let folder = self.begin_folder(host, id, bytes)?;
-        if let Some(note) = note {
-            let path = folder.partial.join(PENDING);
-            let written = create_private(&path).and_then(|mut file| file.write_all(note).and_then(|()| file.sync_all()));
-            written.map_err(LibraryError::file(&path, "can't be written"))?;
-        }
-        let archive = HashedFile::create(folder.partial.join(archive_name))?;
-        Ok(Writer { folder, archive, lock })
-    }
-
-    /// Goes on with an archive that an earlier run began: what has arrived is read again, for nobody knows what of it reached the disk.
-    ///
-    /// # Errors
-    /// When it can't be read or written.
-    pub fn reopen(&self, lock: HostLock, host: &HostName, id: &BackupId, archive_name: &str) -> Result<Writer, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         let folder = Folder { published: host_folder.join(id.as_str()), partial: host_folder.join(format!("{id}.partial")), keep: true };
         // Of a run that was ended in the moment of publishing.
-        match fs::remove_file(folder.partial.join(MANIFEST)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(LibraryError::file(&folder.partial, "can't be written")(e)),
-            _ => {}
+        for left in [MANIFEST, SUMS, SEAL] {
+            remove(&folder.partial.join(left))?;
         }
-        let archive = HashedFile::reopen(folder.partial.join(archive_name))?;
-        Ok(Writer { folder, archive, lock })
+        let archive = match to {
+            None => {
+                remove(&folder.partial.join(encrypted_name(archive_name)))?;
+                HashedFile::reopen(folder.partial.join(archive_name))?
+            }
+            Some(_) => {
+                remove(&folder.partial.join(archive_name))?;
+                remove(&folder.partial.join(encrypted_name(archive_name)))?;
+                HashedFile::begin(&folder.partial, archive_name, to)?
+            }
+        };
+        Ok(Writer { folder, archive, recipients: to.map(|to| to.names.clone()).unwrap_or_default(), lock })
     }
 
     /// What an earlier run of a host did not bring to its end, as it described it: its id and the note of [`Self::begin`].
@@ -167,6 +198,14 @@ impl Library {
     }
 }
 
+/// Removes a file that need not be there.
+pub(super) fn remove(path: &Path) -> Result<(), LibraryError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(LibraryError::file(path, "can't be removed")(e)),
+        _ => Ok(()),
+    }
+}
+
 fn create_private(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
@@ -174,14 +213,23 @@ fn create_private(path: &Path) -> std::io::Result<File> {
 impl HashedFile {
     pub(super) fn create(path: PathBuf) -> Result<Self, LibraryError> {
         let file = create_private(&path).map_err(LibraryError::file(&path, "can't be made"))?;
-        Ok(Self { path, file, blocks: Blocks::default() })
+        Ok(Self { path, sink: Sink::Plain(file), blocks: Blocks::default() })
     }
 
-    fn reopen(path: PathBuf) -> Result<Self, LibraryError> {
+    /// An archive of this name, with its ending where it is encrypted.
+    pub(super) fn begin(folder: &Path, name: &str, to: Option<&Recipients>) -> Result<Self, LibraryError> {
+        let Some(to) = to else { return Self::create(folder.join(name)) };
+        let path = folder.join(encrypted_name(name));
+        let sealer = create_private(&path).and_then(|file| Sealer::new(file, to));
+        let sealer = sealer.map_err(LibraryError::file(&path, "can't be encrypted"))?;
+        Ok(Self { path, sink: Sink::Sealed(Box::new(sealer)), blocks: Blocks::default() })
+    }
+
+    pub(super) fn reopen(path: PathBuf) -> Result<Self, LibraryError> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
         let mut file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
         let blocks = Blocks::of(&mut file).map_err(LibraryError::file(&path, "can't be read"))?;
-        Ok(Self { path, file, blocks })
+        Ok(Self { path, sink: Sink::Plain(file), blocks })
     }
 
     /// How many bytes it has.
@@ -195,13 +243,22 @@ impl HashedFile {
     /// # Errors
     /// When the disk doesn't take them.
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
-        self.file.write_all(bytes).map_err(LibraryError::file(&self.path, "can't be written"))?;
+        let written = match &mut self.sink {
+            Sink::Plain(file) => file.write_all(bytes),
+            Sink::Sealed(sealer) => sealer.write(bytes),
+        };
+        written.map_err(LibraryError::file(&self.path, "can't be written"))?;
         self.blocks.update(bytes);
         Ok(())
     }
 
     fn replace(&mut self, index: usize, bytes: &[u8]) -> Result<(), LibraryError> {
-        self.file.write_all_at(bytes, index as u64 * BLOCK).map_err(LibraryError::file(&self.path, "can't be written"))?;
+        let Sink::Plain(file) = &mut self.sink else {
+            return Err(LibraryError::Missing(
+                "what is encrypted can't be changed any more: the master's archive changed under the transfer".into(),
+            ));
+        };
+        file.write_all_at(bytes, index as u64 * BLOCK).map_err(LibraryError::file(&self.path, "can't be written"))?;
         self.blocks.replace(index, bytes);
         Ok(())
     }
@@ -211,10 +268,19 @@ impl HashedFile {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<String, LibraryError> {
-        self.file.sync_all().map_err(LibraryError::file(&self.path, "can't be brought to the disk"))?;
+        self.close().map(|(sum, _)| sum)
+    }
+
+    pub(super) fn close(self) -> Result<(String, Option<Sealed>), LibraryError> {
+        let unconfirmed = LibraryError::file(&self.path, "can't be brought to the disk");
+        let sealed = match self.sink {
+            Sink::Plain(file) => file.sync_all().map(|()| None),
+            Sink::Sealed(sealer) => sealer.finish().map(Some),
+        };
+        let sealed = sealed.map_err(unconfirmed)?;
         match self.blocks.whole() {
-            Some(sum) => Ok(hex(&sum)),
-            None => sha256_of(&self.path).map(|(_, sum)| sum),
+            Some(sum) => Ok((hex(&sum), sealed)),
+            None => sha256_of(&self.path).map(|(_, sum)| (sum, sealed)),
         }
     }
 }
@@ -266,37 +332,46 @@ impl Writer {
         self.folder.keep = true;
     }
 
+    /// Whether it is encrypted, and so can only be written from its beginning to its end.
+    #[must_use]
+    pub fn is_sealing(&self) -> bool {
+        matches!(self.archive.sink, Sink::Sealed(_))
+    }
+
     /// All bytes are there: brings them to the disk.
     ///
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
         let (archive, bytes) = (self.archive.path.clone(), self.archive.bytes());
-        let sha256 = self.archive.finish()?;
-        Ok(Received { folder: self.folder, archive, bytes, sha256, lock: self.lock })
+        let (sha256, sealed) = self.archive.close()?;
+        let sealed = sealed.map(|sealed| (sealed, self.recipients));
+        Ok(Received { folder: self.folder, archive, bytes, sha256, sealed, lock: self.lock })
     }
 }
 
 impl Received {
+    /// What the manifest says of it. `name` is the archive's name before it was encrypted.
+    #[must_use]
+    pub fn describe(&self, name: &str, tar_bytes: u64, members: Vec<Member>) -> Archive {
+        let (file, bytes, sha256, encryption) = match &self.sealed {
+            None => (name.to_owned(), self.bytes, self.sha256.clone(), None),
+            Some((sealed, recipients)) => {
+                let encryption = Encryption { recipients: recipients.clone(), plain_bytes: self.bytes };
+                (encrypted_name(name), sealed.bytes, sealed.sha256.clone(), Some(encryption))
+            }
+        };
+        Archive { file, bytes, sha256, tar_bytes, members, encryption }
+    }
+
     /// Writes the manifest and publishes the backup: from here on it is listed (I2).
     ///
     /// # Errors
     /// When the manifest can't be brought to the disk; nothing is listed then.
     pub fn commit(mut self, manifest: &Manifest) -> Result<Entry, LibraryError> {
-        let path = self.folder.partial.join(MANIFEST);
-        let mut text = serde_json::to_string_pretty(manifest).map_err(|e| LibraryError::file(&path, "can't be written")(e.into()))?;
-        text.push('\n');
-        let mut file =
-            OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(LibraryError::file(&path, "can't be made"))?;
-        let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-        written.map_err(LibraryError::file(&path, "can't be written"))?;
+        write_manifest(&self.folder.partial, manifest, self.sealed.is_some().then_some(self.sha256.as_str()))?;
         // What a later run would have needed to go on is no part of a backup.
-        match fs::remove_file(self.folder.partial.join(PENDING)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                return Err(LibraryError::file(&self.folder.partial, "can't be written")(e));
-            }
-            _ => {}
-        }
+        remove(&self.folder.partial.join(PENDING))?;
         sync_folder(&self.folder.partial)?;
         fs::rename(&self.folder.partial, &self.folder.published)
             .map_err(LibraryError::file(&self.folder.published, "can't be published"))?;
@@ -305,11 +380,19 @@ impl Received {
             sync_folder(parent)?;
         }
         drop(self.lock);
-        Ok(Entry { folder: self.folder.published.clone(), manifest: manifest.clone() })
+        Ok(Entry { folder: self.folder.published.clone(), manifest: manifest.clone(), record: Record::default(), unreadable_record: None })
     }
 }
 
-/// A rename is on the disk only when its folder is.
-fn sync_folder(path: &Path) -> Result<(), LibraryError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
+/// Writes what lies beside an archive; where it is encrypted, `plain_sha256` keys the manifest's seal.
+pub(super) fn write_manifest(folder: &Path, manifest: &Manifest, plain_sha256: Option<&str>) -> Result<(), LibraryError> {
+    let path = folder.join(MANIFEST);
+    let mut text = serde_json::to_string_pretty(manifest).map_err(|e| LibraryError::file(&path, "can't be written")(e.into()))?;
+    text.push('\n');
+    let archive = (manifest.archive.file.as_str(), manifest.archive.sha256.as_str());
+    write_private(&folder.join(SUMS), sums(archive, text.as_bytes()).as_bytes())?;
+    if let Some(sha256) = plain_sha256 {
+        write_private(&folder.join(SEAL), seal(sha256, text.as_bytes()).as_bytes())?;
+    }
+    write_private(&path, text.as_bytes())
 }

@@ -116,6 +116,12 @@ impl FromStr for BackupId {
     }
 }
 
+/// Whether an id can begin with this; at least with a year.
+fn begins_an_id(text: &str) -> bool {
+    let whole = "2026-11-22-14_07";
+    text.len() >= 4 && whole.get(text.len()..).is_some_and(|rest| format!("{text}{rest}").parse::<BackupId>().is_ok())
+}
+
 impl TryFrom<String> for BackupId {
     type Error = BadName;
 
@@ -149,9 +155,17 @@ pub enum Which {
     Latest,
     /// The one with this id.
     Id(BackupId),
+    /// The only one whose id begins so; for a whole day (`2026-11-22`) its newest one.
+    Beginning(String),
 }
 
-/// A backup as it is named on the command line: `HOST@ID` or `HOST@latest`.
+/// Whether this is a day, so that its newest backup is meant.
+#[must_use]
+pub fn is_day(beginning: &str) -> bool {
+    beginning.len() == "2026-11-22".len()
+}
+
+/// A backup as it is named on the command line: `HOST@ID`, the beginning of an id, `HOST@latest`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BackupRef {
     /// Whose backup.
@@ -170,7 +184,12 @@ impl FromStr for BackupRef {
                 super::text::printable(text)
             )));
         };
-        let which = if id == "latest" { Which::Latest } else { Which::Id(id.parse()?) };
+        let which = match id.parse::<BackupId>() {
+            _ if id == "latest" => Which::Latest,
+            Ok(id) => Which::Id(id),
+            Err(_) if begins_an_id(id) => Which::Beginning(id.to_owned()),
+            Err(e) => return Err(e),
+        };
         Ok(Self { host: host.parse()?, which })
     }
 }
@@ -180,6 +199,7 @@ impl fmt::Display for BackupRef {
         match &self.which {
             Which::Latest => write!(f, "{}@latest", self.host),
             Which::Id(id) => write!(f, "{}@{id}", self.host),
+            Which::Beginning(id) => write!(f, "{}@{id}", self.host),
         }
     }
 }
@@ -217,6 +237,12 @@ mod tests {
         let named: BackupRef = "east@2026-11-22-14_07".parse().unwrap();
         assert_eq!(named.to_string(), "east@2026-11-22-14_07");
         assert_eq!("east@latest".parse::<BackupRef>().unwrap().which, Which::Latest);
+        let day: BackupRef = "east@2026-11-22".parse().unwrap();
+        assert_eq!((day.which.clone(), day.to_string()), (Which::Beginning("2026-11-22".into()), "east@2026-11-22".into()));
+        assert!("east@2026-11-22-1".parse::<BackupRef>().is_ok());
+        for bad in ["east@", "east@202", "east@2026_", "east@last", "east@2026-11-22é"] {
+            assert!(bad.parse::<BackupRef>().is_err(), "{bad}");
+        }
         assert!("east".parse::<BackupRef>().unwrap_err().to_string().contains("HOST@ID"));
     }
 }

@@ -9,8 +9,8 @@ use super::id::{BackupId, HostName};
 use super::release::Release;
 use super::tasks::Task;
 
-/// The format's version; a reader refuses a later one.
-pub const FORMAT: u32 = 1;
+/// The format's version; a reader refuses a later one. From 2 on `SHA256SUMS` lies beside a manifest, and an archive can be encrypted.
+pub const FORMAT: u32 = 2;
 
 /// A backup, described.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -129,6 +129,18 @@ pub struct Archive {
     pub tar_bytes: u64,
     /// The tar's members, in order.
     pub members: Vec<Member>,
+    /// How it is encrypted; file, size and SHA-256 are those of the encrypted file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encryption: Option<Encryption>,
+}
+
+/// How an archive is encrypted: in age's format.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Encryption {
+    /// Whose keys open it: age's recipients, or `passphrase`.
+    pub recipients: Vec<String>,
+    /// Its size when it is decrypted.
+    pub plain_bytes: u64,
 }
 
 /// A member of the tar inside the archive.
@@ -255,7 +267,9 @@ pub fn parse_manifest(json: &str) -> Result<Manifest, BadManifest> {
     let manifest: Manifest = serde_json::from_str(json).map_err(unreadable)?;
     let archive = &manifest.archive;
     let wrong = |what: &str| Err(BadManifest::Wrong(what.to_owned()));
-    if archive.file != archive_name(&manifest.description.stock_id) {
+    let name = archive_name(&manifest.description.stock_id);
+    let expected = if archive.encryption.is_some() { encrypted_name(&name) } else { name };
+    if archive.file != expected {
         return wrong("the archive's file name is not that of its id");
     }
     if archive.sha256.len() != 64 || !archive.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
@@ -271,6 +285,12 @@ pub fn parse_manifest(json: &str) -> Result<Manifest, BadManifest> {
 #[must_use]
 pub fn archive_name(stock_id: &str) -> String {
     format!("fuel_backup_{stock_id}.tar.lrz")
+}
+
+/// The name of an encrypted archive file.
+#[must_use]
+pub fn encrypted_name(archive_name: &str) -> String {
+    format!("{archive_name}.age")
 }
 
 #[cfg(test)]

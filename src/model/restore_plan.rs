@@ -172,6 +172,7 @@ mod tests {
                 sha256: "0".repeat(64),
                 tar_bytes: 10 << 20,
                 members: vec![Member { name: "fuel__nailgun_5.1_2026-11-22_1407.tar".into(), bytes: 5 << 20 }],
+                encryption: None,
             },
             freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 1, consistent: true, steps: vec![], predicted_milliseconds: None },
             tasks: TaskRecord::Clean,

@@ -11,20 +11,25 @@ pub enum SecretSource {
     Ask,
     /// The first line of a file that only its owner can read.
     File(PathBuf),
+    /// A variable of the environment.
+    Env(String),
     /// The first line that a command of the workstation's shell prints.
     Command(String),
 }
 
-/// Reads `ask`, `file:PATH` or `command:COMMAND`.
+/// Reads `ask`, `env:NAME`, `file:PATH` or `command:COMMAND`.
 ///
 /// # Errors
 /// With a sentence that doesn't repeat the text, for it may be a password.
 pub fn parse_secret_source(text: &str) -> Result<SecretSource, String> {
     match text.split_once(':') {
         _ if text == "ask" => Ok(SecretSource::Ask),
+        Some(("env", name)) if !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') => {
+            Ok(SecretSource::Env(name.to_owned()))
+        }
         Some(("file", path)) if !path.is_empty() => Ok(SecretSource::File(path.into())),
         Some(("command", command)) if !command.trim().is_empty() => Ok(SecretSource::Command(command.to_owned())),
-        _ => Err("a password itself never stands here: say 'ask', 'file:PATH' or 'command:COMMAND'".to_owned()),
+        _ => Err("a password itself never stands here: say 'ask', 'env:NAME', 'file:PATH' or 'command:COMMAND'".to_owned()),
     }
 }
 

@@ -53,12 +53,13 @@ scripts! {
     seal => "seal";
 }
 
-/// The whole text of a long job: `backup`, `prepare` or `cutover`.
+/// The whole text of a long job: `backup`, `prepare`, `cutover` or `drill`.
 #[must_use]
 pub fn job_script(name: &str) -> Option<String> {
     let body = match name {
         "backup" => concat!(include_str!("../scripts/freeze.sh"), "\n", include_str!("../scripts/backup.sh")),
-        "prepare" => include_str!("../scripts/prepare.sh"),
+        "prepare" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/prepare.sh")),
+        "drill" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/drill.sh")),
         "cutover" => include_str!("../scripts/cutover.sh"),
         _ => return None,
     };

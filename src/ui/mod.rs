@@ -6,18 +6,27 @@
 mod bars;
 mod log;
 mod plain;
+mod progress;
 mod prompt;
 mod recap;
 mod render;
+mod shelf;
+mod upkeep;
 
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use log::{RunLog, failed_last_time};
+pub use progress::Progress;
 pub use prompt::{ask_passphrase, confirm_name, confirm_yes, is_asking};
 pub use recap::{recap, recap_json};
-pub use render::{checked, file_line, hosts_json, hosts_table, jobs, list_json, list_table, plan, show, shown_key};
+pub use render::{checked, hosts_json, hosts_table, jobs, plan, shown_key};
+pub use shelf::{file_line, list_json, list_table, show};
+pub use upkeep::{
+    Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json, trash_table,
+    verified, verified_away, verified_away_json, verified_json,
+};
 
 use crate::model::id::HostName;
 use crate::monitor::{Event, Monitor};
@@ -32,6 +41,17 @@ pub fn monitor(hosts: &[HostName], quiet: bool) -> Arc<dyn Monitor> {
     } else {
         Arc::new(plain::Plain::default())
     }
+}
+
+static QUIET: AtomicBool = AtomicBool::new(false);
+
+/// From now on nothing is shown while work goes on.
+pub fn be_quiet() {
+    QUIET.store(true, Ordering::Relaxed);
+}
+
+fn is_quiet() -> bool {
+    QUIET.load(Ordering::Relaxed)
 }
 
 struct Silent;

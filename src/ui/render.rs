@@ -1,19 +1,14 @@
 //! Results as text. Whatever a master said is printable already (I8).
 
 use std::fmt::Write;
-use std::time::Duration;
-
-use chrono::{DateTime, Utc};
 
 use crate::commands::check::Checked;
 use crate::commands::trust::Shown;
-use crate::library::{Entry, FileEntry, FileKind, Problem};
 use crate::model::facts::{ContainerState, JobTrace};
 use crate::model::id::HostName;
 use crate::model::inventory::{Inventory, Target};
-use crate::model::manifest::{Contents, FreezeMethod, ProofPlace, TaskRecord};
 use crate::model::restore_plan::RestorePlan;
-use crate::model::text::{human_age, human_bytes, human_duration, printable};
+use crate::model::text::{human_bytes, printable};
 use crate::remote::ssh::Verdict;
 
 /// What `check` found on one master.
@@ -72,143 +67,6 @@ pub fn checked(host: &HostName, found: &Checked) -> String {
         Err(reasons) => line("a backup", format!("would be refused: {}", reasons.join("; "))),
     }
     format!("{host}\n{text}")
-}
-
-/// The library as a table, oldest first.
-#[must_use]
-pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
-    let mut rows = vec![["BACKUP", "TAKEN (UTC)", "AGE", "SIZE", "FREEZE", "FUEL", "PROVEN"].map(str::to_owned)];
-    for entry in entries {
-        let manifest = &entry.manifest;
-        let age = (now - manifest.description.started).to_std().unwrap_or_default();
-        let freeze = match manifest.freeze.method {
-            FreezeMethod::None => "none".to_owned(),
-            FreezeMethod::Pause | FreezeMethod::Cgroup | FreezeMethod::Stop => {
-                human_duration(Duration::from_millis(manifest.freeze.milliseconds))
-            }
-        };
-        rows.push([
-            entry.name(),
-            manifest.description.started.format("%Y-%m-%d %H:%M:%S").to_string(),
-            human_age(age),
-            human_bytes(manifest.archive.bytes),
-            freeze,
-            manifest.description.release.to_string(),
-            place(manifest.proof.place).to_owned(),
-        ]);
-    }
-    table(&rows)
-}
-
-fn place(place: ProofPlace) -> &'static str {
-    match place {
-        ProofPlace::Workstation => "here",
-        ProofPlace::Master => "on the master",
-    }
-}
-
-/// The library as JSON: `backups` (name, folder, manifest) and `problems` (path, reason).
-#[must_use]
-pub fn list_json(entries: &[Entry], problems: &[Problem]) -> String {
-    let backups: Vec<_> =
-        entries.iter().map(|e| serde_json::json!({ "name": e.name(), "folder": e.folder, "manifest": e.manifest })).collect();
-    let problems: Vec<_> = problems.iter().map(|p| serde_json::json!({ "path": p.path, "reason": p.reason })).collect();
-    format!("{:#}\n", serde_json::json!({ "backups": backups, "problems": problems }))
-}
-
-/// One backup in full.
-#[must_use]
-pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
-    let manifest = &entry.manifest;
-    let about = &manifest.description;
-    let mut text = String::new();
-    let mut line = |name: &str, value: String| {
-        let _ = writeln!(text, "  {name:<11} {value}");
-    };
-    let age = (now - about.started).to_std().unwrap_or_default();
-    line(
-        "taken",
-        format!(
-            "{} (age: {}), by tanker {}",
-            about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            human_age(age),
-            about.tanker
-        ),
-    );
-    line("master", format!("Fuel {}, host name {}, uuid {}, Docker {}", about.release, about.hostname, about.uuid, about.docker_version));
-    line(
-        "archive",
-        format!(
-            "{} ({}, {} unpacked)",
-            entry.archive().display(),
-            human_bytes(manifest.archive.bytes),
-            human_bytes(manifest.archive.tar_bytes)
-        ),
-    );
-    line("sha256", manifest.archive.sha256.clone());
-    let steps: Vec<String> =
-        manifest.freeze.steps.iter().map(|(step, ms)| format!("{step} {}", human_duration(Duration::from_millis(*ms)))).collect();
-    line(
-        "freeze",
-        match manifest.freeze.method {
-            FreezeMethod::None => "none: it may not be of one instant".to_owned(),
-            method => {
-                let predicted = manifest.freeze.predicted_milliseconds.map(Duration::from_millis).map(human_duration);
-                format!(
-                    "{} by {} ({}){}",
-                    human_duration(Duration::from_millis(manifest.freeze.milliseconds)),
-                    method.as_str(),
-                    steps.join(", "),
-                    predicted.map(|time| format!(", predicted {time}")).unwrap_or_default()
-                )
-            }
-        },
-    );
-    line(
-        "tasks",
-        match &manifest.tasks {
-            TaskRecord::Clean => "none unfinished, none began meanwhile".to_owned(),
-            TaskRecord::Ignored { unfinished, reason } => {
-                let names: Vec<String> = unfinished.iter().map(crate::model::tasks::Task::describe).collect();
-                format!("IGNORED: {}", reason.clone().unwrap_or_else(|| names.join(", ")))
-            }
-        },
-    );
-    line("proven", format!("{}, {}", place(manifest.proof.place), manifest.proof.at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true)));
-    line(
-        "containers",
-        about
-            .containers
-            .iter()
-            .map(|c| if c.running { c.service.clone() } else { format!("{} (stopped)", c.service) })
-            .collect::<Vec<_>>()
-            .join(" "),
-    );
-    if about.contents == Contents::Light {
-        line("contents", "light: no package repositories, only the images that hold state".to_owned());
-    }
-    line("directories", about.directories.join(" "));
-    line("volumes", about.volumes.iter().map(|v| format!("{}:{}", v.service, v.path)).collect::<Vec<_>>().join(" "));
-    for member in &manifest.archive.members {
-        line("member", format!("{:>10}  {}", human_bytes(member.bytes), member.name));
-    }
-    for note in &manifest.notes {
-        line("note", note.clone());
-    }
-    format!("{}\n{text}", entry.name())
-}
-
-/// A file of a backup: kind and permissions, size, time, path.
-#[must_use]
-pub fn file_line(path: &str, file: &FileEntry) -> String {
-    let kind = match file.kind {
-        FileKind::File => '-',
-        FileKind::Directory => 'd',
-        FileKind::Symlink => 'l',
-        FileKind::Other => '?',
-    };
-    let time = i64::try_from(file.modified).ok().and_then(|s| DateTime::from_timestamp(s, 0)).unwrap_or_default();
-    format!("{kind}{:04o} {:>12} {} {path}\n", file.mode & 0o7777, file.bytes, time.format("%Y-%m-%d %H:%M"))
 }
 
 /// What a restore will do.
@@ -303,7 +161,7 @@ fn groups_of(inventory: &Inventory, name: &HostName) -> Vec<String> {
 }
 
 /// Columns as wide as they must be.
-fn table<const N: usize>(rows: &[[String; N]]) -> String {
+pub(super) fn table<const N: usize>(rows: &[[String; N]]) -> String {
     let widths: Vec<usize> = (0..N).map(|n| rows.iter().map(|row| row[n].chars().count()).max().unwrap_or(0)).collect();
     rows.iter().fold(String::new(), |mut text, row| {
         let cells: Vec<String> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();

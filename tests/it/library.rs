@@ -7,9 +7,24 @@ use std::process::Command;
 
 use chrono::{DateTime, TimeZone, Utc};
 use sha2::{Digest, Sha256};
-use tanker::library::{Depth, Entry, Library, LibraryError, export, extract, list_files, verify, walk};
+use tanker::library::{
+    Arrival, Depth, Entry, Keys, Library, LibraryError, Recipients, Source, Verified, export, extract, list_files, walk,
+};
 use tanker::model::id::{BackupId, HostName, stock_id};
-use tanker::model::manifest::{Archive, Description, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+use tanker::model::manifest::{Description, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+
+/// As deep as a restore looks.
+fn verify(entry: &Entry) -> Result<Verified, LibraryError> {
+    tanker::library::verify(entry, &Keys::default(), Depth::Decompressed, &mut |_| {})
+}
+
+fn source(entry: &Entry) -> Source {
+    Source::of(entry, &Keys::default()).unwrap()
+}
+
+fn arrival<'a>(name: &'a str, bytes: u64, note: Option<&'a [u8]>) -> Arrival<'a> {
+    Arrival { name, bytes, note, to: None }
+}
 
 fn host() -> HostName {
     "east".parse().unwrap()
@@ -52,29 +67,35 @@ fn pack(folder: &Path, about: &Description) -> Vec<u8> {
 
 /// A library with one backup in it.
 fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
-    let started = Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap();
-    let about = description(started);
-    let bytes = pack(&folder.join(""), &about);
-    fs::write(folder.join("probe.lrz"), &bytes).unwrap();
-    let members = walk(&folder.join("probe.lrz")).unwrap().members;
     let library = Library::at(folder.join("library"));
+    let started = Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap();
+    let entry = add_backup(&library, folder, started, None);
+    (library, entry)
+}
+
+/// Adds a real backup to a library; `folder` is where it is packed.
+pub(crate) fn add_backup(library: &Library, folder: &Path, started: DateTime<Utc>, to: Option<&Recipients>) -> Entry {
+    let about = description(started);
+    let bytes = pack(folder, &about);
+    fs::write(folder.join("probe.lrz"), &bytes).unwrap();
+    let members = walk(Source::file(&folder.join("probe.lrz"))).unwrap().members;
     let file = archive_name(&about.stock_id);
-    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, &file, bytes.len() as u64, None).unwrap();
-    writer.write(&bytes).unwrap();
+    let lock = library.lock(&host(), "a test").unwrap();
+    let mut writer = library.begin(lock, &host(), &about.id, &Arrival { name: &file, bytes: bytes.len() as u64, note: None, to }).unwrap();
+    bytes.chunks(100_000).for_each(|chunk| writer.write(chunk).unwrap());
     let received = writer.finish().unwrap();
     assert_eq!(received.sha256, Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
     let manifest = Manifest {
-        format: 1,
+        format: 2,
         description: about,
         finished: started,
-        archive: Archive { file, bytes: bytes.len() as u64, sha256: received.sha256.clone(), tar_bytes: 0, members },
+        archive: received.describe(&file, 0, members),
         freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 900, consistent: true, steps: vec![], predicted_milliseconds: None },
         tasks: TaskRecord::Clean,
         proof: Proof { place: ProofPlace::Workstation, at: started },
         notes: vec![],
     };
-    let entry = received.commit(&manifest).unwrap();
-    (library, entry)
+    received.commit(&manifest).unwrap()
 }
 
 #[test]
@@ -84,16 +105,16 @@ fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     assert_eq!(library.list(None).unwrap().0, std::slice::from_ref(&entry));
     assert_eq!(library.find(&"east@latest".parse().unwrap()).unwrap(), entry);
     assert_eq!(verify(&entry).unwrap().depth, Depth::Decompressed);
-    let files = list_files(&entry.archive(), &entry.manifest.description).unwrap();
+    let files = list_files(source(&entry), &entry.manifest.description).unwrap();
     assert_eq!(files["/etc/fuel/astute.yaml"].bytes, 15);
     assert!(!files.contains_key("/etc/fuel/gone"), "what went between the passes is not in the backup");
     let to = folder.path().join("out");
     fs::create_dir(&to).unwrap();
-    extract(&entry.archive(), &entry.manifest.description, "/etc/fuel/astute.yaml", &to).unwrap();
+    extract(source(&entry), &entry.manifest.description, "/etc/fuel/astute.yaml", &to).unwrap();
     assert_eq!(fs::read_to_string(to.join("etc/fuel/astute.yaml")).unwrap(), "HOSTNAME: east\n");
-    let missing = extract(&entry.archive(), &entry.manifest.description, "/etc/nothing", &to).unwrap_err();
+    let missing = extract(source(&entry), &entry.manifest.description, "/etc/nothing", &to).unwrap_err();
     assert!(missing.contains("holds nothing at"), "{missing}");
-    assert!(extract(&entry.archive(), &entry.manifest.description, "/etc/../../x", &to).is_err());
+    assert!(extract(source(&entry), &entry.manifest.description, "/etc/../../x", &to).is_err());
 }
 
 #[test]
@@ -101,17 +122,17 @@ fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (_, entry) = library_with_a_backup(folder.path());
     let to = folder.path().join("exported");
-    let file = export(&entry, &to).unwrap();
+    let file = export(&entry, &Keys::default(), &to).unwrap();
     assert_eq!(file.file_name().unwrap(), entry.manifest.archive.file.as_str());
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing but the file");
-    let members: Vec<String> = walk(&file).unwrap().members.into_iter().map(|member| member.name).collect();
+    let members: Vec<String> = walk(Source::file(&file)).unwrap().members.into_iter().map(|member| member.name).collect();
     assert_eq!(members, ["tanker.json", "system-dirs.tar"]);
     let list = "lrzip -q -d -o - \"$1\" | tar -xO -f - system-dirs.tar | tar -tvf -";
     let listed = Command::new("sh").args(["-c", list, "sh"]).arg(&file).output().unwrap();
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("etc/fuel/astute.yaml") && !listed.contains("etc/fuel/gone"), "{listed}");
     assert!(listed.lines().any(|line| line.contains("8388612") && line.ends_with("etc/fuel/holes")), "{listed}");
-    assert!(export(&entry, &to).unwrap_err().to_string().contains("is there already"));
+    assert!(export(&entry, &Keys::default(), &to).unwrap_err().to_string().contains("is there already"));
 }
 
 #[test]
@@ -130,7 +151,7 @@ fn i2_an_archive_that_was_not_committed_leaves_nothing_behind() {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::at(folder.path().to_owned());
     let about = description(Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap());
-    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, "x.lrz", 4, None).unwrap();
+    let mut writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &about.id, &arrival("x.lrz", 4, None)).unwrap();
     writer.write(b"half").unwrap();
     let partial = folder.path().join(format!("east/{}.partial", about.id));
     assert!(partial.exists());
@@ -149,7 +170,7 @@ fn i2_what_a_killed_tanker_left_is_not_listed_and_the_next_run_removes_it() {
     fs::write(left.join("fuel_backup_2026-11-22_1407.tar.lrz"), b"half").unwrap();
     assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
     let id: BackupId = "2026-11-23-14_07".parse().unwrap();
-    let _writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", 4, None).unwrap();
+    let _writer = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, &arrival("x.lrz", 4, None)).unwrap();
     assert!(!left.exists());
 }
 
@@ -158,7 +179,7 @@ fn an_archive_that_does_not_fit_on_the_disk_is_not_begun() {
     let folder = tempfile::tempdir().unwrap();
     let library = Library::at(folder.path().to_owned());
     let id: BackupId = "2026-11-23-14_07".parse().unwrap();
-    let error = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, "x.lrz", u64::MAX, None).unwrap_err();
+    let error = library.begin(library.lock(&host(), "a test").unwrap(), &host(), &id, &arrival("x.lrz", u64::MAX, None)).err().unwrap();
     assert!(error.to_string().contains("the archive needs 16384.0 PiB"), "{error}");
     assert_eq!(library.list(None).unwrap(), (vec![], vec![]));
     assert!(!library.is_taken(&host(), &id));
@@ -206,8 +227,11 @@ fn i2_any_damage_is_found_whether_the_archive_or_its_manifest_has_it() {
 fn i2_a_whole_archive_under_another_backups_manifest_is_found_out() {
     let folder = tempfile::tempdir().unwrap();
     let (library, entry) = library_with_a_backup(folder.path());
-    // The manifest is made to fit the file in size and digest; only what stands inside the archive tells.
+    // The manifest and its digest are made to fit the file in size and digest; only what stands inside the archive tells.
     edit(&entry, "\"uuid\": \"\"", "\"uuid\": \"another master\"");
+    assert!(matches!(verify(&entry), Err(LibraryError::Damaged { reason, .. }) if reason.contains("SHA256SUMS")));
+    let sums = "sha256sum *.lrz manifest.json > SHA256SUMS";
+    assert!(Command::new("sh").args(["-c", sums]).current_dir(&entry.folder).status().unwrap().success());
     let entry = library.find(&"east@latest".parse().unwrap()).unwrap();
     match verify(&entry) {
         Err(LibraryError::Damaged { reason, .. }) => assert!(reason.contains("doesn't belong"), "{reason}"),
@@ -241,15 +265,15 @@ fn what_a_later_run_can_go_on_with_is_given_up_by_name_only() {
     let library = Library::at(folder.path().to_owned());
     let (one, other): (BackupId, BackupId) = ("2026-11-22-14_07".parse().unwrap(), "2026-11-22-15_07".parse().unwrap());
     let lock = || library.lock(&host(), "a test").unwrap();
-    let mut writer = library.begin(lock(), &host(), &one, "x.lrz", 4, Some(b"note")).unwrap();
+    let mut writer = library.begin(lock(), &host(), &one, &arrival("x.lrz", 4, Some(b"note"))).unwrap();
     writer.keep();
     writer.write(b"ab").unwrap();
     drop(writer);
     assert_eq!(library.pending(&host()).unwrap(), Some((one.clone(), b"note".to_vec())));
     assert!(library.list(None).unwrap().0.is_empty(), "nothing of it is listed");
     // Another archive that begins and ends meanwhile, an import for one, doesn't touch it.
-    drop(library.begin(lock(), &host(), &other, "y.lrz", 4, None).unwrap());
-    let mut writer = library.reopen(lock(), &host(), &one, "x.lrz").unwrap();
+    drop(library.begin(lock(), &host(), &other, &arrival("y.lrz", 4, None)).unwrap());
+    let mut writer = library.reopen(lock(), &host(), &one, "x.lrz", None).unwrap();
     assert_eq!(writer.bytes(), 2, "it goes on where it stopped");
     writer.write(b"cd").unwrap();
     drop(writer);

@@ -8,3 +8,4 @@ mod e2e;
 mod fuzz;
 mod inputs;
 mod library;
+mod upkeep;

@@ -67,7 +67,15 @@ impl Follower<'_> {
             if whole {
                 writer.room_for(self.library, there).map_err(|e| NotHome::Failed(library_ending(&e)))?;
             }
-            if there.saturating_sub(have) >= if whole { 1 } else { WORTH_IT } {
+            // lrzip patches what it has written, and what is encrypted can't be patched.
+            let worth_it = if whole {
+                1
+            } else if writer.is_sealing() {
+                u64::MAX
+            } else {
+                WORTH_IT
+            };
+            if there.saturating_sub(have) >= worth_it {
                 writer = self.fetch_range(writer, there, whole).await?;
             } else if size.changed().await.is_err() {
                 // Whoever tells how it grows has ended, and says why.

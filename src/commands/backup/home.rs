@@ -10,11 +10,9 @@ use super::follow::{Follower, Size};
 use super::seen::Seen;
 use super::{NotHome, pipes};
 use crate::fleet::Ending;
-use crate::library::{Library, Packed, Parcel, Received, Writer, lrzip_is_here, walk};
+use crate::library::{Library, Packed, Parcel, Received, Source, Writer, lrzip_is_here, walk};
 use crate::model::inventory::Host;
-use crate::model::manifest::{
-    Archive, Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name,
-};
+use crate::model::manifest::{Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name};
 use crate::model::pending::Pending;
 use crate::model::report::Severity;
 use crate::model::tasks::parse_tasks;
@@ -41,13 +39,7 @@ impl Captured {
             format: FORMAT,
             description: pending.description.clone(),
             finished: (ctx.clock)(),
-            archive: Archive {
-                file: archive_name(&pending.description.stock_id),
-                bytes: self.received.bytes,
-                sha256: self.received.sha256.clone(),
-                tar_bytes: self.tar_bytes,
-                members: self.members,
-            },
+            archive: self.received.describe(&archive_name(&pending.description.stock_id), self.tar_bytes, self.members),
             freeze: Freeze {
                 method: pending.freeze,
                 milliseconds: seen.thawed.unwrap_or(0),
@@ -100,7 +92,8 @@ impl Way<'_> {
         self.ctx.step(self.host, Step::Transfer);
         let writer = follower.settle(writer).await?;
         follower.close().await;
-        let proven = if lrzip_is_here() {
+        // Only who has a key could decompress it here.
+        let proven = if lrzip_is_here() && !writer.is_sealing() {
             ProofPlace::Workstation
         } else {
             self.ctx.step(self.host, Step::Prove);
@@ -222,7 +215,8 @@ impl NotHome {
 async fn prove_here(received: &Received, description: &Description, members: &[Member]) -> Result<(), NotHome> {
     let damaged = |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
     let path = received.archive.clone();
-    let walked = tokio::task::spawn_blocking(move || walk(&path)).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
+    let walked =
+        tokio::task::spawn_blocking(move || walk(Source::file(&path))).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
     if walked.members != members {
         return Err(damaged("its members are not those that the master packed".into()));
     }

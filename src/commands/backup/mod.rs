@@ -13,7 +13,7 @@ use seen::{Seen, after_failure};
 
 use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
-use crate::library::{HostLock, Library, lrzip_is_here};
+use crate::library::{Arrival, HostLock, Library, lrzip_is_here};
 use crate::model::astute::network_settings;
 use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
 use crate::model::facts::{Facts, JobTrace};
@@ -81,6 +81,11 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
         let reason = "without a spool on the master the archive is packed here, and lrzip is not installed here".to_owned();
         return Err(refused(&[reason], Some("apt install lrzip".into())));
     }
+    let recipients = ctx.vault.recipients.get(name).map(AsRef::as_ref);
+    if plan.no_spool && recipients.is_some() {
+        let reason = "without a spool on the master the archive is packed on this disk before it can be encrypted".to_owned();
+        return Err(refused(&[reason], Some("make room on the master, or say 'encrypt_to = []' for this host".into())));
+    }
     if options.dry_run {
         link.close().await;
         return Ok(Ending::ok(would_do(&plan)));
@@ -113,7 +118,9 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
         }
         let note = serde_json::to_vec_pretty(&pending).map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
         let file = archive_name(&pending.description.stock_id);
-        let mut writer = library.begin(lock, name, id, &file, 0, Some(&note)).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        let mut writer = library
+            .begin(lock, name, id, &Arrival { name: &file, bytes: 0, note: Some(&note), to: recipients })
+            .map_err(|e| NotHome::Failed(library_ending(&e)))?;
         writer.keep();
         way.bring_home(&mut link, writer, &mut seen).await
     };
@@ -167,9 +174,9 @@ async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let mut seen = Seen::default();
     let work = async {
         let file = archive_name(&pending.description.stock_id);
-        let (from, of, which) = (library.clone(), name.clone(), id.clone());
+        let (from, of, which, to) = (library.clone(), name.clone(), id.clone(), ctx.vault.recipients.get(name).cloned());
         // What has arrived is read again, which takes a while.
-        let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file)).await;
+        let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file, to.as_deref())).await;
         let writer = writer.map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
         let writer = writer.map_err(|e| NotHome::Failed(library_ending(&e)))?;
         ctx.note(&host, format!("{} of {id} are here already", human_bytes(writer.bytes())));

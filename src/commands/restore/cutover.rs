@@ -165,7 +165,7 @@ async fn event_log_length(job: &Job, link: &mut Link) -> Result<usize, RemoteErr
 }
 
 /// Events that a preparation and a cutover have in common.
-pub(super) fn show(ctx: &Context, host: &Host, failed: &mut Option<(String, String)>, event: JobEvent) {
+pub(in crate::commands) fn show(ctx: &Context, host: &Host, failed: &mut Option<(String, String)>, event: JobEvent) {
     match event {
         JobEvent::Step(name, _) => {
             if let Some(step) = Step::from_log(&name) {

@@ -4,15 +4,18 @@
 mod cutover;
 mod push;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use cutover::Forward;
 pub use cutover::Way;
+pub(super) use cutover::show as show_event;
+pub(super) use push::push;
 
 use super::backup::frozen_of;
 use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
-use crate::library::{Entry, Sum, verify};
+use crate::library::{Depth, Entry, Verified, verify};
 use crate::model::astute;
 use crate::model::facts::Facts;
 use crate::model::id::{BackupRef, HostName};
@@ -28,7 +31,7 @@ use crate::remote::{BUSY, RemoteError, Script};
 /// A restore that was planned and waits for a yes.
 pub struct Prepared {
     entry: Entry,
-    sums: Vec<Sum>,
+    verified: Verified,
     host: Host,
     facts: Facts,
     link: Link,
@@ -70,8 +73,10 @@ async fn try_prepare(
     let source = ctx.inventory.host(&backup.host).unwrap_or(&host);
     let entry = ctx.library(source).find(backup).map_err(|e| library_ending(&e))?;
     ctx.step(&host, Step::Prove);
-    let proven = entry.clone();
-    let verified = tokio::task::spawn_blocking(move || verify(&proven))
+    let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
+    // Without a key the archive can't be pushed: said before it is read.
+    entry.open(&vault.keys).map_err(|e| library_ending(&e))?;
+    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Decompressed, &mut |_| {}))
         .await
         .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
         .map_err(|e| library_ending(&e))?;
@@ -81,18 +86,18 @@ async fn try_prepare(
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
     let name = entry.name();
-    Ok(Prepared { entry, sums: verified.sums, host, facts, link, plan, name, began })
+    Ok(Prepared { entry, verified, host, facts, link, plan, name, began })
 }
 
 /// Carries a prepared restore out.
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
-    let Prepared { entry, sums, host, facts, mut link, plan, began, .. } = prepared;
+    let Prepared { entry, verified, host, facts, mut link, plan, began, .. } = prepared;
     let selection = plan.selection;
     // Two hosts' backups can have one id: the archive's own digest tells them apart.
     let job =
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let ready = tokio::select! {
-        ready = bring_over(ctx, &host, &job, &mut link, &entry, sums, &selection) => ready,
+        ready = bring_over(ctx, &host, &job, &mut link, &entry, verified, &selection) => ready,
         () = ctx.cancel.cancelled() => {
             Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)))
         }
@@ -142,7 +147,7 @@ async fn finish_host(ctx: &Context, to: &HostName, way: Way) -> Result<Ending, E
 }
 
 /// Why nothing was cut over, and what becomes of what is on the master by then.
-enum Stopped {
+pub(super) enum Stopped {
     /// It goes.
     Clean(Ending),
     /// It stays: a later run goes on with it, or it is another tanker's.
@@ -150,7 +155,7 @@ enum Stopped {
 }
 
 /// What a remote error before the cutover comes to.
-fn stopped(host: &Host, error: &RemoteError) -> Stopped {
+pub(super) fn stopped(host: &Host, error: &RemoteError) -> Stopped {
     if let Some(frozen) = frozen_of(&host.name, error) {
         return Stopped::Keep(frozen);
     }
@@ -176,11 +181,11 @@ async fn bring_over(
     job: &Job,
     link: &mut Link,
     entry: &Entry,
-    sums: Vec<Sum>,
+    verified: Verified,
     selection: &Selection,
 ) -> Result<Option<String>, Stopped> {
     let manifest = &entry.manifest;
-    push::push(ctx, host, job, link, entry, sums).await?;
+    push(ctx, host, job, link, entry, verified).await?;
     let backup = &manifest.description;
     let files = [
         ("containers", lines(selection.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()),

@@ -2,19 +2,16 @@
 //! not sent again.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::super::Context;
+use super::super::{Context, Vault};
 use super::{Stopped, stopped};
-use crate::library::{BLOCK, Entry, Sum, parse_sum};
+use crate::library::{BLOCK, Entry, Plain, Sum, Verified, parse_sum};
 use crate::model::facts::parse_frames;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
@@ -43,18 +40,26 @@ const WRONG: u32 = 8;
 
 /// An archive on its way.
 struct Cargo {
-    path: PathBuf,
+    entry: Entry,
+    vault: Arc<Vault>,
     bytes: u64,
     sums: Vec<Sum>,
     sha256: String,
     job: Job,
 }
 
-/// Sends the archive, whose blocks have these digests.
-pub(super) async fn push(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry, sums: Vec<Sum>) -> Result<(), Stopped> {
+/// Sends the archive, which was found to be this, decrypted.
+pub(in crate::commands) async fn push(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    entry: &Entry,
+    verified: Verified,
+) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
-    let archive = &entry.manifest.archive;
-    let cargo = Arc::new(Cargo { path: entry.archive(), bytes: archive.bytes, sums, sha256: archive.sha256.clone(), job: job.clone() });
+    let Verified { sums, bytes, sha256, .. } = verified;
+    let cargo = Arc::new(Cargo { entry: entry.clone(), vault: Arc::clone(&ctx.vault), bytes, sums, sha256, job: job.clone() });
     let (mut since, mut reached, mut pause) = (Instant::now(), 0, Duration::from_millis(500));
     let mut wrong = 0;
     loop {
@@ -152,7 +157,6 @@ async fn send(
         monitor: Arc::clone(&ctx.monitor),
         file: None,
         header: Vec::new(),
-        at: 0,
         left: 0,
         ended: false,
     };
@@ -202,10 +206,9 @@ struct Frames {
     first: u64,
     host: HostName,
     monitor: Arc<dyn Monitor>,
-    file: Option<File>,
+    file: Option<Plain>,
     header: Vec<u8>,
-    /// Where in the file the next byte of the current block lies, and how many are left of it.
-    at: u64,
+    /// How many bytes are left of the current block.
     left: u64,
     ended: bool,
 }
@@ -225,12 +228,11 @@ impl Read for Frames {
             return Ok(0);
         }
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let file = self.file.as_ref().ok_or_else(|| io::Error::other("the archive is not open"))?;
-        let read = file.read_at(&mut buffer[..most], self.at)?;
+        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the archive is not open"))?;
+        let read = file.read(&mut buffer[..most])?;
         if read == 0 {
             return Err(io::Error::other("the archive became shorter"));
         }
-        self.at += read as u64;
         self.left -= read as u64;
         let bytes = self.first + self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
         self.monitor.event(&self.host, Event::Progress { bytes, total: Some(self.cargo.bytes) });
@@ -245,10 +247,12 @@ impl Frames {
             self.ended = true;
             return writeln!(self.header, ". 0 -");
         };
-        if self.file.is_none() {
-            self.file = Some(File::open(&self.cargo.path)?);
-        }
-        (self.at, self.left) = (index as u64 * BLOCK, length_of(self.cargo.bytes, index));
+        let file = match &mut self.file {
+            Some(file) => file,
+            none => none.insert(self.cargo.entry.open(&self.cargo.vault.keys).map_err(io::Error::other)?),
+        };
+        file.seek(SeekFrom::Start(index as u64 * BLOCK))?;
+        self.left = length_of(self.cargo.bytes, index);
         let sum: String = self.cargo.sums[index].iter().map(|b| format!("{b:02x}")).collect();
         writeln!(self.header, "{index} {} {sum}", self.left)
     }

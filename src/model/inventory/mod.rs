@@ -2,6 +2,7 @@
 
 mod parse;
 mod reach;
+mod upkeep;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 pub use parse::{BadInventory, parse_inventory};
 pub use reach::{AskConfig, BadJump, parse_jump};
+pub use upkeep::{EncryptTo, Remote, RemoteKind, Upkeep, recipient_file};
 
 use super::id::HostName;
 use super::manifest::FreezeMethod;
@@ -27,6 +29,10 @@ pub struct Inventory {
     pub forks: usize,
     /// OpenSSH's client configuration, which fills in what the inventory leaves open; none where it is not to be read.
     pub ssh_config: Option<PathBuf>,
+    /// Key files that open encrypted archives.
+    pub decrypt_with: Vec<PathBuf>,
+    /// Places for copies.
+    pub remotes: Vec<Remote>,
 }
 
 /// One master and how to reach it.
@@ -68,6 +74,8 @@ pub struct Host {
     pub bwlimit: Option<u64>,
     /// Where this host's archives are kept.
     pub library: PathBuf,
+    /// How they are looked after.
+    pub upkeep: Upkeep,
     /// What the inventory says itself, which the SSH configuration doesn't outrank.
     pub given: Given,
     /// What is worth knowing of its SSH configuration, a sentence each.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::reach::{jump_target, parse_jump};
+use super::upkeep::{EncryptTo, KeepTable, RemoteTable, Upkeep, Wrong, encryption, policy, remote};
 use super::{Agent, Endpoint, Given, Host, Inventory, Password, Target};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
@@ -36,6 +37,8 @@ struct File {
     hosts: BTreeMap<Spanned<String>, HostTable>,
     #[serde(default)]
     groups: BTreeMap<Spanned<String>, Vec<Spanned<String>>>,
+    #[serde(default)]
+    remotes: BTreeMap<Spanned<String>, RemoteTable>,
 }
 
 /// Keys that can stand under a host and in the defaults: serde can't flatten a struct into one that denies unknown fields.
@@ -46,6 +49,7 @@ macro_rules! settings {
         struct Defaults {
             forks: Option<Spanned<usize>>,
             ssh_config: Option<PathBuf>,
+            decrypt_with: Option<Vec<PathBuf>>,
             $($key: Option<$type>,)*
         }
 
@@ -57,6 +61,7 @@ macro_rules! settings {
         }
 
         /// What counts for a host: its own setting, else the default one.
+        #[allow(dead_code)] // encryption is judged as a pair, from the tables themselves
         struct Settings<'a> {
             $($key: Option<&'a $type>,)*
         }
@@ -91,6 +96,10 @@ settings! {
     job_days: Spanned<u64>,
     bwlimit: Spanned<String>,
     library: PathBuf,
+    keep: KeepTable,
+    trash_days: Spanned<u64>,
+    encrypt_to: Vec<Spanned<String>>,
+    encrypt_passphrase: Spanned<String>,
 }
 
 struct Reader<'a> {
@@ -137,7 +146,10 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     };
     let ssh_config = parsed.defaults.ssh_config.clone().unwrap_or_else(|| "~/.ssh/config".into());
     let ssh_config = Some(ssh_config).filter(|path| path.as_os_str() != "none");
-    Ok(Inventory { hosts, groups, library, forks, ssh_config })
+    let remotes = parsed.remotes.iter().map(|(name, table)| remote(name, table).map_err(|(at, why)| reader.bad(at, why)));
+    let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
+    let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
+    Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes })
 }
 
 /// toml's own message without its excerpt, with a guess at what an unknown key was meant to be.
@@ -197,10 +209,11 @@ impl Reader<'_> {
             connect_timeout: self.seconds(set.connect_timeout, 15, 1)?,
             silence_timeout: self.seconds(set.silence_timeout, 20, 3)?,
             step_timeout: self.seconds(set.step_timeout, 21_600, 10)?,
-            keep_jobs: match set.job_days {
-                Some(days) if *days.get_ref() > 365 => return Err(self.bad(days.span().start, "job_days is out of range: 0 to 365")),
-                Some(days) => Duration::from_secs(*days.get_ref() * 86_400),
-                None => Duration::from_secs(3 * 86_400),
+            keep_jobs: self.days("job_days", set.job_days, 3)?,
+            upkeep: Upkeep {
+                keep: set.keep.map(policy).transpose().map_err(|(at, why)| self.bad(at, why))?,
+                trash: self.days("trash_days", set.trash_days, 7)?,
+                encryption: own_encryption(table, defaults).map_err(|(at, why)| self.bad(at, why))?,
             },
             bwlimit: set.bwlimit.map(|text| parse_rate(text.get_ref()).map_err(|why| self.bad(text.span().start, why))).transpose()?,
             library: set.library.cloned().unwrap_or_else(|| library.to_owned()),
@@ -227,6 +240,13 @@ impl Reader<'_> {
             }
             Some(given) => Ok(Duration::from_secs(*given.get_ref())),
             None => Ok(Duration::from_secs(otherwise)),
+        }
+    }
+
+    fn days(&self, key: &str, given: Option<&Spanned<u64>>, otherwise: u64) -> Result<Duration, BadInventory> {
+        match given {
+            Some(days) if *days.get_ref() > 365 => Err(self.bad(days.span().start, format!("{key} is out of range: 0 to 365"))),
+            days => Ok(Duration::from_secs(days.map_or(otherwise, |days| *days.get_ref()) * 86_400)),
         }
     }
 
@@ -285,6 +305,14 @@ impl Reader<'_> {
     }
 }
 
+/// A host that says anything of its encryption doesn't take the other half of it from the defaults.
+fn own_encryption(table: &HostTable, defaults: &Defaults) -> Result<Option<EncryptTo>, Wrong> {
+    match (&table.encrypt_to, &table.encrypt_passphrase) {
+        (None, None) => encryption(defaults.encrypt_to.as_ref(), defaults.encrypt_passphrase.as_ref()),
+        (to, passphrase) => encryption(to.as_ref(), passphrase.as_ref()),
+    }
+}
+
 fn is_address(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') && !text.starts_with('-')
 }
@@ -320,9 +348,14 @@ mod tests {
         );
         assert_eq!(
             reason("[hosts.a]\npassword='hunter2'\n"),
-            "inv.toml:2: a password itself never stands here: say 'ask', 'file:PATH' or 'command:COMMAND'"
+            "inv.toml:2: a password itself never stands here: say 'ask', 'env:NAME', 'file:PATH' or 'command:COMMAND'"
         );
         assert_eq!(reason("[hosts.a]\njump=['a b']\n"), "inv.toml:2: 'a b' is no jump host: [user@]address[:port]");
+        assert_eq!(reason("[hosts.a]\nkeep = {daily = 7, within = '3'}\n"), "inv.toml:2: '3' is no time span: 36h, 14d, 8w, 6m or 2y");
+        assert!(reason("[defaults]\nencrypt_to = ['AGE-SECRET-KEY-1X']\n[hosts.a]\n").contains("inv.toml:2: that is a secret key"));
+        assert!(reason("[remotes.x]\nurl = 's3:/x'\n").contains("inv.toml:2: 's3:/x' is no remote"));
+        assert!(reason("[remotes.x]\nurl = 'sftp://me:pw@h/x'\n").contains("a password never stands"));
+        assert!(reason("[remotes.x]\nurl = 'file:///a/../b'\n").contains("is no remote"));
         assert!(reason("[hosts.'a/b']\naddress='x'\n").contains("no name for a host"));
         assert!(reason("what\n").starts_with("inv.toml:1:"));
     }

@@ -167,28 +167,8 @@ impl Keyring {
         if let Some(known) = shared.get(&key).filter(|_| password.shared) {
             return Ok(known.clone());
         }
-        let text = match &password.source {
-            SecretSource::Ask => {
-                let question = if password.shared { format!("{what}: ") } else { format!("{what} of {who}: ") };
-                ask(&question).ok_or_else(|| KeyringError(format!("there is no terminal to ask for the {what} of {who}")))?
-            }
-            SecretSource::File(path) => {
-                let path = expand(path, &self.home);
-                let shown = path.display().to_string();
-                is_private(&path)?;
-                let text = fs::read_to_string(&path).map_err(|e| KeyringError(format!("the password file {shown} can't be read: {e}")))?;
-                first_line(&text, &shown).map_err(KeyringError)?
-            }
-            SecretSource::Command(command) => {
-                let output = Command::new("sh").arg("-c").arg(command).stderr(std::process::Stdio::inherit()).output();
-                let output = output.map_err(|e| KeyringError(format!("the command for the {what} of {who} can't be run: {e}")))?;
-                if !output.status.success() {
-                    return Err(KeyringError(format!("the command for the {what} of {who} failed ({})", output.status)));
-                }
-                first_line(&String::from_utf8_lossy(&output.stdout), &format!("the command for the {what} of {who}"))
-                    .map_err(KeyringError)?
-            }
-        };
+        let question = if password.shared { format!("{what}: ") } else { format!("{what} of {who}: ") };
+        let text = read_secret(&password.source, &format!("the {what} of {who}"), &question, &self.home, ask)?;
         let secret = Secret(text.into());
         if password.shared {
             shared.insert(key, secret.clone());
@@ -216,6 +196,34 @@ impl Keyring {
 
     pub(super) fn sudo_password_of(&self, host: &HostName) -> Option<&Secret> {
         self.sudo_passwords.get(host)
+    }
+}
+
+/// Reads a secret where it comes from. `what` names it in errors.
+///
+/// # Errors
+/// When it can't be had.
+pub fn read_secret(source: &SecretSource, what: &str, question: &str, home: &Path, ask: Ask<'_>) -> Result<String, KeyringError> {
+    match source {
+        SecretSource::Ask => ask(question).ok_or_else(|| KeyringError(format!("there is no terminal to ask for {what}"))),
+        SecretSource::Env(name) => {
+            std::env::var(name).map_err(|_| KeyringError(format!("{what} should be in the environment's {name}, which is not set")))
+        }
+        SecretSource::File(path) => {
+            let path = expand(path, home);
+            let shown = path.display().to_string();
+            is_private(&path)?;
+            let text = fs::read_to_string(&path).map_err(|e| KeyringError(format!("the password file {shown} can't be read: {e}")))?;
+            first_line(&text, &shown).map_err(KeyringError)
+        }
+        SecretSource::Command(command) => {
+            let output = Command::new("sh").arg("-c").arg(command).stderr(std::process::Stdio::inherit()).output();
+            let output = output.map_err(|e| KeyringError(format!("the command for {what} can't be run: {e}")))?;
+            if !output.status.success() {
+                return Err(KeyringError(format!("the command for {what} failed ({})", output.status)));
+            }
+            first_line(&String::from_utf8_lossy(&output.stdout), &format!("the command for {what}")).map_err(KeyringError)
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use sudo::Sudo;
 use throttle::Limits;
 
 pub use config::{Asker, complete};
-pub use keyring::{Keyring, KeyringError};
+pub use keyring::{Keyring, KeyringError, read_secret};
 pub use known_hosts::{KnownKeys, Verdict};
 pub use learn::{Learned, fresh_salt, learn};
 pub use russh::keys::{HashAlg, PublicKey};

@@ -262,7 +262,7 @@ impl Bench {
     }
 
     fn aftermath(&self) {
-        self.tanker(&["verify", "--all"], &[0]);
+        self.tanker(&["verify", "--all", "--deep"], &[0]);
         // A job that tanker left behind ends by itself: a backup's when it has packed, a cutover restored or put back.
         wait_until("the master is left alone", Duration::from_secs(240), || !self.tanker(&["status"], &[0]).contains(" runs"));
         if self.tanker(&["status"], &[0]).contains("HALF RESTORED") {

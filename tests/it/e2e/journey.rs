@@ -44,7 +44,7 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.assert_clean();
     assert_eq!(lab.paused(), [""; 0]);
     assert_eq!(lab.listed(), 1);
-    lab.tanker(&["verify", "--all"]).expect_code(0).says("decompressed, every member");
+    lab.tanker(&["verify", "--all", "--deep"]).expect_code(0).says("decompressed, every member");
     lab.tanker(&["files", "m@latest"]).expect_code(0).says(" /etc/puppet/precious\n").says(" nailgun:/etc/nailgun/settings.yaml\n");
     lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
     lab.ask("rm /etc/puppet/precious; echo new > /var/www/nailgun/made-after");

@@ -33,7 +33,7 @@ fn a_master_without_room_sends_what_it_has_and_the_archive_is_packed_here() {
     lab.ask("rm /var/backup/fuel/filler");
     lab.assert_clean();
     lab.sh("pgrep -f '^cat /var/backup'").expect_code(1);
-    lab.tanker(&["verify", "--all"]).expect_code(0).says("decompressed, every member");
+    lab.tanker(&["verify", "--all", "--deep"]).expect_code(0).says("decompressed, every member");
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("packed on the workstation");
     let files = lab.tanker(&["files", "m@latest"]).expect_code(0).says(" /etc/puppet/d/comes\n").says(" /etc/puppet/d/stays\n");
     assert!(!files.stdout.contains("/etc/puppet/d/goes\n"));

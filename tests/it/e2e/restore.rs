@@ -121,8 +121,10 @@ fn i4_an_interrupt_before_the_cutover_leaves_the_master_as_it_was() {
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("on the master");
     let output = lab.command(&lab.inventory(), &["verify", "m@latest"]).env("PATH", &bin).output().unwrap();
-    assert!(String::from_utf8_lossy(&output.stdout).contains("SHA-256 only"));
-    lab.tanker(&["verify", "m@latest"]).expect_code(0).says("every member");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("ok  SHA-256\n"));
+    let output = lab.command(&lab.inventory(), &["verify", "m@latest", "--deep"]).env("PATH", &bin).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    lab.tanker(&["verify", "m@latest", "--deep"]).expect_code(0).says("every member");
 }
 
 #[test]

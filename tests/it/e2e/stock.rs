@@ -69,7 +69,7 @@ fn both_ways(instance: &str, release: &str) {
     let bytes = fs::read(&local).unwrap();
     fs::write(&cut, &bytes[..bytes.len() - 4096]).unwrap();
     lab.tanker(&["import", cut.to_str().unwrap(), "--host", "stock"]).expect_code(5);
-    lab.tanker(&["verify", "stock@latest"]).expect_code(0).says("every member");
+    lab.tanker(&["verify", "stock@latest", "--deep"]).expect_code(0).says("every member");
     lab.lab(&["rebuild", "m"]).expect_code(0);
     lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0);
     let restored = lab.tanker(&["restore", "stock@latest", "--to", "m", "--yes"]).expect_code(0).says("restored stock@");

@@ -7,9 +7,14 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::fleet::Share;
 use crate::model::id::{BackupRef, HostName};
 use crate::model::manifest::FreezeMethod;
-use crate::model::release::Release;
 use crate::model::restore_parts::Part;
 use crate::model::text::parse_rate;
+
+mod library;
+mod offsite;
+
+pub use library::{Diff, Export, Extract, Forget, Import, List, Mark, Named, Note, Protect, Rekey, Show, Stats, Tag, Undelete, Verify};
+pub use offsite::{Copy, Drill, Sync};
 
 /// Backs up and restores Fuel masters over SSH, from this workstation.
 #[derive(Debug, Parser)]
@@ -26,6 +31,9 @@ pub struct Cli {
     /// The library, instead of the inventory's; with it, looking into the library needs no inventory
     #[arg(long, global = true, value_name = "DIR")]
     pub library: Option<PathBuf>,
+    /// A key file that opens encrypted archives, beside those of the inventory: age's or an SSH private key
+    #[arg(long, global = true, value_name = "FILE")]
+    pub key: Vec<PathBuf>,
     /// Show nothing while it works, only what came of it
     #[arg(short, long, global = true)]
     pub quiet: bool,
@@ -45,8 +53,32 @@ pub enum Command {
     List(List),
     /// Show one backup
     Show(Show),
-    /// Hold archives against their manifests: SHA-256, decompress, every member
+    /// Hold archives against their manifests: SHA-256, with --deep every byte and file inside
     Verify(Verify),
+    /// How many backups there are, and what they take
+    Stats(Stats),
+    /// What differs between two backups
+    Diff(Diff),
+    /// Give backups tags to find and keep them by
+    Tag(Tag),
+    /// Never forget these backups
+    Protect(Protect),
+    /// Let these backups be forgotten again
+    Unprotect(Mark),
+    /// Write a note at a backup
+    Note(Note),
+    /// Move backups that no rule keeps into the trash; without --yes only say which
+    Forget(Forget),
+    /// Take a forgotten backup back out of the trash
+    Undelete(Undelete),
+    /// Encrypt archives anew, to the recipients that the inventory names now
+    Rekey(Rekey),
+    /// Copy backups to a remote, or back from one
+    Copy(Copy),
+    /// Copy to a remote what it lacks
+    Sync(Sync),
+    /// Prove that a backup restores: onto a machine of its own, with a stopwatch
+    Drill(Drill),
     /// List the files in a backup
     Files(Named),
     /// Take a file or directory out of a backup
@@ -214,79 +246,6 @@ impl FreezeArg {
     }
 }
 
-/// Options of `list`.
-#[derive(Debug, Args)]
-pub struct List {
-    /// Hosts, groups or globs; all unless given
-    pub pattern: Vec<String>,
-    /// As JSON
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `show`.
-#[derive(Debug, Args)]
-pub struct Show {
-    /// HOST@ID or HOST@latest
-    pub backup: BackupRef,
-    /// As JSON: the manifest
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// One backup.
-#[derive(Debug, Args)]
-pub struct Named {
-    /// HOST@ID or HOST@latest
-    pub backup: BackupRef,
-}
-
-/// Options of `verify`.
-#[derive(Debug, Args)]
-pub struct Verify {
-    /// HOST@ID or HOST@latest
-    #[arg(required_unless_present = "all")]
-    pub backups: Vec<BackupRef>,
-    /// Every backup of the library
-    #[arg(long, conflicts_with = "backups")]
-    pub all: bool,
-}
-
-/// Options of `extract`.
-#[derive(Debug, Args)]
-pub struct Extract {
-    /// HOST@ID or HOST@latest
-    pub backup: BackupRef,
-    /// A path as `files` prints it, or a directory above such paths
-    pub path: String,
-    /// The folder to put it into, with its path below it (a volume's files: their path in the volume)
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-}
-
-/// Options of `export`.
-#[derive(Debug, Args)]
-pub struct Export {
-    /// HOST@ID or HOST@latest
-    pub backup: BackupRef,
-    /// The folder to write the file into
-    #[arg(long, value_name = "DIR")]
-    pub to: PathBuf,
-}
-
-/// Options of `import`.
-#[derive(Debug, Args)]
-pub struct Import {
-    /// `fuel_backup_*.tar.lrz`
-    pub file: PathBuf,
-    /// Whose backup it is: the name it is listed under
-    #[arg(long, value_name = "NAME")]
-    pub host: HostName,
-    /// Its Fuel release, where the archive doesn't tell
-    #[arg(long, value_name = "REL")]
-    pub fuel: Option<Release>,
-}
-
 /// Options of `restore`.
 #[derive(Debug, Args)]
 pub struct Restore {
@@ -296,6 +255,9 @@ pub struct Restore {
     /// The host of the inventory to restore onto
     #[arg(long, value_name = "HOST")]
     pub to: HostName,
+    /// Take the backup from this remote of the inventory, by way of the library
+    #[arg(long, value_name = "REMOTE")]
+    pub from: Option<String>,
     /// Only show the plan
     #[arg(long)]
     pub dry_run: bool,

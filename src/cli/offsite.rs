@@ -1,0 +1,51 @@
+//! The command line of verbs that work with remotes and other machines.
+
+use clap::Args;
+
+use crate::model::id::{BackupRef, HostName};
+
+/// Options of `copy`.
+#[derive(Debug, Args)]
+pub struct Copy {
+    /// HOST@ID, HOST@latest, or hosts, groups and globs for all of theirs
+    #[arg(required = true)]
+    pub what: Vec<String>,
+    /// To this remote of the inventory
+    #[arg(long, value_name = "REMOTE", required_unless_present = "from", conflicts_with = "from")]
+    pub to: Option<String>,
+    /// From this remote of the inventory, into the library
+    #[arg(long, value_name = "REMOTE")]
+    pub from: Option<String>,
+}
+
+/// Options of `sync`.
+#[derive(Debug, Args)]
+pub struct Sync {
+    /// Hosts, groups or globs; all unless given
+    pub pattern: Vec<String>,
+    /// To this remote of the inventory
+    #[arg(long, value_name = "REMOTE")]
+    pub to: String,
+    /// Only say what would be copied
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Options of `drill`.
+#[derive(Debug, Args)]
+pub struct Drill {
+    /// HOST@ID or HOST@latest
+    pub backup: BackupRef,
+    /// A machine of the inventory with Docker, lrzip and tar to try it out on; nothing that it uses is touched
+    #[arg(long, value_name = "HOST")]
+    pub on: HostName,
+    /// Ask for the password of the host's login
+    #[arg(short = 'k', long)]
+    pub ask_pass: bool,
+    /// Use sudo on the host, and ask for its password
+    #[arg(short = 'K', long)]
+    pub ask_sudo_pass: bool,
+    /// What came of it as JSON
+    #[arg(long)]
+    pub json: bool,
+}

@@ -1,0 +1,122 @@
+//! `tanker drill`: proves that a backup restores. The archive is pushed to a machine with Docker, unpacked and walked there, its images
+//! are loaded, PostgreSQL runs on its data in a container without a network, every table is read; and all of it is removed again.
+
+use std::time::{Duration, Instant};
+
+use super::restore::{Stopped, push, show_event, stopped};
+use super::{Context, Vault, library_ending};
+use crate::fleet::Ending;
+use crate::library::{Depth, Entry, lrzip_is_here, verify};
+use crate::model::id::{BackupRef, HostName};
+use crate::model::inventory::Host;
+use crate::model::record::Drill;
+use crate::model::report::{Outcome, RunReport, Severity};
+use crate::model::text::human_duration;
+use crate::monitor::{Event, Step};
+use crate::remote::job::Job;
+use crate::remote::link::Link;
+
+/// Drills a backup on a machine, and writes into its record what came of it.
+pub async fn drill(ctx: &Context, backup: &BackupRef, on: &HostName) -> RunReport {
+    let began = Instant::now();
+    let ending = drill_on(ctx, backup, on, began).await.unwrap_or_else(|ending| ending);
+    ctx.monitor.event(on, Event::Finished);
+    let Ending { severity, summary, hint } = ending;
+    RunReport { outcomes: vec![Outcome { host: on.clone(), severity, summary, hint, took: began.elapsed() }] }
+}
+
+async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Instant) -> Result<Ending, Ending> {
+    let host = ctx.host(on)?;
+    let source = ctx.inventory.host(&backup.host).unwrap_or(&host);
+    let library = ctx.library(source);
+    let mut entry = library.find(backup).map_err(|e| library_ending(&e))?;
+    entry.open(&ctx.vault.keys).map_err(|e| library_ending(&e))?;
+    ctx.step(&host, Step::Prove);
+    let (proven, vault) = (entry.clone(), std::sync::Arc::clone(&ctx.vault));
+    let depth = if lrzip_is_here() { Depth::Deep } else { Depth::Hashed };
+    let walked = move |vault: &Vault| verify(&proven, &vault.keys, depth, &mut |_| {});
+    let verified = tokio::task::spawn_blocking(move || walked(&vault)).await;
+    let verified = verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))?;
+    let mut link = ctx.open(&host).await?;
+    let job = Job::new(&format!(
+        "restore-drill-{}-{}",
+        entry.manifest.description.id,
+        entry.manifest.archive.sha256.get(..8).unwrap_or_default()
+    ));
+    let tried = tokio::select! {
+        tried = try_out(ctx, &host, &job, &mut link, &entry, verified) => tried,
+        () = ctx.cancel.cancelled() => Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "stopped as told to", None))),
+    };
+    ctx.step(&host, Step::Clean);
+    let cleaned = match &tried {
+        // Another tanker's, or one that a later run goes on with.
+        Err(Stopped::Keep(_)) => Ok(()),
+        _ => job.clean(&mut link).await,
+    };
+    link.close().await;
+    if let Err(e) = cleaned {
+        ctx.note(&host, format!("the machine could not be cleaned up: {e}"));
+    }
+    let took = began.elapsed();
+    let (failure, mut ending) = match tried {
+        Ok(taken) => {
+            let what = format!(
+                "{} restores: pushed in {}, unpacked, loaded and started in {}",
+                entry.name(),
+                shown(taken.push),
+                shown(taken.rest)
+            );
+            (None, Ending::ok(what))
+        }
+        // The archive isn't to blame for a line or an operator.
+        Err(Stopped::Keep(ending)) => return Err(ending),
+        Err(Stopped::Clean(ending)) if ending.severity != Severity::Failed => return Err(ending),
+        Err(Stopped::Clean(ending)) => (Some(ending.summary.clone()), ending),
+    };
+    let record = Drill { at: (ctx.clock)(), on: on.to_string(), seconds: took.as_secs(), failure };
+    let recorded =
+        library.lock(&entry.manifest.description.host, &ctx.owner).and_then(|lock| entry.update(&lock, false, |r| r.drills.push(record)));
+    if let Err(e) = recorded {
+        ending.summary = format!("{}; it could not be recorded: {e}", ending.summary);
+    }
+    Ok(ending)
+}
+
+fn shown(took: Duration) -> String {
+    human_duration(took)
+}
+
+/// How long the parts of it took.
+struct Taken {
+    push: Duration,
+    rest: Duration,
+}
+
+async fn try_out(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    entry: &Entry,
+    verified: crate::library::Verified,
+) -> Result<Taken, Stopped> {
+    let began = Instant::now();
+    push(ctx, host, job, link, entry, verified).await?;
+    let pushed = began.elapsed();
+    let about = &entry.manifest.description;
+    let lines = |items: Vec<String>| items.iter().map(|item| format!("{item}\n")).collect::<String>().into_bytes();
+    let files = [
+        ("containers", lines(about.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image)).collect())),
+        ("volumes", lines(about.volumes.iter().map(|v| format!("{} {} {}", v.member, v.service, v.path)).collect())),
+        ("members", lines(entry.manifest.archive.members.iter().map(|m| format!("{} {}", m.bytes, m.name)).collect())),
+    ];
+    let data = about.release.database_directory().filter(|d| about.directories.iter().any(|of| d.starts_with(of.as_str())));
+    let args = [about.stock_id.clone(), data.unwrap_or_else(|| "-".into())];
+    job.start(link, "drill", &ctx.owner, &args, &files).await.map_err(|e| stopped(host, &e))?;
+    let mut failed = None;
+    job.follow(link, 0, |event| show_event(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
+    match failed {
+        Some((step, reason)) => Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}"), None))),
+        None => Ok(Taken { push: pushed, rest: began.elapsed().saturating_sub(pushed) }),
+    }
+}

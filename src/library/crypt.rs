@@ -1,0 +1,259 @@
+//! Encryption at rest, in age's format (age-encryption.org/v1): the only place that names age. What is written is encrypted before it
+//! reaches the disk; `age -d` and lrzip read it without tanker.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
+use std::str::FromStr;
+
+use age::secrecy::SecretString;
+use age::stream::{StreamReader, StreamWriter};
+use age::{Decryptor, Encryptor};
+use sha2::{Digest, Sha256};
+
+use super::verify::hex;
+use super::{Entry, LibraryError};
+use crate::model::text::printable;
+
+/// What stands in a manifest for a passphrase.
+pub const PASSPHRASE: &str = "passphrase";
+/// A key file larger than this is none.
+const LARGEST_KEY: u64 = 1 << 20;
+
+/// Whom archives are encrypted to.
+pub struct Recipients {
+    list: Vec<Box<dyn age::Recipient + Send + Sync>>,
+    /// As they stand in the manifest: public keys, or [`PASSPHRASE`].
+    pub names: Vec<String>,
+}
+
+/// What opens archives. No `Debug` (I6).
+#[derive(Default)]
+pub struct Keys {
+    identities: Vec<Box<dyn age::Identity + Send + Sync>>,
+    has_passphrase: bool,
+}
+
+/// Asks the operator without showing the answer; none where nobody can answer.
+pub type Ask<'a> = &'a mut dyn FnMut(&str) -> Option<String>;
+
+impl Recipients {
+    /// Reads recipients: `age1…`, `ssh-ed25519 …`, `ssh-rsa …`. `name` says where they stand.
+    ///
+    /// # Errors
+    /// With a sentence, when one is none.
+    pub fn parse(texts: &[String], name: &str) -> Result<Self, String> {
+        let mut found = Self { list: vec![], names: vec![] };
+        for text in texts {
+            // A comment after an SSH key is no part of it.
+            let text = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
+            let recipient: Box<dyn age::Recipient + Send + Sync> = if let Ok(key) = age::x25519::Recipient::from_str(&text) {
+                Box::new(key)
+            } else if let Ok(key) = age::ssh::Recipient::from_str(&text) {
+                Box::new(key)
+            } else {
+                let what = if text.starts_with("AGE-SECRET-KEY-") { "a secret key" } else { &text };
+                return Err(format!("{name}: '{}' is no age recipient: age1…, ssh-ed25519 … or ssh-rsa …", printable(what)));
+            };
+            found.list.push(recipient);
+            found.names.push(text);
+        }
+        Ok(found)
+    }
+
+    /// Whoever knows this passphrase.
+    #[must_use]
+    pub fn passphrase(passphrase: &str) -> Self {
+        let recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
+        Self { list: vec![Box::new(recipient)], names: vec![PASSPHRASE.to_owned()] }
+    }
+
+    fn encryptor(&self) -> io::Result<Encryptor> {
+        Encryptor::with_recipients(self.list.iter().map(|r| r.as_ref() as &dyn age::Recipient)).map_err(io::Error::other)
+    }
+}
+
+impl Keys {
+    /// Takes the keys of a file: age identities, such a file that a passphrase encrypts, or an SSH private key. `ask` is asked for
+    /// passphrases, three times at most.
+    ///
+    /// # Errors
+    /// With a sentence, when the file can't be read or holds no key that opens anything.
+    pub fn add_file(&mut self, path: &Path, ask: Ask<'_>) -> Result<(), String> {
+        let bad = |why: &str| format!("the key {} can't be used: {}", path.display(), printable(why));
+        let size = fs::metadata(path).map_err(|e| bad(&e.to_string()))?.len();
+        if size > LARGEST_KEY {
+            return Err(bad("it is far too large"));
+        }
+        let text = fs::read(path).map_err(|e| bad(&e.to_string()))?;
+        if text.starts_with(b"age-encryption.org/") {
+            let plain = unlock(path, ask, |passphrase| {
+                let identity = age::scrypt::Identity::new(passphrase);
+                let decryptor = Decryptor::new(text.as_slice()).map_err(|e| e.to_string())?;
+                let mut reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|e| e.to_string())?;
+                let mut plain = Vec::new();
+                reader.read_to_end(&mut plain).map_err(|e| e.to_string())?;
+                Ok(plain)
+            })?;
+            return self.add_identities(&plain).map_err(|e| bad(&e));
+        }
+        if !text.starts_with(b"-----BEGIN") {
+            return self.add_identities(&text).map_err(|e| bad(&e));
+        }
+        match age::ssh::Identity::from_buffer(BufReader::new(text.as_slice()), None).map_err(|e| bad(&e.to_string()))? {
+            age::ssh::Identity::Encrypted(key) => {
+                let key = unlock(path, ask, |passphrase| key.decrypt(passphrase).map_err(|e| e.to_string()))?;
+                self.identities.push(Box::new(age::ssh::Identity::from(key)));
+            }
+            age::ssh::Identity::Unsupported(_) => return Err(bad("age opens nothing with SSH keys of this kind: Ed25519 or RSA")),
+            key @ age::ssh::Identity::Unencrypted(_) => self.identities.push(Box::new(key)),
+        }
+        Ok(())
+    }
+
+    fn add_identities(&mut self, text: &[u8]) -> Result<(), String> {
+        let text = std::str::from_utf8(text).map_err(|_| "it is no text")?;
+        let before = self.identities.len();
+        for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+            self.identities.push(Box::new(age::x25519::Identity::from_str(line)?));
+        }
+        if self.identities.len() == before { Err("no key is in it".into()) } else { Ok(()) }
+    }
+
+    /// Takes a passphrase.
+    pub fn add_passphrase(&mut self, passphrase: &str) {
+        self.identities.push(Box::new(age::scrypt::Identity::new(SecretString::from(passphrase.to_owned()))));
+        self.has_passphrase = true;
+    }
+
+    /// Whether a passphrase is among them.
+    #[must_use]
+    pub fn has_passphrase(&self) -> bool {
+        self.has_passphrase
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.identities.is_empty()
+    }
+}
+
+fn unlock<T>(path: &Path, ask: Ask<'_>, open: impl Fn(SecretString) -> Result<T, String>) -> Result<T, String> {
+    let mut why = "it is encrypted, and there is no terminal to ask for its passphrase".to_owned();
+    for _ in 0..3 {
+        let Some(answer) = ask(&format!("Passphrase of {}: ", path.display())) else { break };
+        match open(SecretString::from(answer)) {
+            Ok(opened) => return Ok(opened),
+            Err(_) => "that is not its passphrase".clone_into(&mut why),
+        }
+    }
+    Err(format!("the key {} can't be used: {why}", path.display()))
+}
+
+/// Counts and hashes what goes through.
+struct Hashing {
+    file: File,
+    bytes: u64,
+    sum: Sha256,
+}
+
+impl Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write(bytes)?;
+        self.sum.update(&bytes[..written]);
+        self.bytes += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A file that is encrypted while it is written, from its beginning to its end.
+pub(super) struct Sealer(StreamWriter<Hashing>);
+
+/// What a sealed file is on the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Sealed {
+    pub(super) bytes: u64,
+    pub(super) sha256: String,
+}
+
+impl Sealer {
+    pub(super) fn new(file: File, to: &Recipients) -> io::Result<Self> {
+        to.encryptor()?.wrap_output(Hashing { file, bytes: 0, sum: Sha256::new() }).map(Self)
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)
+    }
+
+    pub(super) fn finish(self) -> io::Result<Sealed> {
+        let Hashing { file, bytes, sum } = self.0.finish()?;
+        file.sync_all()?;
+        Ok(Sealed { bytes, sha256: hex(&sum.finalize()) })
+    }
+}
+
+/// An archive's bytes as lrzip made them, decrypted where they must be.
+pub struct Plain(Inner);
+
+enum Inner {
+    File(File),
+    Age(Box<StreamReader<BufReader<File>>>),
+}
+
+impl Read for Plain {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match &mut self.0 {
+            Inner::File(file) => file.read(buffer),
+            Inner::Age(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Seek for Plain {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        match &mut self.0 {
+            Inner::File(file) => file.seek(to),
+            Inner::Age(stream) => stream.seek(to),
+        }
+    }
+}
+
+impl Entry {
+    /// Whether a key is needed to read it.
+    #[must_use]
+    pub fn is_encrypted(&self) -> bool {
+        self.manifest.archive.encryption.is_some()
+    }
+
+    /// The archive, to be read.
+    ///
+    /// # Errors
+    /// When it can't be read, or none of the keys opens it.
+    pub fn open(&self, keys: &Keys) -> Result<Plain, LibraryError> {
+        let path = self.archive();
+        let file = File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
+        let Some(encryption) = &self.manifest.archive.encryption else { return Ok(Plain(Inner::File(file))) };
+        let damaged = |e: &dyn std::fmt::Display| LibraryError::Damaged {
+            name: self.name(),
+            reason: format!("its encryption can't be read: {}", printable(&e.to_string())),
+        };
+        let decryptor = Decryptor::new_buffered(BufReader::with_capacity(256 << 10, file)).map_err(|e| damaged(&e))?;
+        match decryptor.decrypt(keys.identities.iter().map(|key| key.as_ref() as &dyn age::Identity)) {
+            Ok(stream) => Ok(Plain(Inner::Age(Box::new(stream)))),
+            // A wrong passphrase fails to decrypt; so does a header that rotted, which `verify` tells apart.
+            Err(age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed | age::DecryptError::DecryptionFailed) => {
+                Err(LibraryError::Missing(format!(
+                    "{} is encrypted to {} and none of the keys here opens it: name one with 'decrypt_with' in the inventory or --key",
+                    self.name(),
+                    printable(&encryption.recipients.join(", "))
+                )))
+            }
+            Err(e) => Err(damaged(&e)),
+        }
+    }
+}

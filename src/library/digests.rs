@@ -1,0 +1,84 @@
+//! `SHA256SUMS` beside an archive: `sha256sum -c` holds it and its manifest against it without tanker. For an encrypted archive also
+//! `seal`: who can't decrypt the archive can't make one, so a manifest that was changed or belongs to another archive is found out.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::verify::hex;
+use super::{LibraryError, MANIFEST};
+
+/// The digests' file.
+pub(super) const SUMS: &str = "SHA256SUMS";
+/// The file of an encrypted archive's seal.
+pub(super) const SEAL: &str = "seal";
+/// A digest file larger than this is none.
+const LARGEST: u64 = 1 << 16;
+
+/// Writes a new file of the owner's only, and brings it to the disk.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.map_err(LibraryError::file(path, "can't be made"))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(LibraryError::file(path, "can't be written"))
+}
+
+/// Replaces a file of the owner's only by another one, whole or not at all.
+pub(super) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(LibraryError::file(&new, "can't be removed")(e)),
+        _ => {}
+    }
+    write_private(&new, bytes)?;
+    fs::rename(&new, path).map_err(LibraryError::file(path, "can't be replaced"))?;
+    path.parent().map_or(Ok(()), sync_folder)
+}
+
+/// A rename is on the disk only when its folder is.
+pub(super) fn sync_folder(path: &Path) -> Result<(), LibraryError> {
+    File::open(path).and_then(|folder| folder.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
+}
+
+/// The text of `SHA256SUMS`.
+pub(super) fn sums(archive: (&str, &str), manifest: &[u8]) -> String {
+    format!("{}  {}\n{}  {MANIFEST}\n", archive.1, archive.0, hex(&Sha256::digest(manifest)))
+}
+
+/// The text of `seal`: keyed by what only a reader of the archive knows.
+pub(super) fn seal(plain_sha256: &str, manifest: &[u8]) -> String {
+    let mut key = [0; 64];
+    key[..32].copy_from_slice(&Sha256::new().chain_update(b"tanker seal 1\n").chain_update(plain_sha256.as_bytes()).finalize());
+    let mac = Hmac::<Sha256>::new(&key.into()).chain_update(manifest);
+    format!("{}\n", hex(&mac.finalize().into_bytes()))
+}
+
+/// What is wrong with an entry's manifest and digest file; the archive itself is not read.
+pub(super) fn check_sums(folder: &Path, archive: (&str, &str)) -> Result<(), String> {
+    let manifest = fs::read(folder.join(MANIFEST)).map_err(|e| format!("its manifest can't be read: {e}"))?;
+    let found = read_small(&folder.join(SUMS)).map_err(|e| format!("its {SUMS} can't be read: {e}"))?;
+    if found == sums(archive, &manifest).as_bytes() {
+        return Ok(());
+    }
+    Err(format!("its manifest or its {SUMS} was changed: they don't fit each other"))
+}
+
+/// Whether a seal is that of this manifest and this archive.
+pub(super) fn check_seal(folder: &Path, plain_sha256: &str) -> Result<(), String> {
+    let manifest = fs::read(folder.join(MANIFEST)).map_err(|e| format!("its manifest can't be read: {e}"))?;
+    let found = read_small(&folder.join(SEAL)).map_err(|e| format!("its {SEAL} can't be read: {e}"))?;
+    if found == seal(plain_sha256, &manifest).as_bytes() {
+        return Ok(());
+    }
+    Err("its manifest is not the one that was written with this archive".into())
+}
+
+fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
+    if fs::metadata(path)?.len() > LARGEST {
+        return Err(std::io::Error::other("it is far too large"));
+    }
+    fs::read(path)
+}

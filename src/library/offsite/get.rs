@@ -1,0 +1,135 @@
+//! From a remote back into a library, and looking whether what is there is whole.
+
+use std::fs;
+
+use sha2::{Digest, Sha256};
+
+use super::super::digests::{SEAL, SUMS, sums, sync_folder, write_private};
+use super::super::verify::hex;
+use super::super::writer::{Folder, HashedFile, remove};
+use super::super::{Entry, HostLock, Library, LibraryError, MANIFEST};
+use super::{AT_ONCE, Away, Offsite};
+use crate::model::record::Record;
+
+/// How much of an archive is asked for at a time, and in what pieces.
+const WINDOW: u64 = 32 << 20;
+const PIECE: usize = 8 << 20;
+/// What lies beside an archive that is on its way back from a remote, for a later run that goes on with it.
+const COPYING: &str = "copying.json";
+
+impl Offsite {
+    /// Reads a copy back and holds it against its manifest.
+    ///
+    /// # Errors
+    /// When anything differs, or the remote can't be read.
+    pub async fn verify(&self, away: &Away, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
+        let damaged = |reason: &str| LibraryError::Damaged { name: format!("{} at {}", away.name(), self.name), reason: reason.into() };
+        let archive = &away.manifest.archive;
+        if away.manifest.format >= 2 {
+            let expected = sums((&archive.file, &archive.sha256), &away.text);
+            if self.small(&away.path(SUMS)).await?.as_deref() != Some(expected.as_bytes()) {
+                return Err(damaged("its manifest and its SHA256SUMS don't fit each other"));
+            }
+        }
+        let mut sum = Sha256::new();
+        let mut bytes = 0;
+        self.download(away, 0, &mut |chunk| {
+            sum.update(chunk);
+            bytes += chunk.len() as u64;
+            seen(chunk.len() as u64);
+            Ok(())
+        })
+        .await?;
+        match (bytes == archive.bytes, hex(&sum.finalize()) == archive.sha256) {
+            (true, true) => Ok(()),
+            (false, _) => Err(damaged("its archive has another size than the manifest says")),
+            (_, false) => Err(damaged("its archive has another SHA-256 than the manifest says")),
+        }
+    }
+
+    async fn download(
+        &self,
+        away: &Away,
+        from: u64,
+        take: &mut (dyn FnMut(&[u8]) -> Result<(), LibraryError> + Send),
+    ) -> Result<(), LibraryError> {
+        let path = away.path(&away.manifest.archive.file);
+        let unreadable = |e: &opendal::Error| self.wrong("can't be read", e);
+        let reader = self.operator.reader_with(&path).chunk(PIECE).concurrent(AT_ONCE).await.map_err(|e| unreadable(&e))?;
+        let end = self.size(&path).await?.unwrap_or(0).min(away.manifest.archive.bytes);
+        let mut at = from;
+        while at < end {
+            let to = (at + WINDOW).min(end);
+            let window = reader.read(at..to).await.map_err(|e| unreadable(&e))?;
+            for chunk in window {
+                tokio::task::block_in_place(|| take(&chunk))?;
+            }
+            at = to;
+        }
+        Ok(())
+    }
+
+    /// Copies a backup from there into a library, where it is listed once it is whole. One that was cut off goes on where it stopped.
+    ///
+    /// # Errors
+    /// When it isn't whole, or the library can't take it.
+    pub async fn get(&self, away: &Away, library: &Library, lock: HostLock, seen: &(dyn Fn(u64) + Sync)) -> Result<Entry, LibraryError> {
+        let archive = &away.manifest.archive;
+        let (folder, mut file) = library.begin_copy(away)?;
+        seen(file.bytes());
+        let from = file.bytes();
+        self.download(away, from, &mut |chunk| {
+            seen(chunk.len() as u64);
+            file.write(chunk)
+        })
+        .await?;
+        let damaged = |reason: &str| LibraryError::Damaged { name: format!("{} at {}", away.name(), self.name), reason: reason.into() };
+        let bytes = file.bytes();
+        let sha256 = tokio::task::block_in_place(|| file.finish())?;
+        if bytes != archive.bytes || sha256 != archive.sha256 {
+            // Nothing to go on with: what is there is not what it should be.
+            remove(&folder.partial.join(COPYING))?;
+            return Err(damaged("its archive is not what the manifest says"));
+        }
+        for name in [SUMS, SEAL] {
+            if let Some(text) = self.small(&away.path(name)).await? {
+                remove(&folder.partial.join(name))?;
+                write_private(&folder.partial.join(name), &text)?;
+            }
+        }
+        let mut folder = folder;
+        remove(&folder.partial.join(MANIFEST))?;
+        write_private(&folder.partial.join(MANIFEST), &away.text)?;
+        remove(&folder.partial.join(COPYING))?;
+        sync_folder(&folder.partial)?;
+        fs::rename(&folder.partial, &folder.published).map_err(LibraryError::file(&folder.published, "can't be published"))?;
+        folder.keep = true;
+        folder.published.parent().map_or(Ok(()), sync_folder)?;
+        drop(lock);
+        let entry =
+            Entry { folder: folder.published.clone(), manifest: away.manifest.clone(), record: Record::default(), unreadable_record: None };
+        Ok(entry)
+    }
+}
+
+impl Library {
+    /// Begins, or goes on, to take a copy back.
+    fn begin_copy(&self, away: &Away) -> Result<(Folder, HashedFile), LibraryError> {
+        let about = &away.manifest.description;
+        let (host, id) = (&about.host, &about.id);
+        let host_folder = self.root.join(host.as_str());
+        let (partial, published) = (host_folder.join(format!("{id}.partial")), host_folder.join(id.as_str()));
+        if published.exists() {
+            return Err(LibraryError::Missing(format!("{} is in the library already", away.name())));
+        }
+        let archive = partial.join(&away.manifest.archive.file);
+        if fs::read(partial.join(COPYING)).is_ok_and(|text| text == away.text) {
+            return Ok((Folder { partial, published, keep: true }, HashedFile::reopen(archive)?));
+        }
+        let mut folder = self.begin_folder(host, id, away.manifest.archive.bytes)?;
+        write_private(&folder.partial.join(COPYING), &away.text)?;
+        let file = HashedFile::create(archive)?;
+        folder.keep = true;
+        Ok((folder, file))
+    }
+}

@@ -1,0 +1,216 @@
+//! Copies at a remote, through OpenDAL: the only place that names it. The layout is the library's, `<host>/<id>/…`; the manifest is
+//! written last and removed first, so what has none is nothing (I2).
+
+mod get;
+mod put;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use super::digests::{SEAL, SUMS};
+use super::{LibraryError, MANIFEST};
+use crate::model::id::{BackupId, HostName};
+use crate::model::inventory::{Remote, RemoteKind};
+use crate::model::manifest::{Manifest, parse_manifest};
+use crate::model::text::printable;
+use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::{ErrorKind, Operator, services};
+
+/// A small file of a remote's that is larger than this is none (I8).
+const LARGEST_SMALL: u64 = 16 << 20;
+/// So many parts of an archive are on their way at once.
+const AT_ONCE: usize = 4;
+
+/// A remote that was opened.
+#[derive(Clone)]
+pub struct Offsite {
+    /// Its name in the inventory.
+    pub name: String,
+    operator: Operator,
+}
+
+/// A backup at a remote.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Away {
+    /// Its manifest, as it was written.
+    text: Vec<u8>,
+    /// The same, read.
+    pub manifest: Manifest,
+}
+
+impl Away {
+    /// `HOST@ID`.
+    #[must_use]
+    pub fn name(&self) -> String {
+        format!("{}@{}", self.manifest.description.host, self.manifest.description.id)
+    }
+
+    fn path(&self, file: &str) -> String {
+        path_of(&self.manifest, file)
+    }
+}
+
+/// What a copy came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Copied {
+    /// It is there now.
+    Now,
+    /// It was there already.
+    Before,
+}
+
+fn path_of(manifest: &Manifest, file: &str) -> String {
+    format!("{}/{}/{file}", manifest.description.host, manifest.description.id)
+}
+
+impl Offsite {
+    /// Opens a remote; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// When something that it needs isn't said.
+    pub fn open(remote: &Remote, secrets: &BTreeMap<&'static str, String>, home: &Path) -> Result<Self, LibraryError> {
+        // Whoever was first has set the same one.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let option = |key: &str| remote.options.get(key).cloned();
+        let secret = |key: &str| secrets.get(key).cloned().unwrap_or_default();
+        let root = format!("/{}", remote.root);
+        let needed = |key: &str| {
+            option(key).ok_or_else(|| LibraryError::Missing(format!("the remote {} needs '{key}' in the inventory", remote.name)))
+        };
+        let operator = match remote.kind {
+            RemoteKind::S3 => {
+                let mut s3 =
+                    services::S3::default().bucket(&remote.place).root(&root).region(&option("region").unwrap_or("us-east-1".into()));
+                if let Some(endpoint) = option("endpoint") {
+                    s3 = s3.endpoint(&endpoint);
+                }
+                // Without keys here, those of the environment and of the AWS files count.
+                if secrets.contains_key("access_key") {
+                    s3 = s3.access_key_id(&secret("access_key")).secret_access_key(&secret("secret_key")).session_token(&secret("token"));
+                    s3 = s3.disable_config_load().disable_ec2_metadata();
+                }
+                if remote.object_lock {
+                    s3 = s3.checksum_algorithm("crc32c");
+                }
+                Operator::new(s3).map(opendal::OperatorBuilder::finish)
+            }
+            RemoteKind::Swift => {
+                let swift = services::Swift::default().endpoint(&needed("endpoint")?).container(&remote.place).root(&root);
+                Operator::new(swift.token(&secret("token"))).map(opendal::OperatorBuilder::finish)
+            }
+            RemoteKind::Sftp => {
+                let (user, place) = remote.place.split_once('@').unwrap_or(("", &remote.place));
+                let user = option("user").unwrap_or_else(|| user.to_owned());
+                let mut sftp = services::Sftp::default().endpoint(&format!("ssh://{place}")).root(&root).known_hosts_strategy("strict");
+                if !user.is_empty() {
+                    sftp = sftp.user(&user);
+                }
+                if let Some(key) = option("identity") {
+                    let path = key.strip_prefix("~/").map_or_else(|| key.clone().into(), |rest| home.join(rest));
+                    sftp = sftp.key(&path.display().to_string());
+                }
+                Operator::new(sftp).map(opendal::OperatorBuilder::finish)
+            }
+            RemoteKind::WebDav => {
+                let scheme = option("scheme").unwrap_or_default();
+                let webdav = services::Webdav::default().endpoint(&format!("{scheme}://{}", remote.place)).root(&root);
+                let webdav = webdav.username(&option("user").unwrap_or_default()).password(&secret("password"));
+                Operator::new(webdav).map(opendal::OperatorBuilder::finish)
+            }
+            RemoteKind::Folder => Operator::new(services::Fs::default().root(&root)).map(opendal::OperatorBuilder::finish),
+        };
+        let operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
+        let retry = RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(20));
+        let timeout = TimeoutLayer::new().with_timeout(Duration::from_secs(60)).with_io_timeout(Duration::from_secs(60));
+        Ok(Self { name: remote.name.clone(), operator: operator.layer(timeout).layer(retry) })
+    }
+
+    fn wrong(&self, what: &str, error: &opendal::Error) -> LibraryError {
+        wrong(&self.name, what, error)
+    }
+
+    /// The backups there, oldest first, and what is wrong with the rest. A folder without a manifest is a copy under way.
+    ///
+    /// # Errors
+    /// When the remote can't be read.
+    pub async fn list(&self) -> Result<(Vec<Away>, Vec<String>), LibraryError> {
+        let (mut found, mut problems) = (Vec::new(), Vec::new());
+        for host in self.folders("/").await? {
+            let Ok(name) = host.parse::<HostName>() else { continue };
+            for id in self.folders(&format!("{host}/")).await? {
+                let Ok(id) = id.parse::<BackupId>() else { continue };
+                match self.look(&name, &id).await? {
+                    Ok(Some(away)) => found.push(away),
+                    Ok(None) => {}
+                    Err(reason) => problems.push(format!("{name}@{id}: {reason}")),
+                }
+            }
+        }
+        found.sort_by_key(|away| (away.manifest.description.started, away.name()));
+        Ok((found, problems))
+    }
+
+    async fn folders(&self, path: &str) -> Result<Vec<String>, LibraryError> {
+        let listed = match self.operator.list(path).await {
+            Ok(listed) => listed,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) => return Err(self.wrong("can't be listed", &e)),
+        };
+        let names = listed.iter().filter_map(|entry| entry.name().strip_suffix('/')).filter(|name| !name.is_empty());
+        Ok(names.map(str::to_owned).collect())
+    }
+
+    /// A backup's manifest there; none where there is none, a sentence where it is wrong.
+    ///
+    /// # Errors
+    /// When the remote can't be read.
+    pub async fn look(&self, host: &HostName, id: &BackupId) -> Result<Result<Option<Away>, String>, LibraryError> {
+        let Some(text) = self.small(&format!("{host}/{id}/{MANIFEST}")).await? else { return Ok(Ok(None)) };
+        let manifest = match parse_manifest(&String::from_utf8_lossy(&text)) {
+            Ok(manifest) => manifest,
+            Err(e) => return Ok(Err(e.to_string())),
+        };
+        if manifest.description.host != *host || manifest.description.id != *id {
+            return Ok(Err(format!("its manifest is of {}@{}", manifest.description.host, manifest.description.id)));
+        }
+        Ok(Ok(Some(Away { text, manifest })))
+    }
+
+    async fn small(&self, path: &str) -> Result<Option<Vec<u8>>, LibraryError> {
+        match self.operator.stat(path).await {
+            Ok(found) if found.content_length() > LARGEST_SMALL => {
+                return Err(LibraryError::Missing(format!("{path} at the remote {} is far too large", self.name)));
+            }
+            Ok(_) => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(self.wrong("can't be read", &e)),
+        }
+        self.operator.read(path).await.map(|bytes| Some(bytes.to_vec())).map_err(|e| self.wrong("can't be read", &e))
+    }
+
+    async fn size(&self, path: &str) -> Result<Option<u64>, LibraryError> {
+        match self.operator.stat(path).await {
+            Ok(found) => Ok(Some(found.content_length())),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(self.wrong("can't be read", &e)),
+        }
+    }
+
+    /// Removes a copy for good; its manifest first.
+    ///
+    /// # Errors
+    /// When the remote doesn't let it go.
+    pub async fn remove(&self, away: &Away) -> Result<(), LibraryError> {
+        for file in [MANIFEST, SUMS, SEAL, away.manifest.archive.file.as_str()] {
+            self.operator.delete(&away.path(file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        }
+        // Object stores have no folders; where there are some an empty one is nothing.
+        let _ = self.operator.delete(&away.path("")).await;
+        Ok(())
+    }
+}
+
+fn wrong(remote: &str, what: &str, error: &opendal::Error) -> LibraryError {
+    LibraryError::Offsite { remote: remote.to_owned(), reason: format!("{what}: {}", printable(&error.to_string())) }
+}

@@ -1,0 +1,85 @@
+//! From the library to a remote.
+
+use std::fs::{self, File};
+use std::io::Read;
+
+use sha2::{Digest, Sha256};
+
+use super::super::digests::{SEAL, SUMS};
+use super::super::verify::hex;
+use super::super::{Entry, LibraryError, MANIFEST};
+use super::{AT_ONCE, Copied, Offsite, path_of};
+
+/// Parts of an upload: at least this large, and never more than S3 takes.
+const LEAST_PART: u64 = 16 << 20;
+const MOST_PARTS: u64 = 9_000;
+
+impl Offsite {
+    /// Copies a backup there: read once more and held against its manifest on the way, its size there looked at, the manifest last.
+    ///
+    /// # Errors
+    /// When it is damaged here, another one of its name is there, or the remote doesn't take it; nothing is listed there then.
+    pub async fn put(&self, entry: &Entry, seen: &(dyn Fn(u64) + Sync)) -> Result<Copied, LibraryError> {
+        let path = |file: &str| path_of(&entry.manifest, file);
+        let read = |file: &str| fs::read(entry.folder.join(file)).map_err(LibraryError::file(&entry.folder.join(file), "can't be read"));
+        let text = read(MANIFEST)?;
+        let archive = &entry.manifest.archive;
+        if let Some(there) = self.small(&path(MANIFEST)).await? {
+            if there != text {
+                let why = format!("the remote {} has another backup of the name {}: its manifest differs", self.name, entry.name());
+                return Err(LibraryError::Missing(why));
+            }
+            if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
+                return Ok(Copied::Before);
+            }
+        }
+        self.upload(entry, &path(&archive.file), seen).await?;
+        let found = self.size(&path(&archive.file)).await?;
+        if found != Some(archive.bytes) {
+            let why = format!("the remote {} has {found:?} bytes of {} after the copy, not {}", self.name, entry.name(), archive.bytes);
+            return Err(LibraryError::Missing(why));
+        }
+        for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
+            self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
+        }
+        self.operator.write(&path(MANIFEST), text).await.map_err(|e| self.wrong("can't be written", &e))?;
+        Ok(Copied::Now)
+    }
+
+    async fn upload(&self, entry: &Entry, path: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
+        let archive = &entry.manifest.archive;
+        let part = usize::try_from((archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART)).unwrap_or(usize::MAX);
+        let can_multi = self.operator.info().full_capability().write_can_multi;
+        let begun = match self.operator.writer_with(path).chunk(part) {
+            several if can_multi => several.concurrent(AT_ONCE).await,
+            _ => self.operator.writer_with(path).await,
+        };
+        let mut writer = begun.map_err(|e| self.wrong("can't be written", &e))?;
+        let source = entry.archive();
+        let mut file = File::open(&source).map_err(LibraryError::file(&source, "can't be read"))?;
+        let mut sum = Sha256::new();
+        loop {
+            let mut buffer = vec![0; 1 << 20];
+            let read = tokio::task::block_in_place(|| file.read(&mut buffer)).map_err(LibraryError::file(&source, "can't be read"))?;
+            if read == 0 {
+                break;
+            }
+            buffer.truncate(read);
+            sum.update(&buffer);
+            if let Err(e) = writer.write(buffer).await {
+                // What has arrived is no copy; a remote that can't be told keeps it as parts that nothing lists.
+                let _ = writer.abort().await;
+                return Err(self.wrong("doesn't take the archive", &e));
+            }
+            seen(read as u64);
+        }
+        if hex(&sum.finalize()) != archive.sha256 {
+            let _ = writer.abort().await;
+            return Err(LibraryError::Damaged {
+                name: entry.name(),
+                reason: "its archive has another SHA-256 than the manifest says".into(),
+            });
+        }
+        writer.close().await.map(drop).map_err(|e| self.wrong("doesn't take the archive", &e))
+    }
+}

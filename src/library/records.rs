@@ -1,0 +1,69 @@
+//! `record.json` beside a manifest: what became of a backup since. It carries its own digest, and is replaced whole or not at all.
+
+use std::fs;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+
+use super::digests::replace_private;
+use super::verify::hex;
+use super::{Entry, HostLock, LibraryError};
+use crate::model::record::{Record, parse_record};
+
+const FILE: &str = "record.json";
+/// A record larger than this is none.
+const LARGEST: u64 = 1 << 20;
+
+#[derive(Serialize, Deserialize)]
+struct Sheet {
+    sha256: String,
+    record: Box<RawValue>,
+}
+
+/// An entry's record; the empty one where there is none.
+pub(super) fn read_record(folder: &Path) -> Result<Record, String> {
+    let path = folder.join(FILE);
+    let unreadable = |e: &dyn std::fmt::Display| format!("its {FILE} can't be read: {e}");
+    match fs::metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Record::default()),
+        Err(e) => return Err(unreadable(&e)),
+        Ok(found) if found.len() > LARGEST => return Err(format!("its {FILE} is far too large")),
+        Ok(_) => {}
+    }
+    let text = fs::read_to_string(&path).map_err(|e| unreadable(&e))?;
+    let sheet: Sheet = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
+    if hex(&Sha256::digest(sheet.record.get().as_bytes())) != sheet.sha256 {
+        return Err(format!("its {FILE} was changed: its digest is another one"));
+    }
+    parse_record(sheet.record.get())
+}
+
+pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), LibraryError> {
+    let path = folder.join(FILE);
+    let text = serde_json::value::to_raw_value(record).and_then(|record| {
+        let sha256 = hex(&Sha256::digest(record.get().as_bytes()));
+        serde_json::to_string(&Sheet { sha256, record })
+    });
+    let text = text.map_err(|e| LibraryError::file(&path, "can't be written")(e.into()))?;
+    replace_private(&path, format!("{text}\n").as_bytes())
+}
+
+impl Entry {
+    /// Changes the record; the lock keeps others from changing it at the same time. An unreadable one is begun anew only by `anew`.
+    ///
+    /// # Errors
+    /// When the record on the disk can't be read or the new one can't be written.
+    pub fn update(&mut self, _lock: &HostLock, anew: bool, change: impl FnOnce(&mut Record)) -> Result<(), LibraryError> {
+        let mut record = match read_record(&self.folder) {
+            Ok(record) => record,
+            Err(_) if anew => Record::default(),
+            Err(reason) => return Err(LibraryError::Damaged { name: self.name(), reason }),
+        };
+        change(&mut record);
+        write_record(&self.folder, &record)?;
+        (self.record, self.unreadable_record) = (record, None);
+        Ok(())
+    }
+}

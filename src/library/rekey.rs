@@ -1,0 +1,56 @@
+//! Encrypting a listed archive anew, to other recipients: the new one takes the old one's place in one step.
+
+use std::fs;
+use std::io::Read;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+
+use super::digests::sync_folder;
+use super::records::write_record;
+use super::verify::Depth;
+use super::writer::{HashedFile, write_manifest};
+use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
+use crate::model::manifest::{Encryption, FORMAT, archive_name, encrypted_name};
+
+/// Encrypts a backup to these recipients, whether it was encrypted before or not.
+///
+/// # Errors
+/// When it is damaged, none of the keys opens it, or there is no room for a second one; it is as it was then.
+pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to: &Recipients) -> Result<(), LibraryError> {
+    let verified = verify(entry, keys, Depth::Hashed, &mut |_| {})?;
+    if entry.is_encrypted() && !verified.decrypted {
+        return Err(LibraryError::Missing(format!("{} can't be encrypted anew without a key that opens it", entry.name())));
+    }
+    let about = &entry.manifest.description;
+    let folder = library.begin_folder(&about.host, &about.id, entry.manifest.archive.bytes)?;
+    let name = archive_name(&about.stock_id);
+    let mut file = HashedFile::begin(&folder.partial, &name, Some(to))?;
+    let mut plain = entry.open(keys)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let read = plain.read(&mut buffer).map_err(LibraryError::file(&entry.archive(), "can't be read"))?;
+        if read == 0 {
+            break;
+        }
+        file.write(&buffer[..read])?;
+    }
+    let plain_bytes = file.bytes();
+    let (sha256, sealed) = file.close()?;
+    let sealed = sealed.filter(|_| sha256 == verified.sha256).ok_or_else(|| LibraryError::Damaged {
+        name: entry.name(),
+        reason: "it was read differently the second time: the disk is not to be trusted".into(),
+    })?;
+    let mut manifest = entry.manifest.clone();
+    manifest.format = FORMAT;
+    manifest.archive.file = encrypted_name(&name);
+    (manifest.archive.bytes, manifest.archive.sha256) = (sealed.bytes, sealed.sha256);
+    manifest.archive.encryption = Some(Encryption { recipients: to.names.clone(), plain_bytes });
+    write_manifest(&folder.partial, &manifest, Some(&sha256))?;
+    write_record(&folder.partial, &entry.record)?;
+    sync_folder(&folder.partial)?;
+    // Both names stand all the time; afterwards the old one is the partial one, which goes with `folder`.
+    renameat_with(CWD, &folder.partial, CWD, &entry.folder, RenameFlags::EXCHANGE)
+        .map_err(|e| LibraryError::file(&entry.folder, "can't be exchanged for the one that is encrypted anew")(e.into()))?;
+    entry.folder.parent().map_or(Ok(()), sync_folder)?;
+    fs::remove_dir_all(&folder.partial).map_err(LibraryError::file(&folder.partial, "is the old one, and can't be removed"))
+}

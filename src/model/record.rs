@@ -1,0 +1,159 @@
+//! What became of a backup after it was made: `record.json` beside the manifest, which is never written again. A library without it,
+//! or of a tanker that knew none, is as good.
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+
+use super::text::printable;
+
+/// The format's version; a reader refuses a later one.
+pub const RECORD_FORMAT: u32 = 1;
+/// Only the newest so many checks are kept.
+const MOST_CHECKS: usize = 20;
+
+/// Notes, marks and what later checks found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// Version of this format.
+    pub format: u32,
+    /// Words to find and keep it by.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Never forgotten while this is set.
+    #[serde(default)]
+    pub protected: bool,
+    /// The operator's own words.
+    #[serde(default)]
+    pub note: Option<String>,
+    /// What later verifications found, oldest first.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+    /// Restores that were tried out, oldest first.
+    #[serde(default)]
+    pub drills: Vec<Drill>,
+    /// Where else it is: the names of remotes, and when each copy was last seen whole.
+    #[serde(default)]
+    pub copies: Vec<Copy>,
+    /// When it was moved into the trash.
+    #[serde(default)]
+    pub deleted: Option<DateTime<Utc>>,
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            format: RECORD_FORMAT,
+            tags: vec![],
+            protected: false,
+            note: None,
+            checks: vec![],
+            drills: vec![],
+            copies: vec![],
+            deleted: None,
+        }
+    }
+}
+
+/// A verification.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// `hashed`, `decompressed` or `deep`.
+    pub depth: String,
+    /// What was wrong; none where it was whole.
+    pub damage: Option<String>,
+}
+
+/// A restore that was tried out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drill {
+    /// When.
+    pub at: DateTime<Utc>,
+    /// Where.
+    pub on: String,
+    /// How long it took, in seconds.
+    pub seconds: u64,
+    /// What failed; none where it went well.
+    pub failure: Option<String>,
+}
+
+/// A copy at a remote.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Copy {
+    /// The remote's name in the inventory.
+    pub remote: String,
+    /// When it was last seen whole there.
+    pub at: DateTime<Utc>,
+}
+
+impl Record {
+    /// What the newest check found wrong, where it did.
+    #[must_use]
+    pub fn damage(&self) -> Option<&str> {
+        self.checks.last().and_then(|check| check.damage.as_deref())
+    }
+
+    /// Adds a check; old ones go.
+    pub fn add_check(&mut self, check: Check) {
+        self.checks.push(check);
+        let surplus = self.checks.len().saturating_sub(MOST_CHECKS);
+        self.checks.drain(..surplus);
+    }
+
+    /// A copy at this remote was seen whole.
+    pub fn set_copy(&mut self, remote: &str, at: DateTime<Utc>) {
+        self.copies.retain(|copy| copy.remote != remote);
+        self.copies.push(Copy { remote: remote.to_owned(), at });
+    }
+}
+
+/// Reads a record.
+///
+/// # Errors
+/// With a sentence, when it is none, or of a later tanker.
+pub fn parse_record(json: &str) -> Result<Record, String> {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: u32,
+    }
+    let unreadable = |e: serde_json::Error| format!("its record.json can't be read: {}", printable(&e.to_string()));
+    let probe: Probe = serde_json::from_str(json).map_err(unreadable)?;
+    if probe.format > RECORD_FORMAT {
+        return Err(format!("its record.json has format {}: this tanker reads up to {RECORD_FORMAT}, a newer one is needed", probe.format));
+    }
+    serde_json::from_str(json).map_err(unreadable)
+}
+
+/// A tag: letters, digits, `.`, `-`, `_`, at most 40.
+///
+/// # Errors
+/// With a sentence, when it is none.
+pub fn parse_tag(text: &str) -> Result<String, String> {
+    let fine = !text.is_empty() && text.len() <= 40 && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    fine.then(|| text.to_owned()).ok_or_else(|| format!("'{}' is no tag: letters, digits, '.', '-' and '_', at most 40", printable(text)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_an_earlier_tanker_is_read_and_one_of_a_later_is_refused() {
+        assert_eq!(parse_record(r#"{"format": 1}"#).unwrap(), Record::default());
+        assert!(parse_record(r#"{"format": 2, "tags": 7}"#).unwrap_err().contains("format 2"));
+        assert!(parse_record("[]").unwrap_err().contains("can't be read"));
+        assert!(parse_tag("before-upgrade").is_ok() && parse_tag("a b").is_err() && parse_tag("").is_err());
+    }
+
+    #[test]
+    fn only_the_newest_check_counts_and_old_ones_go() {
+        let mut record = Record::default();
+        for n in 0..30 {
+            let damage = (n == 28).then(|| "rot".to_owned());
+            record.add_check(Check { at: DateTime::from_timestamp(n, 0).unwrap(), depth: "deep".into(), damage });
+        }
+        assert_eq!(record.checks.len(), 20);
+        assert_eq!(record.damage(), None);
+    }
+}

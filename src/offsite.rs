@@ -1,0 +1,329 @@
+//! The verbs that copy to remotes and back.
+
+use std::collections::BTreeMap;
+
+use chrono::Utc;
+use color_eyre::eyre::Report;
+
+use tanker::cli;
+use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite};
+use tanker::model::id::{BackupRef, Which};
+use tanker::model::inventory::Inventory;
+use tanker::model::pattern::closest;
+use tanker::model::report::Severity;
+use tanker::model::retention::{Candidate, decide};
+use tanker::remote::ssh::{expand, read_secret};
+use tanker::ui;
+
+use crate::Start;
+use crate::shelf::{chosen_in_library, complain, of_folder, severity_of};
+
+impl Start {
+    /// Opens a remote of the inventory; whatever it needs to be let in is asked for now.
+    fn remote(&self, inventory: &Inventory, name: &str) -> Result<Offsite, Report> {
+        let names = inventory.remotes.iter().map(|remote| remote.name.as_str());
+        let remote = inventory.remotes.iter().find(|remote| remote.name == name).ok_or_else(|| {
+            let hint = closest(name, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+            Report::msg(format!("the inventory has no remote '{}'{hint}", tanker::model::text::printable(name)))
+        })?;
+        let mut secrets = BTreeMap::new();
+        for (key, source) in &remote.secrets {
+            let what = format!("the {} of the remote {name}", key.replace('_', " "));
+            let question = format!("The {} of the remote {name}: ", key.replace('_', " "));
+            secrets.insert(*key, read_secret(source, &what, &question, &self.home, &mut ui::ask_passphrase)?);
+        }
+        Ok(Offsite::open(remote, &secrets, &self.home)?)
+    }
+
+    pub(crate) async fn copy(&self, args: &cli::Copy) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let (patterns, backups): (Vec<_>, Vec<_>) = args.what.iter().partition(|what| !what.contains('@'));
+        let patterns: Vec<String> = patterns.into_iter().cloned().collect();
+        let backups = backups.into_iter().map(|what| what.parse::<BackupRef>().map_err(Report::from)).collect::<Result<Vec<_>, _>>()?;
+        match (&args.to, &args.from) {
+            (Some(to), _) => {
+                let offsite = self.remote(&inventory, to)?;
+                let mut entries = if patterns.is_empty() { vec![] } else { self.of_hosts(self.everything()?.0, &patterns)? };
+                let mut worst = Severity::Ok;
+                for backup in &backups {
+                    match self.find(backup)? {
+                        Ok(entry) => entries.push(entry),
+                        Err(e) => worst = worst.max(complain(&e)),
+                    }
+                }
+                Ok(worst.max(self.put_all(&offsite, &entries).await))
+            }
+            (None, Some(from)) => {
+                let offsite = self.remote(&inventory, from)?;
+                self.get_all(&inventory, &offsite, &patterns, &backups).await
+            }
+            (None, None) => Err(Report::msg("say --to or --from a remote")),
+        }
+    }
+
+    async fn put_all(&self, offsite: &Offsite, entries: &[Entry]) -> Severity {
+        let progress = ui::Progress::begin("copy", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
+        let mut worst = Severity::Ok;
+        for entry in entries {
+            match offsite.put(entry, &|bytes| progress.add(bytes)).await {
+                Ok(copied) => {
+                    record_copy(entry, &offsite.name);
+                    let word = if copied == Copied::Now { "copied" } else { "was there already" };
+                    ui::out(&format!("{}  {word}  {}\n", entry.name(), offsite.name));
+                }
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        progress.end();
+        worst
+    }
+
+    async fn get_all(
+        &self,
+        inventory: &Inventory,
+        offsite: &Offsite,
+        patterns: &[String],
+        backups: &[BackupRef],
+    ) -> Result<Severity, Report> {
+        let (away, problems) = match offsite.list().await {
+            Ok(found) => found,
+            Err(e) => return Ok(complain(&e)),
+        };
+        let mut worst = tell_problems(offsite, &problems);
+        let mut wanted: Vec<&Away> = Vec::new();
+        if !patterns.is_empty() {
+            let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), patterns)?;
+            wanted.extend(away.iter().filter(|away| hosts.contains(&away.manifest.description.host)));
+        }
+        for backup in backups {
+            match find_away(&away, backup) {
+                Ok(found) => wanted.push(found),
+                Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {}", offsite.name)))),
+            }
+        }
+        for away in wanted {
+            match self.get_one(inventory, offsite, away).await {
+                Ok(entry) => ui::out(&format!("{}  copied  {}\n", entry.name(), entry.folder.display())),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        Ok(worst)
+    }
+
+    async fn get_one(&self, inventory: &Inventory, offsite: &Offsite, away: &Away) -> Result<Entry, LibraryError> {
+        let host = &away.manifest.description.host;
+        let root = inventory.host(host).map_or(&inventory.library, |host| &host.library);
+        let library = Library::at(expand(root, &self.home));
+        let lock = library.lock(host, &crate::owner())?;
+        let progress = ui::Progress::begin("copy", away.manifest.archive.bytes);
+        let entry = offsite.get(away, &library, lock, &|bytes| progress.add(bytes)).await;
+        progress.end();
+        let entry = entry?;
+        record_copy(&entry, &offsite.name);
+        Ok(entry)
+    }
+
+    /// Brings a backup from a remote into the library, unless it is there already.
+    pub(crate) async fn fetch_for_restore(&self, backup: &BackupRef, remote: &str) -> Result<Result<BackupRef, Severity>, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, remote)?;
+        let away = match offsite.list().await {
+            Ok((away, problems)) => {
+                tell_problems(&offsite, &problems);
+                away
+            }
+            Err(e) => return Ok(Err(complain(&e))),
+        };
+        let found = match find_away(&away, backup) {
+            Ok(found) => found,
+            Err(why) => return Ok(Err(complain(&LibraryError::Missing(format!("{why} at the remote {remote}"))))),
+        };
+        let description = &found.manifest.description;
+        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
+        if self.find(&named)?.is_ok_and(|entry| entry.manifest == found.manifest) {
+            return Ok(Ok(named));
+        }
+        match self.get_one(&inventory, &offsite, found).await {
+            Ok(_) => Ok(Ok(named)),
+            Err(e) => Ok(Err(complain(&e))),
+        }
+    }
+
+    pub(crate) async fn sync(&self, args: &cli::Sync) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, &args.to)?;
+        let (entries, problems) = self.everything()?;
+        let entries = self.of_hosts(entries, &args.pattern)?;
+        let mut worst = if problems.is_empty() { Severity::Ok } else { Severity::Damaged };
+        for problem in &problems {
+            ui::err(&format!("tanker: {}: {}; it is not copied\n", problem.name(), problem.reason));
+        }
+        let (away, odd) = match offsite.list().await {
+            Ok(found) => found,
+            Err(e) => return Ok(complain(&e)),
+        };
+        worst = worst.max(tell_problems(&offsite, &odd));
+        let lacking: Vec<Entry> = entries.into_iter().filter(|entry| !away.iter().any(|away| away.manifest == entry.manifest)).collect();
+        if args.dry_run {
+            for entry in &lacking {
+                ui::out(&format!("{}  would be copied to {}\n", entry.name(), offsite.name));
+            }
+            return Ok(worst);
+        }
+        if lacking.is_empty() {
+            ui::out(&format!("the remote {} lacks nothing\n", offsite.name));
+        }
+        Ok(worst.max(self.put_all(&offsite, &lacking).await))
+    }
+
+    pub(crate) async fn list_remote(&self, args: &cli::List, remote: &str) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, remote)?;
+        let (mut away, problems) = match offsite.list().await {
+            Ok(found) => found,
+            Err(e) => return Ok(complain(&e)),
+        };
+        if !args.pattern.is_empty() {
+            let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory), &args.pattern)?;
+            away.retain(|away| hosts.contains(&away.manifest.description.host));
+        }
+        ui::out(&if args.json { ui::away_json(&away, &problems) } else { ui::away_table(&away, Utc::now()) });
+        Ok(if args.json && problems.is_empty() { Severity::Ok } else { tell_problems(&offsite, &problems) })
+    }
+
+    pub(crate) async fn verify_remote(&self, args: &cli::Verify, remote: &str) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, remote)?;
+        let (away, problems) = match offsite.list().await {
+            Ok(found) => found,
+            Err(e) => return Ok(complain(&e)),
+        };
+        let mut worst = tell_problems(&offsite, &problems);
+        let mut wanted: Vec<&Away> = Vec::new();
+        if args.all {
+            wanted.extend(&away);
+        }
+        for backup in &args.backups {
+            match find_away(&away, backup) {
+                Ok(found) => wanted.push(found),
+                Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {remote}")))),
+            }
+        }
+        let progress = ui::Progress::begin("verify", wanted.iter().map(|away| away.manifest.archive.bytes).sum());
+        let mut results = Vec::new();
+        for away in wanted {
+            let result = offsite.verify(away, &|bytes| progress.add(bytes)).await;
+            let named = BackupRef { host: away.manifest.description.host.clone(), which: Which::Id(away.manifest.description.id.clone()) };
+            if let (Ok(()), Ok(Ok(entry))) = (&result, self.find(&named)) {
+                record_copy(&entry, &offsite.name);
+            }
+            worst = worst.max(result.as_ref().map_or_else(severity_of, |()| Severity::Ok));
+            results.push((away.name(), result.err().map(|e| e.to_string())));
+        }
+        progress.end();
+        ui::out(&if args.json { ui::verified_away_json(remote, &results) } else { ui::verified_away(remote, &results) });
+        Ok(worst)
+    }
+
+    pub(crate) async fn forget_remote(&self, args: &cli::Forget, remote: &str) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, remote)?;
+        let (away, problems) = match offsite.list().await {
+            Ok(found) => found,
+            Err(e) => return Ok(complain(&e)),
+        };
+        let mut worst = tell_problems(&offsite, &problems);
+        let (entries, _) = self.everything()?;
+        let mut by_host: BTreeMap<_, Vec<Away>> = BTreeMap::new();
+        let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), &args.pattern)?;
+        for away in away.into_iter().filter(|away| args.pattern.is_empty() || hosts.contains(&away.manifest.description.host)) {
+            by_host.entry(away.manifest.description.host.clone()).or_default().push(away);
+        }
+        let mut plan = Vec::new();
+        for (host, away) in by_host {
+            let policy = args.policy().or(inventory.host(&host).and_then(|host| host.upkeep.keep.clone())).unwrap_or_default();
+            let candidates: Vec<Candidate> = away.iter().map(|away| self.candidate_away(away, &entries)).collect();
+            let (kept, withheld): (BTreeMap<_, _>, _) = match decide(&policy, &candidates, args.accept_small) {
+                Ok(verdicts) => (verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), None),
+                Err(e) => (BTreeMap::new(), Some(e.to_string())),
+            };
+            let mut rows = Vec::new();
+            for away in away {
+                let reasons = match withheld {
+                    Some(_) => vec!["nothing of this host goes".to_owned()],
+                    None => kept.get(&away.manifest.description.id).cloned().unwrap_or_default(),
+                };
+                if args.yes && reasons.is_empty() {
+                    match offsite.remove(&away).await {
+                        Ok(()) => strike_copy(&entries, &away, &offsite.name),
+                        Err(e) => worst = worst.max(complain(&e)),
+                    }
+                }
+                rows.push((away.manifest, reasons));
+            }
+            worst = worst.max(if withheld.is_some() { Severity::Refused } else { Severity::Ok });
+            plan.push((host, rows, withheld));
+        }
+        let shown: Vec<_> = plan.iter().map(|(host, rows, withheld)| (host, rows.as_slice(), withheld.as_deref())).collect();
+        ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, Some(remote)) });
+        Ok(worst)
+    }
+
+    /// What is protected here is protected there.
+    fn candidate_away(&self, away: &Away, entries: &[Entry]) -> Candidate {
+        let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description).map(crate::upkeep::candidate);
+        let description = &away.manifest.description;
+        Candidate {
+            id: description.id.clone(),
+            started: description.started,
+            bytes: away.manifest.archive.bytes,
+            contents: description.contents,
+            proven: true,
+            protected: here.as_ref().is_some_and(|here| here.protected),
+            tags: here.map(|here| here.tags).unwrap_or_default(),
+        }
+    }
+}
+
+fn tell_problems(offsite: &Offsite, problems: &[String]) -> Severity {
+    for problem in problems {
+        ui::err(&format!("tanker: at the remote {}: {problem}\n", offsite.name));
+    }
+    if problems.is_empty() { Severity::Ok } else { Severity::Damaged }
+}
+
+fn find_away<'a>(away: &'a [Away], backup: &BackupRef) -> Result<&'a Away, String> {
+    let of_host = || away.iter().filter(|away| away.manifest.description.host == backup.host);
+    let found = match &backup.which {
+        Which::Latest => of_host().next_back(),
+        Which::Id(id) => of_host().find(|away| away.manifest.description.id == *id),
+        Which::Beginning(beginning) => {
+            let fitting: Vec<_> = of_host().filter(|away| away.manifest.description.id.as_str().starts_with(beginning)).collect();
+            if fitting.len() > 1 && !tanker::model::id::is_day(beginning) {
+                return Err(format!("{backup} names {} backups; say more of the id", fitting.len()));
+            }
+            fitting.last().copied()
+        }
+    };
+    found.ok_or_else(|| format!("there is no backup {backup}"))
+}
+
+/// That a copy was seen whole stands in the record; where it can't be written that is said and no more.
+fn record_copy(entry: &Entry, remote: &str) {
+    change_record(entry, |record| record.set_copy(remote, Utc::now()));
+}
+
+fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
+    if let Some(entry) = entries.iter().find(|entry| entry.manifest == away.manifest) {
+        change_record(entry, |record| record.copies.retain(|copy| copy.remote != remote));
+    }
+}
+
+fn change_record(entry: &Entry, change: impl FnOnce(&mut tanker::model::record::Record)) {
+    let changed = of_folder(entry)
+        .lock(&entry.manifest.description.host, &crate::owner())
+        .and_then(|lock| entry.clone().update(&lock, false, change));
+    if let Err(e) = changed {
+        ui::err(&format!("tanker: where copies of {} are could not be recorded: {e}\n", entry.name()));
+    }
+}

@@ -1,0 +1,39 @@
+# shellcheck shell=bash
+# Unpacking an archive that was pushed, for a restore and for a drill. It stands between job.sh and the job, which sets `job` and runs
+# `begin_job`.
+
+unpack_archive() {
+  lrzip -q -d -o "$job/archive.tar" "$job/archive.tar.lrz" || return 1
+  mkdir "$job/x" && tar --no-same-owner -xf "$job/archive.tar" -C "$job/x" && rm -f "$job/archive.tar"
+}
+
+check_members() {
+  local size name
+  while read -r size name; do
+    [ "$(stat -c %s "$job/x/$name" 2>/dev/null)" = "$size" ] || { echo "the member $name is not as the manifest says"; return 1; }
+  done < "$job/members"
+}
+
+# Unpacks a tree without what had gone between its two passes. Both passes stand behind one another: what stands twice ends up
+# as it stands last. Never with --recursive-unlink, which empties a directory whose second pass brings only what changed.
+unpack_tree() {
+  local member=$1 to=$2 path said code; local -a without=()
+  mkdir -p "$to" || return 1
+  if [ -f "$job/x/$member.deleted" ]; then
+    while IFS= read -r -d '' path; do
+      case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
+      # A name with a newline can't stand in a list of lines; one file too many is what that costs.
+      case $path in *$'\n'*) ;; *) printf '%s\n' "$path" || return 1 ;; esac
+    done < "$job/x/$member.deleted" > "$job/deleted" || return 1
+    without=(--anchored --no-wildcards -X "$job/deleted")
+  fi
+  said=$(tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to" 2>&1)
+  code=$?
+  [ $code -ne 0 ] || return 0
+  # A file whose other name was deleted between the passes: the second pass, which comes behind, brings it whole. Anything else
+  # that tar says, or doesn't say, is a failure.
+  [ $code -eq 2 ] && grep -q ': Cannot hard link to ' <<< "$said" &&
+    ! grep -v -e ': Cannot hard link to ' -e ': Exiting with failure status' -e ': Ignoring unknown extended header keyword ' <<< "$said" && return 0
+  echo "tar ended with code $code: $said"
+  return 1
+}

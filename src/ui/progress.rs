@@ -1,0 +1,32 @@
+//! The progress of work on this machine: one bar of bytes.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// A bar on a terminal, nothing elsewhere.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Begins one of so many bytes.
+    #[must_use]
+    pub fn begin(what: &'static str, bytes: u64) -> Self {
+        if !std::io::stderr().is_terminal() || super::is_quiet() {
+            return Self(ProgressBar::hidden());
+        }
+        let style = ProgressStyle::with_template("{msg} {wide_bar} {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec} {eta}");
+        // The template is a constant that is known to be good; the default is only a little plainer.
+        let bar = ProgressBar::new(bytes).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        Self(bar.with_message(what))
+    }
+
+    /// So many more are done.
+    pub fn add(&self, bytes: u64) {
+        self.0.inc(bytes);
+    }
+
+    /// It is over.
+    pub fn end(&self) {
+        self.0.finish_and_clear();
+    }
+}

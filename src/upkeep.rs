@@ -1,0 +1,260 @@
+//! The verbs that look after the library: what is kept, marked, forgotten, encrypted anew.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use chrono::Utc;
+use color_eyre::eyre::Report;
+
+use tanker::cli;
+use tanker::library::{Entry, Library, LibraryError, rekey};
+use tanker::model::id::{BackupRef, HostName, Which};
+use tanker::model::record::Record;
+use tanker::model::report::Severity;
+use tanker::model::retention::{Candidate, decide};
+use tanker::ui;
+
+use crate::Start;
+use crate::shelf::{complain, of_folder};
+
+/// What became of one host's backups.
+struct Forgotten {
+    host: HostName,
+    verdicts: Vec<(Entry, Vec<String>)>,
+    withheld: Option<String>,
+}
+
+impl Start {
+    pub(crate) fn tag(&self, args: &cli::Tag) -> Result<Severity, Report> {
+        if args.add.is_empty() && args.remove.is_empty() {
+            return Err(Report::msg("say which tag: --add TAG or --remove TAG"));
+        }
+        self.mark(&args.backups, false, |record| {
+            record.tags.retain(|tag| !args.remove.contains(tag) && !args.add.contains(tag));
+            record.tags.extend(args.add.iter().cloned());
+        })
+    }
+
+    pub(crate) fn protect(&self, args: &cli::Protect) -> Result<Severity, Report> {
+        self.mark(&args.backups, args.renew, |record| record.protected = true)
+    }
+
+    pub(crate) fn unprotect(&self, args: &cli::Mark) -> Result<Severity, Report> {
+        self.mark(&args.backups, false, |record| record.protected = false)
+    }
+
+    pub(crate) fn note(&self, args: &cli::Note) -> Result<Severity, Report> {
+        let text = tanker::model::text::printable(&args.text);
+        self.mark(std::slice::from_ref(&args.backup), false, |record| record.note = Some(text.clone()).filter(|text| !text.is_empty()))
+    }
+
+    fn mark(&self, backups: &[BackupRef], renew: bool, change: impl Fn(&mut Record)) -> Result<Severity, Report> {
+        let mut worst = Severity::Ok;
+        for backup in backups {
+            let marked = self.find(backup)?.and_then(|mut entry| {
+                let library = of_folder(&entry);
+                let lock = library.lock(&backup.host, &crate::owner())?;
+                entry.update(&lock, renew, &change)?;
+                Ok(entry)
+            });
+            match marked {
+                Ok(entry) => ui::out(&ui::marks(&entry)),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        Ok(worst)
+    }
+
+    pub(crate) async fn forget(&self, args: &cli::Forget) -> Result<Severity, Report> {
+        if let Some(remote) = &args.remote {
+            return self.forget_remote(args, remote).await;
+        }
+        let (entries, problems) = self.everything()?;
+        let entries = self.of_hosts(entries, &args.pattern)?;
+        for problem in &problems {
+            ui::err(&format!("tanker: {}: {}; it is left alone\n", problem.name(), problem.reason));
+        }
+        let mut plan = self.judge(args, entries)?;
+        let mut worst = if plan.iter().any(|host| host.withheld.is_some()) { Severity::Refused } else { Severity::Ok };
+        if args.yes {
+            for host in &mut plan {
+                if let Err(e) = self.carry_out(host) {
+                    worst = worst.max(complain(&e));
+                }
+            }
+        }
+        let rows = |host: &Forgotten| host.verdicts.iter().map(|(entry, kept)| (entry.manifest.clone(), kept.clone())).collect::<Vec<_>>();
+        let rows: Vec<_> = plan.iter().map(|host| (host, rows(host))).collect();
+        let shown: Vec<_> = rows.iter().map(|(host, rows)| (&host.host, rows.as_slice(), host.withheld.as_deref())).collect();
+        ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, None) });
+        Ok(worst)
+    }
+
+    /// Decides for each host, by its own policy unless the command line has one.
+    fn judge(&self, args: &cli::Forget, entries: Vec<Entry>) -> Result<Vec<Forgotten>, Report> {
+        let told = args.policy();
+        let inventory = if told.is_some() { self.inventory().ok() } else { Some(self.inventory()?) };
+        let mut by_host: BTreeMap<(std::path::PathBuf, HostName), Vec<Entry>> = BTreeMap::new();
+        for entry in entries {
+            by_host.entry((of_folder(&entry).root().to_owned(), entry.manifest.description.host.clone())).or_default().push(entry);
+        }
+        let mut plan = Vec::new();
+        for ((_, host), entries) in by_host {
+            let own = inventory.as_ref().and_then(|inventory| inventory.host(&host)).and_then(|host| host.upkeep.keep.clone());
+            let policy = told.clone().or(own).unwrap_or_default();
+            let candidates: Vec<Candidate> = entries.iter().map(candidate).collect();
+            let (kept, withheld) = match decide(&policy, &candidates, args.accept_small) {
+                Ok(verdicts) => (verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), None),
+                Err(e) => (BTreeMap::new(), Some(e.to_string())),
+            };
+            let reasons = |entry: &Entry| match &withheld {
+                Some(_) => vec!["nothing of this host goes".to_owned()],
+                None => kept.get(&entry.manifest.description.id).cloned().unwrap_or_default(),
+            };
+            let verdicts = entries.into_iter().map(|entry| (reasons(&entry), entry)).map(|(kept, entry)| (entry, kept)).collect();
+            plan.push(Forgotten { host, verdicts, withheld });
+        }
+        Ok(plan)
+    }
+
+    fn carry_out(&self, host: &mut Forgotten) -> Result<(), LibraryError> {
+        let Some((first, _)) = host.verdicts.first() else { return Ok(()) };
+        let library = of_folder(first);
+        let lock = library.lock(&host.host, &crate::owner())?;
+        // Decided without the lock: what was marked or gone in between is looked at again.
+        for (entry, _) in host.verdicts.iter_mut().filter(|(_, kept_for)| kept_for.is_empty()) {
+            let now = library.find(&BackupRef { host: host.host.clone(), which: Which::Id(entry.manifest.description.id.clone()) })?;
+            if now.record.protected || now.unreadable_record.is_some() {
+                continue;
+            }
+            library.discard(&lock, entry, Utc::now())?;
+        }
+        self.empty_trash(&library, &lock, &host.host)
+    }
+
+    fn empty_trash(&self, library: &Library, lock: &tanker::library::HostLock, host: &HostName) -> Result<(), LibraryError> {
+        library.sweep_trash(lock, host)?;
+        let days = self.inventory().ok().and_then(|inventory| inventory.host(host).map(|host| host.upkeep.trash));
+        let stay = chrono::Duration::from_std(days.unwrap_or(std::time::Duration::from_secs(7 * 86_400))).unwrap_or_default();
+        for trashed in library.trashed(host)?.0 {
+            if trashed.deleted.is_some_and(|deleted| Utc::now() - deleted >= stay) {
+                library.purge(lock, &trashed)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn list_trash(&self, args: &cli::List) -> Result<Severity, Report> {
+        let (mut found, mut bad) = (Vec::new(), Vec::new());
+        for library in self.libraries()? {
+            for host in library.host_names()? {
+                let (trashed, problems) = library.trashed(&host)?;
+                found.extend(trashed);
+                bad.extend(problems);
+            }
+        }
+        let hosts = self.of_hosts(found.iter().map(|trashed| trashed.entry.clone()).collect(), &args.pattern)?;
+        found.retain(|trashed| hosts.iter().any(|entry| entry.folder == trashed.entry.folder));
+        ui::out(&if args.json { ui::trash_json(&found) } else { ui::trash_table(&found, Utc::now()) });
+        for problem in &bad {
+            ui::err(&format!("tanker: in the trash: {}: {}\n", problem.path.display(), problem.reason));
+        }
+        Ok(if bad.is_empty() { Severity::Ok } else { Severity::Damaged })
+    }
+
+    pub(crate) fn undelete(&self, args: &cli::Undelete) -> Result<Severity, Report> {
+        let mut worst = Severity::Ok;
+        for backup in &args.backups {
+            let Which::Id(id) = &backup.which else {
+                return Err(Report::msg(format!("'{backup}': say the whole id, as 'tanker list --trash' shows it")));
+            };
+            let mut outcome = Err(LibraryError::NoSuchBackup { name: backup.to_string(), hint: " in the trash".into() });
+            for library in self.libraries()? {
+                if !library.host_names()?.contains(&backup.host) {
+                    continue;
+                }
+                outcome = library.lock(&backup.host, &crate::owner()).and_then(|lock| library.undelete(&lock, &backup.host, id));
+                if !matches!(outcome, Err(LibraryError::NoSuchBackup { .. })) {
+                    break;
+                }
+            }
+            match outcome {
+                Ok(entry) => ui::out(&format!("{}  is listed again\n", entry.name())),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        Ok(worst)
+    }
+
+    pub(crate) fn stats(&self, args: &cli::Stats) -> Result<Severity, Report> {
+        let (entries, problems) = self.everything()?;
+        let entries = self.of_hosts(entries, &args.pattern)?;
+        ui::out(&if args.json { ui::stats_json(&entries) } else { ui::stats_table(&entries, Utc::now()) });
+        for problem in &problems {
+            ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
+        }
+        Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
+    }
+
+    pub(crate) fn rekey(&self, args: &cli::Rekey) -> Result<Severity, Report> {
+        let inventory = self.inventory()?;
+        let mut worst = Severity::Ok;
+        let mut entries = if args.all { self.everything()?.0 } else { Vec::new() };
+        for backup in &args.backups {
+            match self.find(backup)? {
+                Ok(entry) => entries.push(entry),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        let hosts: Vec<HostName> = entries.iter().map(|entry| entry.manifest.description.host.clone()).collect();
+        let recipients = self.recipients(&inventory, &hosts)?;
+        let mut wanted = Vec::new();
+        for entry in &entries {
+            let names = entry.manifest.archive.encryption.as_ref().map(|encryption| &encryption.recipients);
+            match recipients.get(&entry.manifest.description.host) {
+                None if args.all => {}
+                None => {
+                    let why = format!("the inventory has no 'encrypt_to' for {}: tanker doesn't take encryption away", entry.name());
+                    worst = worst.max(complain(&LibraryError::Missing(why)));
+                }
+                // A passphrase may be another one.
+                Some(to) if names == Some(&to.names) && args.all && to.names != [tanker::library::PASSPHRASE] => {}
+                Some(to) => wanted.push((entry, to)),
+            }
+        }
+        let keys = self.keys(wanted.iter().map(|(entry, _)| *entry))?;
+        let mut text = String::new();
+        for (entry, to) in wanted {
+            if !args.yes {
+                let _ = writeln!(text, "{}  would be encrypted to {}", entry.name(), to.names.join(", "));
+                continue;
+            }
+            let library = of_folder(entry);
+            let done =
+                library.lock(&entry.manifest.description.host, &crate::owner()).and_then(|lock| rekey(&library, &lock, entry, &keys, to));
+            match done {
+                Ok(()) => ui::out(&format!("{}  is encrypted to {}\n", entry.name(), to.names.join(", "))),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        if !args.yes && !text.is_empty() {
+            text.push_str("nothing was changed: say --yes\n");
+        }
+        ui::out(&text);
+        Ok(worst)
+    }
+}
+
+pub(crate) fn candidate(entry: &Entry) -> Candidate {
+    let description = &entry.manifest.description;
+    Candidate {
+        id: description.id.clone(),
+        started: description.started,
+        bytes: entry.manifest.archive.bytes,
+        contents: description.contents,
+        proven: entry.record.damage().is_none(),
+        // What can't be read may say that it is.
+        protected: entry.record.protected || entry.unreadable_record.is_some(),
+        tags: entry.record.tags.clone(),
+    }
+}

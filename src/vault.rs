@@ -1,0 +1,104 @@
+//! What encrypts archives and opens them, gathered before any work begins.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use color_eyre::eyre::{Report, WrapErr};
+
+use tanker::library::{Entry, Keys, PASSPHRASE, Recipients};
+use tanker::model::id::HostName;
+use tanker::model::inventory::{EncryptTo, Inventory, recipient_file};
+use tanker::model::secret::SecretSource;
+use tanker::remote::ssh::{expand, read_secret};
+use tanker::ui;
+
+use crate::Start;
+
+impl Start {
+    /// To whom the new archives of these hosts are encrypted.
+    pub(crate) fn recipients(&self, inventory: &Inventory, hosts: &[HostName]) -> Result<BTreeMap<HostName, Arc<Recipients>>, Report> {
+        // Many hosts share what the defaults say: it is read, and asked for, once.
+        let mut known: Vec<(&EncryptTo, Arc<Recipients>)> = Vec::new();
+        let mut found = BTreeMap::new();
+        for host in inventory.hosts.iter().filter(|host| hosts.contains(&host.name)) {
+            let Some(how) = &host.upkeep.encryption else { continue };
+            let recipients = match known.iter().find(|(other, _)| *other == how) {
+                Some((_, recipients)) => Arc::clone(recipients),
+                None => {
+                    let recipients = Arc::new(self.read_recipients(how)?);
+                    known.push((how, Arc::clone(&recipients)));
+                    recipients
+                }
+            };
+            found.insert(host.name.clone(), recipients);
+        }
+        Ok(found)
+    }
+
+    fn read_recipients(&self, how: &EncryptTo) -> Result<Recipients, Report> {
+        let list = match how {
+            EncryptTo::Recipients(list) => list,
+            EncryptTo::Passphrase(source) => {
+                let what = "the passphrase of new archives";
+                let passphrase = read_secret(source, what, "Passphrase for new archives: ", &self.home, &mut ui::ask_passphrase)?;
+                // A slip of the finger here would make every archive unreadable.
+                if *source == SecretSource::Ask
+                    && read_secret(source, what, "The same once more: ", &self.home, &mut ui::ask_passphrase)? != passphrase
+                {
+                    return Err(Report::msg("the two passphrases are not the same"));
+                }
+                return Ok(Recipients::passphrase(&passphrase));
+            }
+        };
+        let mut texts = Vec::new();
+        for text in list {
+            let Some(path) = recipient_file(text) else {
+                texts.push(text.clone());
+                continue;
+            };
+            let path = expand(&path, &self.home);
+            let lines = std::fs::read_to_string(&path).wrap_err_with(|| format!("the recipients in {} can't be read", path.display()))?;
+            let before = texts.len();
+            texts.extend(lines.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned));
+            if texts.len() == before {
+                return Err(Report::msg(format!("no recipient stands in {}", path.display())));
+            }
+        }
+        Recipients::parse(&texts, "encrypt_to").map_err(Report::msg)
+    }
+
+    /// What opens the encrypted ones of these backups; nobody is asked anything where none is.
+    pub(crate) fn keys<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Result<Keys, Report> {
+        let mut keys = Keys::default();
+        let encrypted: Vec<&Entry> = entries.into_iter().filter(|entry| entry.is_encrypted()).collect();
+        if encrypted.is_empty() {
+            return Ok(keys);
+        }
+        let inventory = self.inventory().ok();
+        let by_passphrase =
+            |entry: &&Entry| entry.manifest.archive.encryption.as_ref().is_some_and(|encryption| encryption.recipients == [PASSPHRASE]);
+        let named = inventory.iter().flat_map(|inventory| &inventory.decrypt_with);
+        if encrypted.iter().any(|entry| !by_passphrase(entry)) {
+            for path in self.key.iter().chain(named) {
+                keys.add_file(&expand(path, &self.home), &mut ui::ask_passphrase).map_err(Report::msg)?;
+            }
+        }
+        if let Some(entry) = encrypted.iter().find(|entry| by_passphrase(entry)) {
+            let host = inventory.as_ref().and_then(|inventory| inventory.host(&entry.manifest.description.host));
+            let source = match host.and_then(|host| host.upkeep.encryption.as_ref()) {
+                Some(EncryptTo::Passphrase(source)) => source.clone(),
+                _ => SecretSource::Ask,
+            };
+            let question = format!("Passphrase of {}: ", entry.name());
+            keys.add_passphrase(&read_secret(
+                &source,
+                "the archives' passphrase",
+                &question,
+                Path::new(&self.home),
+                &mut ui::ask_passphrase,
+            )?);
+        }
+        Ok(keys)
+    }
+}

@@ -1,0 +1,345 @@
+//! Looking after the library through the program: marks, retention, trash, verification, encryption.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use chrono::{DateTime, Duration, TimeZone, Utc};
+use tanker::library::{Keys, Library, Recipients};
+use tempfile::TempDir;
+
+use crate::library::add_backup;
+
+/// A home folder with an inventory and a library.
+pub(crate) struct Shelf {
+    pub(crate) home: TempDir,
+}
+
+pub(crate) struct Ran {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+impl Ran {
+    pub(crate) fn of(output: &Output) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { code: output.status.code(), stdout: text(&output.stdout), stderr: text(&output.stderr) }
+    }
+
+    #[track_caller]
+    pub(crate) fn code(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "{}\n{}", self.stdout, self.stderr);
+        self
+    }
+
+    #[track_caller]
+    pub(crate) fn says(self, what: &str) -> Self {
+        assert!(self.stdout.contains(what) || self.stderr.contains(what), "'{what}' is not in:\n{}\n{}", self.stdout, self.stderr);
+        self
+    }
+}
+
+impl Shelf {
+    pub(crate) fn new(inventory: &str) -> Self {
+        let shelf = Self { home: tempfile::tempdir().unwrap() };
+        shelf.inventory(inventory);
+        shelf
+    }
+
+    pub(crate) fn inventory(&self, text: &str) {
+        fs::write(self.path("inventory.toml"), text).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.home.path().join(name)
+    }
+
+    pub(crate) fn library(&self) -> Library {
+        Library::at(self.path("tanker"))
+    }
+
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_tanker"));
+        command.args(args).current_dir(self.home.path()).env("HOME", self.home.path()).env_remove("TANKER_INVENTORY");
+        command.env_remove("XDG_CONFIG_HOME").env_remove("XDG_STATE_HOME");
+        command
+    }
+
+    pub(crate) fn tanker(&self, args: &[&str]) -> Ran {
+        Ran::of(&self.command(args).output().unwrap())
+    }
+
+    fn add(&self, started: DateTime<Utc>, to: Option<&Recipients>) -> tanker::library::Entry {
+        let work = tempfile::tempdir().unwrap();
+        add_backup(&self.library(), work.path(), started, to)
+    }
+
+    /// Backups of the last so many days, at 02:00, the last one on 2026-11-22.
+    fn days(&self, count: i64) -> Vec<tanker::library::Entry> {
+        (0..count).rev().map(|n| self.add(day() - Duration::days(n), None)).collect()
+    }
+
+    pub(crate) fn keygen(&self, name: &str) -> String {
+        let output = Command::new("age-keygen").arg("-o").arg(self.path(name)).output().unwrap();
+        assert!(output.status.success());
+        let text = fs::read_to_string(self.path(name)).unwrap();
+        text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap().to_owned()
+    }
+}
+
+fn day() -> DateTime<Utc> {
+    Utc.with_ymd_and_hms(2026, 11, 22, 2, 0, 0).unwrap()
+}
+
+#[test]
+fn i3_forget_shows_why_changes_nothing_without_yes_and_can_be_taken_back() {
+    let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nkeep = { daily = 2 }\n");
+    shelf.days(4);
+    shelf.tanker(&["protect", "east@2026-11-19"]).code(0).says("protected");
+    shelf.tanker(&["tag", "east@2026-11-20", "--add", "before-upgrade"]).code(0).says("tags before-upgrade");
+    shelf.tanker(&["note", "east@2026-11-20", "the one before the upgrade"]).code(0);
+    shelf.tanker(&["show", "east@2026-11-20"]).code(0).says("the one before the upgrade").says("before-upgrade");
+    shelf.tanker(&["list", "--tag", "before-upgrade"]).code(0).says("east@2026-11-20-02_00");
+    let plan = shelf.tanker(&["forget"]).code(0).says("protected").says("daily").says("the newest proven one").says("nothing was changed");
+    assert!(plan.stdout.contains("goes  2026-11-20-02_00"), "{}", plan.stdout);
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 4);
+    shelf.tanker(&["forget", "--keep-last", "1", "--keep-tag", "before-upgrade"]).code(0).says("tag before-upgrade");
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved into the trash");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 3);
+    shelf.tanker(&["list", "--trash"]).code(0).says("east@2026-11-20-02_00").says("just now");
+    shelf.tanker(&["undelete", "east@2026-11-20-02_00"]).code(0).says("is listed again");
+    shelf.tanker(&["undelete", "east@2026-11-20-02_00"]).code(3).says("in the trash");
+    shelf.tanker(&["show", "east@2026-11-20"]).code(0).says("the one before the upgrade");
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+
+    // The trash is emptied of what has lain there for its days, and of nothing else.
+    shelf.tanker(&["forget", "--yes"]).code(0);
+    assert_eq!(shelf.library().trashed(&"east".parse().unwrap()).unwrap().0.len(), 1);
+    shelf.inventory("[defaults]\ntrash_days = 0\n[hosts.east]\naddress = '127.0.0.1'\nkeep = { daily = 2 }\n");
+    shelf.tanker(&["forget", "--yes"]).code(0).says("nothing is to be forgotten");
+    assert_eq!(shelf.library().trashed(&"east".parse().unwrap()).unwrap().0.len(), 0);
+    shelf.inventory("[hosts.east]\naddress = '127.0.0.1'\n");
+    shelf.tanker(&["forget", "--yes"]).code(3).says("the policy keeps nothing");
+    shelf.tanker(&["unprotect", "east@2026-11-19"]).code(0).says("not protected");
+}
+
+#[test]
+fn i3_the_last_proven_backup_stays_where_newer_ones_are_damaged() {
+    let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n");
+    let entries = shelf.days(3);
+    for entry in &entries[1..] {
+        let mut bytes = fs::read(entry.archive()).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 4;
+        fs::write(entry.archive(), bytes).unwrap();
+    }
+    shelf.tanker(&["verify", "--all"]).code(5).says("DAMAGED");
+    shelf.tanker(&["list"]).code(0).says("DAMAGED (just now)");
+    shelf.tanker(&["forget", "--yes"]).code(0).says("2 moved into the trash");
+    let (left, _) = shelf.library().list(None).unwrap();
+    assert_eq!(left.len(), 1);
+    assert_eq!(left[0].manifest, entries[0].manifest);
+}
+
+#[test]
+fn a_newest_backup_that_is_suspiciously_small_withholds_the_others() {
+    let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n");
+    let entries = shelf.days(3);
+    // Its manifest says so: what is inside is not looked at for this.
+    let folder = &entries[2].folder;
+    let text = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    let bytes = entries[2].manifest.archive.bytes;
+    fs::write(folder.join("manifest.json"), text.replace(&format!("\"bytes\": {bytes}"), "\"bytes\": 1000")).unwrap();
+    fs::File::options().write(true).open(entries[2].archive()).unwrap().set_len(1000).unwrap();
+    shelf.tanker(&["forget", "--yes"]).code(3).says("nothing goes").says("--accept-small");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 3);
+    shelf.tanker(&["forget", "--yes", "--accept-small"]).code(0).says("2 moved");
+}
+
+#[test]
+fn i2_a_thousand_flipped_bits_are_each_found() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let plain = shelf.add(day(), None);
+    let sealed = shelf.add(day() + Duration::seconds(1), Some(&Recipients::parse(&[public], "test").unwrap()));
+    let mut keys = Keys::default();
+    keys.add_file(&shelf.path("key.txt"), &mut |_| None).unwrap();
+    for id in ["east@2026-11-22-02_00", "east@2026-11-22-02_01"] {
+        shelf.tanker(&["--library", "tanker", "protect", id]).code(0);
+    }
+    let mut files: Vec<PathBuf> = Vec::new();
+    for entry in [&plain, &sealed] {
+        files.extend(fs::read_dir(&entry.folder).unwrap().map(|file| file.unwrap().path()));
+    }
+    assert_eq!(files.len(), 4 + 5, "{files:?}");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).unwrap()
+    };
+    let library = shelf.library();
+    let found = |keys: &Keys| {
+        let (entries, problems) = library.list(None).unwrap();
+        let whole =
+            |entry: &tanker::library::Entry| tanker::library::verify(entry, keys, tanker::library::Depth::Hashed, &mut |_| {}).is_ok();
+        problems.len() + entries.iter().filter(|entry| !whole(entry) || entry.unreadable_record.is_some()).count()
+    };
+    assert_eq!(found(&keys), 0);
+    for n in 0..1000 {
+        // The small ones as often as the large ones.
+        let file = &files[n % files.len()];
+        let mut bytes = fs::read(file).unwrap();
+        let (at, bit) = (random(bytes.len()), random(8));
+        bytes[at] ^= 1 << bit;
+        fs::write(file, &bytes).unwrap();
+        assert_eq!(found(&keys), 1, "bit {bit} of byte {at} of {}", file.display());
+        bytes[at] ^= 1 << bit;
+        fs::write(file, &bytes).unwrap();
+    }
+    assert_eq!(found(&keys), 0);
+}
+
+#[test]
+fn i6_an_encrypted_archive_is_opened_by_any_of_its_keys_and_by_age_itself() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let ssh = |name: &str, kind: &str, passphrase: &str| {
+        let made = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(shelf.path(name)).status().unwrap();
+        assert!(made.success());
+        fs::read_to_string(shelf.path(&format!("{name}.pub"))).unwrap().trim().to_owned()
+    };
+    let (ed25519, rsa) = (ssh("id_ed25519", "ed25519", ""), ssh("id_rsa", "rsa", ""));
+    let entry = shelf.add(day(), Some(&Recipients::parse(&[public.clone(), ed25519, rsa], "test").unwrap()));
+    assert!(entry.archive().to_string_lossy().ends_with(".tar.lrz.age"));
+    let with = |key: &str, args: &[&str]| {
+        let key = shelf.path(key).display().to_string();
+        let args: Vec<&str> = ["--library", "tanker", "--key", &key].iter().chain(args).copied().collect();
+        shelf.tanker(&args)
+    };
+    for key in ["key.txt", "id_ed25519", "id_rsa"] {
+        with(key, &["verify", "east@latest", "--deep"]).code(0).says("every file in it");
+    }
+    let out = shelf.path("out").display().to_string();
+    with("key.txt", &["files", "east@latest"]).code(0).says("/etc/fuel/astute.yaml");
+    with("key.txt", &["extract", "east@latest", "/etc/fuel/astute.yaml", "--to", &out]).code(0);
+    assert_eq!(fs::read_to_string(shelf.path("out/etc/fuel/astute.yaml")).unwrap(), "HOSTNAME: east\n");
+    with("key.txt", &["export", "east@latest", "--to", &out]).code(0).says(".tar.lrz\n");
+
+    // Without a key the encrypted form is held against the manifest, and what needs more says which keys would do.
+    shelf.tanker(&["--library", "tanker", "verify", "east@latest"]).code(0).says("no key here opens it");
+    shelf.tanker(&["--library", "tanker", "files", "east@latest"]).code(3).says(&public);
+    shelf.keygen("other.txt");
+    with("other.txt", &["files", "east@latest"]).code(3).says("none of the keys here opens it");
+    with("nowhere.txt", &["files", "east@latest"]).code(2).says("can't be used");
+
+    // By hand, without tanker.
+    let by_hand = "cd tanker/east/* && sha256sum -c SHA256SUMS && age -d -i ../../../key.txt *.age | lrzip -q -d -o - - | tar -tf -";
+    let listed = Command::new("sh").args(["-c", by_hand]).current_dir(shelf.home.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("system-dirs.tar"), "{}", String::from_utf8_lossy(&listed.stderr));
+}
+
+#[test]
+fn i2_a_manifest_of_another_encrypted_archive_is_found_out_by_who_has_a_key() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let to = Recipients::parse(&[public], "test").unwrap();
+    let entry = shelf.add(day(), Some(&to));
+    // Whoever relabels it can make the digests fit, but not the seal.
+    let manifest = entry.folder.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"consistent\": true", "\"consistent\": false")).unwrap();
+    let sums = "sha256sum *.age manifest.json > SHA256SUMS";
+    assert!(Command::new("sh").args(["-c", sums]).current_dir(&entry.folder).status().unwrap().success());
+    shelf.tanker(&["--library", "tanker", "verify", "--all"]).code(0);
+    let key = shelf.path("key.txt").display().to_string();
+    shelf.tanker(&["--library", "tanker", "--key", &key, "verify", "--all"]).code(5).says("not the one that was written with this archive");
+}
+
+#[test]
+fn rekey_encrypts_anew_to_those_that_the_inventory_names_and_keeps_the_marks() {
+    let shelf = Shelf::new("");
+    let (old, new) = (shelf.keygen("old.txt"), shelf.keygen("new.txt"));
+    let inventory = |to: &str| format!("[defaults]\nencrypt_to = ['{to}']\ndecrypt_with = ['~/old.txt', '~/new.txt']\n[hosts.east]\n");
+    shelf.inventory(&inventory(&old));
+    let plain = shelf.add(day(), None);
+    shelf.tanker(&["protect", "east@latest"]).code(0);
+    shelf.tanker(&["rekey", "--all"]).code(0).says("would be encrypted").says("say --yes");
+    assert!(plain.archive().exists());
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says(&old);
+    assert!(!plain.archive().exists(), "what lay there in the clear is gone");
+    shelf.tanker(&["show", "east@latest"]).code(0).says(&old).says("never takes it");
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    shelf.inventory(&inventory(&new));
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says(&new);
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0);
+    fs::remove_file(shelf.path("old.txt")).unwrap();
+    shelf.inventory(&inventory(&new).replace("'~/old.txt', ", ""));
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    assert_eq!(fs::read_dir(shelf.path("tanker/east")).unwrap().count(), 2, "the backup and the lock");
+}
+
+#[test]
+fn i6_a_passphrase_comes_from_a_file_and_a_wrong_one_opens_nothing() {
+    let shelf = Shelf::new("[hosts.east]\nencrypt_passphrase = 'file:~/passphrase'\n");
+    private(&shelf.path("passphrase"), "correct horse\n");
+    shelf.add(day(), Some(&Recipients::passphrase("correct horse")));
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    private(&shelf.path("passphrase"), "wrong horse\n");
+    let wrong = shelf.tanker(&["files", "east@latest"]).code(3).says("none of the keys here opens it");
+    assert!(!wrong.stderr.contains("horse"));
+    fs::remove_file(shelf.path("passphrase")).unwrap();
+    shelf.tanker(&["files", "east@latest"]).code(2).says("can't be read");
+}
+
+fn private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn diff_and_stats_tell_what_is_there_and_what_changed() {
+    let shelf = Shelf::new("");
+    shelf.days(2);
+    let same = shelf.tanker(&["--library", "tanker", "diff", "east@2026-11-21", "east@latest"]).code(0);
+    assert!(same.stdout.contains("0 files added, ") && same.stdout.contains(" 0 gone"), "{}", same.stdout);
+    shelf.tanker(&["--library", "tanker", "diff", "east@2026-11-21", "east@latest", "--json"]).code(0).says("\"gone\": []");
+    shelf.tanker(&["--library", "tanker", "stats"]).code(0).says("east").says("2");
+    shelf.tanker(&["--library", "tanker", "stats", "--json"]).code(0).says("\"backups\": 2");
+    shelf.tanker(&["--library", "tanker", "show", "east@2026-11"]).code(3).says("names 2 backups");
+    shelf.tanker(&["--library", "tanker", "show", "eats@latest"]).code(3).says("did you mean 'east'?");
+}
+
+#[test]
+fn a_sample_takes_what_was_looked_at_longest_ago_and_the_record_remembers() {
+    let shelf = Shelf::new("");
+    shelf.days(4);
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        let ran = shelf.tanker(&["--library", "tanker", "verify", "--sample", "20%"]).code(0);
+        assert_eq!(ran.stdout.lines().count(), 1, "{}", ran.stdout);
+        seen.push(ran.stdout);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 4, "each one had its turn");
+    shelf.tanker(&["--library", "tanker", "show", "east@latest"]).code(0).says("hashed: whole");
+    shelf.tanker(&["--library", "tanker", "verify", "--sample", "0%"]).code(2);
+}
+
+#[test]
+fn an_unreadable_record_hides_nothing_and_counts_as_protected() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    let entries = shelf.days(2);
+    fs::write(entries[0].folder.join("record.json"), "{").unwrap();
+    shelf.tanker(&["list"]).code(0).says("east@2026-11-21-02_00").says("as if it were protected");
+    shelf.tanker(&["forget", "--yes"]).code(0).says("protected");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
+    shelf.tanker(&["tag", "east@2026-11-21", "--add", "x"]).code(5);
+    shelf.tanker(&["protect", "--renew", "east@2026-11-21"]).code(0);
+    shelf.tanker(&["unprotect", "east@2026-11-21"]).code(0);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
+}
