@@ -8,10 +8,10 @@ use std::process::Command;
 use chrono::{DateTime, TimeZone, Utc};
 use sha2::{Digest, Sha256};
 use tanker::library::{
-    Arrival, Depth, Entry, Keys, Library, LibraryError, Recipients, Source, Verified, export, extract, list_files, walk,
+    Arrival, Depth, Entry, Keys, Library, LibraryError, Received, Recipients, Source, Verified, export, extract, list_files, walk,
 };
 use tanker::model::id::{BackupId, HostName, stock_id};
-use tanker::model::manifest::{Description, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
+use tanker::model::manifest::{Description, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name};
 
 /// As deep as a restore looks.
 fn verify(entry: &Entry) -> Result<Verified, LibraryError> {
@@ -85,11 +85,32 @@ pub(crate) fn add_backup(library: &Library, folder: &Path, started: DateTime<Utc
     bytes.chunks(100_000).for_each(|chunk| writer.write(chunk).unwrap());
     let received = writer.finish().unwrap();
     assert_eq!(received.sha256, Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect::<String>());
+    commit(received, about, &file, members)
+}
+
+/// Adds a backup whose archive is only bytes, for what doesn't look into it.
+pub(crate) fn add_bytes(library: &Library, started: DateTime<Utc>, bytes: u64) -> Entry {
+    let about = description(started);
+    let file = archive_name(&about.stock_id);
+    let lock = library.lock(&host(), "a test").unwrap();
+    let mut writer = library.begin(lock, &host(), &about.id, &arrival(&file, bytes, None)).unwrap();
+    let mut state = 7_u64;
+    for _ in 0..bytes / 8 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        writer.write(&state.to_le_bytes()).unwrap();
+    }
+    commit(writer.finish().unwrap(), about, &file, vec![])
+}
+
+fn commit(received: Received, about: Description, file: &str, members: Vec<Member>) -> Entry {
+    let started = about.started;
     let manifest = Manifest {
         format: 2,
         description: about,
         finished: started,
-        archive: received.describe(&file, 0, members),
+        archive: received.describe(file, 0, members),
         freeze: Freeze { method: FreezeMethod::Pause, milliseconds: 900, consistent: true, steps: vec![], predicted_milliseconds: None },
         tasks: TaskRecord::Clean,
         proof: Proof { place: ProofPlace::Workstation, at: started },

@@ -8,4 +8,5 @@ mod e2e;
 mod fuzz;
 mod inputs;
 mod library;
+mod offsite;
 mod upkeep;

@@ -121,7 +121,7 @@ impl Offsite {
             RemoteKind::Folder => Operator::new(services::Fs::default().root(&root)).map(opendal::OperatorBuilder::finish),
         };
         let operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
-        let retry = RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(20));
+        let retry = RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10));
         let timeout = TimeoutLayer::new().with_timeout(Duration::from_secs(60)).with_io_timeout(Duration::from_secs(60));
         Ok(Self { name: remote.name.clone(), operator: operator.layer(timeout).layer(retry) })
     }

@@ -1,0 +1,333 @@
+//! Copies at real remotes: Swift (its own protocol and S3's), OpenSSH's sftp, a WebDAV server, a folder.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use chrono::{TimeZone, Utc};
+use tanker::library::{Entry, Recipients};
+
+use crate::library::add_backup;
+use crate::upkeep::Shelf;
+
+/// A server that ends with the test.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It ends those that it has started itself, if it is asked.
+        let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        let _ = self.0.wait();
+    }
+}
+
+fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+    let began = Instant::now();
+    while !there() {
+        assert!(began.elapsed() < Duration::from_secs(90), "{what} did not come up");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn answers(port: u16) -> bool {
+    std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+}
+
+fn spawn(command: &mut Command) -> Server {
+    Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+}
+
+fn add(shelf: &Shelf, day: u32, to: Option<&Recipients>) -> Entry {
+    let work = tempfile::tempdir().unwrap();
+    add_backup(&shelf.library(), work.path(), Utc.with_ymd_and_hms(2026, 11, day, 2, 0, 0).unwrap(), to)
+}
+
+const MASTER: &str = "[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n";
+
+/// What every remote must do: take, list, prove, give back, forget; and find out what was changed there.
+fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
+    let tanker = |args: &[&str]| {
+        crate::upkeep::Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap())
+    };
+    tanker(&["list", "--remote", remote]).code(0);
+    tanker(&["copy", "east@2026-11-20", "--to", remote]).code(0).says("east@2026-11-20-02_00  copied");
+    tanker(&["copy", "east@2026-11-20", "--to", remote]).code(0).says("was there already");
+    tanker(&["sync", "--to", remote, "--dry-run"]).code(0).says("east@2026-11-21-02_00  would be copied");
+    tanker(&["sync", "--to", remote]).code(0).says("east@2026-11-21-02_00  copied");
+    tanker(&["sync", "--to", remote]).code(0).says("lacks nothing");
+    let listed = tanker(&["list", "--remote", remote]).code(0).says("east@2026-11-20-02_00").says("east@2026-11-21-02_00");
+    assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
+    tanker(&["verify", "--remote", remote, "--all"]).code(0).says("read back from");
+    tanker(&["list"]).code(0).says(remote);
+    // Rebuilt from nothing.
+    let entries = shelf.library().list(None).unwrap().0;
+    fs::rename(shelf.path("tanker"), shelf.path("lost")).unwrap();
+    tanker(&["copy", "east", "--from", remote]).code(0);
+    let back = shelf.library().list(None).unwrap().0;
+    assert_eq!(back.iter().map(|e| &e.manifest).collect::<Vec<_>>(), entries.iter().map(|e| &e.manifest).collect::<Vec<_>>());
+    tanker(&["verify", "--all"]).code(0);
+    for (old, new) in entries.iter().zip(&back) {
+        let lost = shelf.path("lost").join(old.folder.strip_prefix(shelf.path("tanker")).unwrap());
+        assert_eq!(fs::read(lost.join(&old.manifest.archive.file)).unwrap(), fs::read(new.archive()).unwrap());
+    }
+    fs::remove_dir_all(shelf.path("lost")).unwrap();
+    tanker(&["copy", "east", "--from", remote]).code(3).says("in the library already");
+    // What is protected here is protected there; the last one stays.
+    tanker(&["protect", "east@2026-11-20"]).code(0);
+    tanker(&["forget", "--remote", remote, "--yes"]).code(0).says("nothing is to be forgotten");
+    tanker(&["unprotect", "east@2026-11-20"]).code(0);
+    tanker(&["forget", "--remote", remote]).code(0).says("nothing was changed");
+    tanker(&["forget", "--remote", remote, "--yes"]).code(0).says("1 removed from");
+    let left = tanker(&["list", "--remote", remote]).code(0).says("east@2026-11-21-02_00");
+    assert_eq!(left.stdout.lines().count(), 2, "{}", left.stdout);
+    tanker(&["copy", "east@2026-11-25", "--from", remote]).code(3).says("there is no backup");
+    tanker(&["copy", "east", "--to", "nowher"]).code(2).says("has no remote");
+}
+
+#[test]
+fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
+    let shelf = Shelf::new("");
+    let folder = shelf.path("disk");
+    shelf.inventory(&format!("{MASTER}[remotes.disk]\nurl = 'file://{}/backups'\n", folder.display()));
+    add(&shelf, 20, None);
+    let public = shelf.keygen("key.txt");
+    add(&shelf, 21, Some(&Recipients::parse(&[public], "test").unwrap()));
+    a_whole_life(&shelf, "disk", &[]);
+    let away = folder.join("backups/east/2026-11-21-02_00");
+    let archive = fs::read_dir(&away).unwrap().map(|f| f.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".age")).unwrap();
+    for file in [archive, away.join("manifest.json"), away.join("SHA256SUMS")] {
+        let good = fs::read(&file).unwrap();
+        let mut bytes = good.clone();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(&file, bytes).unwrap();
+        let code = shelf.tanker(&["verify", "--remote", "disk", "--all"]).code;
+        assert_eq!(code, Some(5), "{}", file.display());
+        fs::write(&file, good).unwrap();
+    }
+    // A copy under way is none: the manifest comes last.
+    fs::remove_file(away.join("manifest.json")).unwrap();
+    let listed = shelf.tanker(&["list", "--remote", "disk"]).code(0);
+    assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
+    shelf.tanker(&["sync", "--to", "disk"]).code(0).says("east@2026-11-21-02_00  copied");
+}
+
+#[test]
+fn i2_a_copy_that_was_cut_off_on_its_way_back_goes_on_and_is_listed_only_whole() {
+    let shelf = Shelf::new("");
+    shelf.inventory(&format!("{MASTER}[remotes.disk]\nurl = 'file://{}'\n", shelf.path("disk").display()));
+    let entry = add(&shelf, 20, None);
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
+    let archive = fs::read(entry.archive()).unwrap();
+    let partial = entry.folder.with_extension("partial");
+    fs::rename(&entry.folder, &partial).unwrap();
+    for left in ["SHA256SUMS", "record.json"] {
+        fs::remove_file(partial.join(left)).unwrap();
+    }
+    fs::rename(partial.join("manifest.json"), partial.join("copying.json")).unwrap();
+    fs::write(partial.join(&entry.manifest.archive.file), &archive[..archive.len() / 3]).unwrap();
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 0);
+    shelf.tanker(&["copy", "east", "--from", "disk"]).code(0);
+    assert_eq!(fs::read(entry.archive()).unwrap(), archive);
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    // What had arrived was not what it should be: found out, and begun anew the next time.
+    fs::rename(&entry.folder, &partial).unwrap();
+    fs::rename(partial.join("manifest.json"), partial.join("copying.json")).unwrap();
+    fs::write(partial.join(&entry.manifest.archive.file), vec![7; archive.len() / 3]).unwrap();
+    shelf.tanker(&["copy", "east", "--from", "disk"]).code(5).says("not what the manifest says");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 0);
+    shelf.tanker(&["copy", "east", "--from", "disk"]).code(0);
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+}
+
+#[test]
+fn copies_live_a_whole_life_in_swift_by_its_own_protocol_and_by_s3() {
+    let shelf = Shelf::new("");
+    add(&shelf, 20, None);
+    add(&shelf, 21, None);
+    let (folder, port) = (shelf.path("swift"), free_port_of_five());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
+    let _server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
+    wait_for("Swift", || folder.join("ready").exists());
+    let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
+    shelf.inventory(&format!(
+        "{MASTER}[remotes.swift]\nurl = 'swift://backups/one'\nendpoint = '{}'\ntoken = 'env:SWIFT_TOKEN'\n\
+         [remotes.s3]\nurl = 's3://backups/two'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'command:echo s3cret'\n",
+        read("storage")
+    ));
+    let environment = [("SWIFT_TOKEN", read("token")), ("S3_KEY", "admin:admin".to_owned())];
+    a_whole_life(&shelf, "swift", &environment);
+    a_whole_life(&shelf, "s3", &environment);
+    let refused = shelf.command(&["list", "--remote", "swift"]).env("SWIFT_TOKEN", "no").env("S3_KEY", "x").output().unwrap();
+    assert_eq!(refused.status.code(), Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
+    shelf.tanker(&["list", "--remote", "swift"]).code(2).says("SWIFT_TOKEN, which is not set");
+}
+
+/// The first of five that are free, for servers that listen side by side.
+fn free_port_of_five() -> u16 {
+    (0..100).map(|_| free_port()).find(|port| (0..5).all(|n| std::net::TcpListener::bind(("127.0.0.1", port + n)).is_ok())).unwrap()
+}
+
+#[test]
+fn copies_live_a_whole_life_on_a_webdav_server() {
+    let shelf = Shelf::new("");
+    add(&shelf, 20, None);
+    add(&shelf, 21, None);
+    let port = free_port();
+    fs::create_dir(shelf.path("dav")).unwrap();
+    let _server = spawn(
+        Command::new("rclone")
+            .args(["serve", "webdav", "--addr", &format!("127.0.0.1:{port}"), "--user", "ops", "--pass", "s3cret", "--config", "/dev/null"])
+            .arg(shelf.path("dav")),
+    );
+    wait_for("WebDAV", || answers(port));
+    shelf.inventory(&format!(
+        "{MASTER}[remotes.dav]\nurl = 'webdav://127.0.0.1:{port}/backups'\nuser = 'ops'\npassword = 'env:DAV_PASSWORD'\n"
+    ));
+    a_whole_life(&shelf, "dav", &[("DAV_PASSWORD", "s3cret".to_owned())]);
+}
+
+#[test]
+fn i7_copies_live_a_whole_life_behind_sftp_whose_key_must_be_known() {
+    let shelf = Shelf::new("");
+    add(&shelf, 20, None);
+    add(&shelf, 21, None);
+    let port = free_port();
+    for name in ["host", "user"] {
+        let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-f"]).arg(shelf.path(name)).status().unwrap();
+        assert!(made.success());
+    }
+    fs::copy(shelf.path("user.pub"), shelf.path("authorized")).unwrap();
+    fs::create_dir_all("/run/sshd").unwrap();
+    let option = |text: String| ["-o".to_owned(), text];
+    let mut sshd = Command::new("/usr/sbin/sshd");
+    sshd.args(["-D", "-e", "-f", "/dev/null", "-p", &port.to_string()]).arg("-h").arg(shelf.path("host"));
+    sshd.args(option("ListenAddress=127.0.0.1".into())).args(option("StrictModes=no".into())).args(option("PermitRootLogin=yes".into()));
+    sshd.args(option("Subsystem=sftp internal-sftp".into())).args(option("UsePAM=no".into()));
+    sshd.args(option(format!("AuthorizedKeysFile={}", shelf.path("authorized").display())));
+    let _server = spawn(&mut sshd);
+    wait_for("sshd", || answers(port));
+    // OpenSSH looks for its files in the home folder of the user's entry, not in $HOME: a client of the test's own says where they are.
+    let bin = shelf.path("bin");
+    fs::create_dir(&bin).unwrap();
+    let known = shelf.path("known_hosts");
+    fs::write(bin.join("ssh"), format!("#!/bin/sh\nexec /usr/bin/ssh -F /dev/null -o UserKnownHostsFile={} \"$@\"\n", known.display()))
+        .unwrap();
+    Command::new("chmod").arg("755").arg(bin.join("ssh")).status().unwrap();
+    let path = [("PATH", format!("{}:{}", bin.display(), std::env::var("PATH").unwrap()))];
+    shelf.inventory(&format!(
+        "{MASTER}[remotes.box]\nurl = 'sftp://root@127.0.0.1:{port}{}'\nidentity = '~/user'\n",
+        shelf.path("box").display()
+    ));
+    let unknown = shelf.command(&["list", "--remote", "box"]).env(path[0].0, &path[0].1).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1), "{}", String::from_utf8_lossy(&unknown.stderr));
+    let key = fs::read_to_string(shelf.path("host.pub")).unwrap();
+    fs::write(known, format!("[127.0.0.1]:{port} {key}")).unwrap();
+    a_whole_life(&shelf, "box", &path);
+}
+
+/// What goes wrong between tanker and a remote, connection by connection.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// The server says 503.
+    Error,
+    /// The line breaks after so many bytes.
+    Cut(usize),
+    /// Every so many bytes take a tenth of a second.
+    Slow(usize),
+}
+
+/// A way to a port that has these faults, one a connection, and none after them.
+fn faulty(to: u16, faults: Vec<Fault>) -> u16 {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, TcpListener, TcpStream};
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        let mut faults = faults.into_iter();
+        for client in listener.incoming() {
+            let (mut client, fault) = (client.unwrap(), faults.next());
+            std::thread::spawn(move || {
+                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
+                if let Some(Fault::Error) = fault {
+                    let mut head = [0; 4096];
+                    let _ = client.read(&mut head);
+                    let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+                    return;
+                }
+                let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || {
+                    let _ = std::io::copy(&mut answers, &mut back);
+                    let _ = back.shutdown(Shutdown::Both);
+                });
+                let (mut buffer, mut passed) = (vec![0; 16384], 0);
+                while let Ok(read @ 1..) = client.read(&mut buffer) {
+                    passed += read;
+                    match fault {
+                        Some(Fault::Cut(after)) if passed > after => break,
+                        Some(Fault::Slow(bytes)) => std::thread::sleep(Duration::from_millis((read * 100 / bytes) as u64)),
+                        _ => {}
+                    }
+                    if server.write_all(&buffer[..read]).is_err() {
+                        break;
+                    }
+                }
+                let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhere() {
+    let shelf = Shelf::new("");
+    // Three parts of a multipart upload.
+    let entry = crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 20, 2, 0, 0).unwrap(), 40 << 20);
+    let (folder, port) = (shelf.path("swift"), free_port_of_five());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
+    let _server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
+    wait_for("Swift", || folder.join("ready").exists());
+    let through = |port: u16, place: &str| {
+        shelf.inventory(&format!(
+            "{MASTER}[remotes.s3]\nurl = 's3://backups/{place}'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'env:S3_SECRET'\n"
+        ));
+    };
+    let tanker = |args: &[&str]| {
+        let mut command = shelf.command(args);
+        command.env("S3_KEY", "admin:admin").env("S3_SECRET", "s3cret");
+        command
+    };
+    let run = |args: &[&str]| crate::upkeep::Ran::of(&tanker(args).output().unwrap());
+    let faults = [
+        vec![Fault::Error, Fault::Error, Fault::Error],
+        vec![Fault::Cut(100_000), Fault::Cut(9_000_000), Fault::Cut(1_000), Fault::Cut(200_000)],
+        vec![Fault::Slow(400_000), Fault::Error, Fault::Cut(5_000_000)],
+    ];
+    for (n, faults) in faults.into_iter().enumerate() {
+        through(faulty(port, faults.clone()), &format!("place{n}"));
+        run(&["copy", "east", "--to", "s3"]).code(0).says("copied");
+        through(port, &format!("place{n}"));
+        run(&["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
+    }
+    // Nothing but errors: it ends, says so, and nothing is listed there.
+    through(faulty(port, vec![Fault::Cut(10); 500]), "never");
+    run(&["copy", "east", "--to", "s3"]).code(1).says("the remote s3");
+    through(faulty(port, vec![Fault::Slow(200_000); 500]), "never");
+    let mut killed = tanker(&["copy", "east", "--to", "s3"]).stdout(Stdio::null()).spawn().unwrap();
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(killed.try_wait().unwrap().is_none(), "it was still at work");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    through(port, "never");
+    let listed = run(&["list", "--remote", "s3"]).code(0);
+    assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
+    run(&["sync", "--to", "s3"]).code(0).says("copied");
+    run(&["verify", "--remote", "s3", "--all"]).code(0);
+    assert_eq!(entry.manifest.archive.bytes, 40 << 20);
+}
