@@ -1,5 +1,6 @@
 //! Parse, wire up, render, exit: nothing else. The verbs on masters are in `masters`, those on the library in `shelf`, `upkeep` and `offsite`.
 
+mod around;
 mod masters;
 mod offsite;
 mod shelf;
@@ -72,6 +73,11 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
         Command::Rekey(args) => start.rekey(&args),
         Command::Copy(args) => start.copy(&args).await,
         Command::Sync(args) => start.sync(&args).await,
+        Command::Report(args) => start.report(&args),
+        Command::Init(args) => start.init(&args),
+        Command::Config(cli::Config { verb: cli::ConfigVerb::Check }) => start.config_check(),
+        Command::Completions(args) => start.completions(&args),
+        Command::Man(args) => start.man(&args),
         Command::Drill(args) => start.drill(&args).await,
         Command::Files(args) => start.files(&args.backup),
         Command::Extract(args) => start.extract(&args),

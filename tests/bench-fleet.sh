@@ -83,7 +83,8 @@ cat > "$work/check.yml" <<'PLAY'
     - shell: fuel task --list --json
 PLAY
 
-median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
+# shellcheck source=tests/bench.sh
+. tests/bench.sh
 ours='' theirs='' memory=0
 for ((run = 1; run <= runs; run++)); do
   rm -rf "$work/cp"
@@ -99,5 +100,6 @@ for ((run = 1; run <= runs; run++)); do
 "
   echo "run $run of $runs: tanker $seconds s, ansible $slow s"
 done
-ours=$(printf %s "$ours" | median) theirs=$(printf %s "$theirs" | median)
-echo "median of $runs, $hosts hosts, $forks forks: tanker $ours s and at most $((memory / 1024)) MiB, ansible $theirs s: $(awk "BEGIN { printf \"%.1f\", $theirs / $ours }") times faster"
+row "check of $hosts hosts, $forks forks, against ansible" s "$(printf %s "$ours" | median)" "$(printf %s "$theirs" | median)" 1/20
+row "its memory, against the aim" MiB $((memory / 1024)) 100 1
+report fleet

@@ -27,7 +27,8 @@ rm -f /var/backup/fuel/by-hand.tar
 for c in $containers; do /usr/bin/docker rmi by-hand-$c >/dev/null; done'
 
 cold() { $lab exec m bash -c 'sync; echo 3 > /proc/sys/vm/drop_caches'; }
-median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : int((v[NR / 2] + v[NR / 2 + 1]) / 2) }'; }
+# shellcheck source=tests/bench.sh
+. tests/bench.sh
 ours='' theirs=''
 for n in $(seq "$runs"); do
   cold
@@ -40,5 +41,5 @@ for n in $(seq "$runs"); do
 " theirs="$theirs$hand
 "
 done
-ours=$(printf %s "$ours" | median) theirs=$(printf %s "$theirs" | median)
-echo "median of $runs, $size of packages and $files files: by hand $theirs ms frozen, tanker $ours ms frozen, ratio $(awk "BEGIN { printf \"%.2f\", $ours / $theirs }")"
+row "frozen, $size of packages and $files files, against by hand" s "$(printf %s "$ours" | median | awk '{ print $1 / 1000 }')" "$(printf %s "$theirs" | median | awk '{ print $1 / 1000 }')" 0.1
+report freeze

@@ -40,25 +40,8 @@ line() {
 }
 ssh_options() { echo "-q -i $key -o UserKnownHostsFile=$work/known -o Port=$port"; }
 tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/inventory.toml" "$@" > "$work/out" || { cat "$work/out"; exit 1; }; }
-seconds() { /usr/bin/time -f %e -o "$work/time" "$@" >/dev/null && cat "$work/time"; }
-cpu() { /usr/bin/time -f '%U %S' -o "$work/time" "$@" >/dev/null && awk '{ print $1 + $2 }' "$work/time"; }
-median() { sort -n | awk '{ v[NR] = $1 } END { print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
-
-rows=''
-# compare NAME UNIT AIM: alternates `ours` and `theirs`, which print a figure each
-compare() {
-  local name=$1 unit=$2 aim=$3 a='' b='' n x y
-  for ((n = 1; n <= runs; n++)); do
-    x=$(ours); y=$(theirs)
-    echo "  $name, run $n of $runs: tanker $x $unit, the other $y $unit" >&2
-    a="$a$x
-" b="$b$y
-"
-  done
-  a=$(printf %s "$a" | median); b=$(printf %s "$b" | median)
-  rows="$rows$name|$unit|$a|$b|$(awk "BEGIN { printf \"%.2f\", $a / $b }")|$aim
-"
-}
+# shellcheck source=tests/bench.sh
+. tests/bench.sh
 
 # ---- one file ---------------------------------------------------------------------------------------------------------
 line "$trip" 0
@@ -111,8 +94,4 @@ rate=$(awk "BEGIN { printf \"%d\", $size * 1000000 / $(lrzip_seconds) }")
 line 20 "$rate"
 compare "whole backup at $((rate / 1000000)) MB/s, as fast as lrzip, against by hand" s "0.6"
 
-table() { printf '%s' "$rows" | awk -F '|' 'BEGIN { printf "%-70s %10s %10s %8s %6s\n", "", "tanker", "the other", "ratio", "aim" } { printf "%-70s %6.2f %-5s %6.2f %-5s %5s %6s\n", $1, $3, $2, $4, $2, $5, $6 }'; }
-table
-mkdir -p target
-printf '%s' "$rows" | awk -F '|' 'BEGIN { print "[" } { printf "%s  { \"what\": \"%s\", \"unit\": \"%s\", \"tanker\": %s, \"other\": %s, \"ratio\": %s, \"aim\": \"%s\" }", (NR > 1 ? ",\n" : ""), $1, $2, $3, $4, $5, $6 } END { print "\n]" }' > target/bench-transfer.json
-echo "written: target/bench-transfer.json"
+report transfer

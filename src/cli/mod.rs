@@ -10,9 +10,11 @@ use crate::model::manifest::FreezeMethod;
 use crate::model::restore_parts::Part;
 use crate::model::text::parse_rate;
 
+mod around;
 mod library;
 mod offsite;
 
+pub use around::{Completions, Config, ConfigVerb, Init, Man, ReportArgs};
 pub use library::{Diff, Export, Extract, Forget, Import, List, Mark, Named, Note, Protect, Rekey, Show, Stats, Tag, Undelete, Verify};
 pub use offsite::{Copy, Drill, Sync};
 
@@ -77,6 +79,16 @@ pub enum Command {
     Copy(Copy),
     /// Copy to a remote what it lacks
     Sync(Sync),
+    /// How well each master is looked after, and what is at risk; exit code 1 where something is
+    Report(ReportArgs),
+    /// Write an inventory to begin with
+    Init(Init),
+    /// Look after the inventory
+    Config(Config),
+    /// Completions for a shell
+    Completions(Completions),
+    /// Man pages
+    Man(Man),
     /// Prove that a backup restores: onto a machine of its own, with a stopwatch
     Drill(Drill),
     /// List the files in a backup

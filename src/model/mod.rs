@@ -7,6 +7,7 @@ pub mod id;
 pub mod inventory;
 pub mod lrzip;
 pub mod manifest;
+pub mod outlook;
 pub mod pattern;
 pub mod pending;
 pub mod record;

@@ -4,12 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
 mod bars;
+mod html;
 mod log;
 mod plain;
 mod progress;
 mod prompt;
 mod recap;
 mod render;
+mod report;
 mod shelf;
 mod upkeep;
 
@@ -17,11 +19,13 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use html::page;
 pub use log::{RunLog, failed_last_time};
 pub use progress::Progress;
 pub use prompt::{ask_passphrase, confirm_name, confirm_yes, is_asking};
 pub use recap::{recap, recap_json};
 pub use render::{checked, hosts_json, hosts_table, jobs, plan, shown_key};
+pub use report::{prometheus, report, report_json};
 pub use shelf::{file_line, list_json, list_table, show};
 pub use upkeep::{
     Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json, trash_table,

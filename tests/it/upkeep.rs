@@ -343,3 +343,22 @@ fn an_unreadable_record_hides_nothing_and_counts_as_protected() {
     shelf.tanker(&["unprotect", "east@2026-11-21"]).code(0);
     shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
 }
+
+#[test]
+fn libraries_of_earlier_formats_are_read() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+    for format in ["format-1", "format-2"] {
+        // Copied: verifying writes into the record.
+        let shelf = Shelf::new("");
+        let copied = Command::new("cp").arg("-r").arg(fixtures.join(format)).arg(shelf.path("tanker")).status().unwrap();
+        assert!(copied.success());
+        let key = fixtures.join("format-2/key.txt").display().to_string();
+        let tanker = |args: &[&str]| shelf.tanker(&[&["--library", "tanker", "--key", &key], args].concat());
+        tanker(&["list"]).code(0).says("east@2026-11-22-14_07");
+        tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+        tanker(&["files", "east@latest"]).code(0).says("/etc/fuel/astute.yaml");
+        if format == "format-2" {
+            tanker(&["list", "--tag", "first"]).code(0).says("protected");
+        }
+    }
+}

@@ -3,7 +3,7 @@
 
 use super::Lab;
 
-fn comes_back(instance: &str, release: &str, docker: &str, method: &str) {
+fn comes_back(instance: &str, release: &str, docker: &str, method: &str, encrypted: bool) {
     let lab = Lab::up_with(instance, &["--fuel", release, "--docker", docker]);
     if ["1.4.1", "1.5.0"].contains(&docker) {
         has_its_traps(&lab, release);
@@ -11,7 +11,14 @@ fn comes_back(instance: &str, release: &str, docker: &str, method: &str) {
     lab.ask("echo precious > /etc/puppet/precious; /usr/bin/docker exec $(/usr/bin/docker ps --format '{{.Names}}' | grep -- -cobbler$) sh -c 'mkdir -p /var/lib/cobbler; echo system > /var/lib/cobbler/systems; echo settings > /etc/cobbler/settings'");
     lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
     lab.tanker(&["check"]).expect_code(0).says(&format!("Fuel {release}")).says(&format!("with {method}"));
-    lab.tanker(&["backup"]).expect_code(0);
+    let inventory = if encrypted { inventory_with_keys(&lab) } else { lab.inventory() };
+    lab.tanker_with(&inventory, &["backup"]).expect_code(0);
+    if encrypted {
+        lab.tanker(&["show", "m@latest"]).expect_code(0).says("encrypted").says(".tar.lrz.age");
+        lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run"]).expect_code(3).says("none of the keys here opens it");
+        lab.tanker_with(&inventory, &["verify", "m@latest", "--deep"]).expect_code(0).says("every file in it");
+        lab.tanker_with(&inventory, &["backup", "--no-spool"]).expect_code(3).says("before it can be encrypted");
+    }
     lab.assert_clean();
     lab.tanker(&["show", "m@latest", "--json"])
         .expect_code(0)
@@ -21,7 +28,7 @@ fn comes_back(instance: &str, release: &str, docker: &str, method: &str) {
     lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
     lab.lab(&["rebuild", "m"]).expect_code(0);
     lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0);
-    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
+    lab.tanker_with(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
     lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
     assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
     assert_eq!(
@@ -35,22 +42,31 @@ fn comes_back(instance: &str, release: &str, docker: &str, method: &str) {
 
 #[test]
 fn fuel_5_1_with_docker_0_10_comes_back() {
-    comes_back("v51", "5.1", "0.10.0", "cgroup");
+    comes_back("v51", "5.1", "0.10.0", "cgroup", false);
 }
 
 #[test]
 fn fuel_5_1_1_with_docker_0_12_comes_back() {
-    comes_back("v511", "5.1.1", "0.12.0", "pause");
+    comes_back("v511", "5.1.1", "0.12.0", "pause", false);
 }
 
 #[test]
 fn i1_fuel_6_1_whose_docker_1_4_thaws_what_it_commits_comes_back() {
-    comes_back("v61", "6.1", "1.4.1", "pause");
+    comes_back("v61", "6.1", "1.4.1", "pause", false);
 }
 
 #[test]
 fn i1_fuel_7_0_whose_docker_1_5_thaws_what_it_commits_comes_back() {
-    comes_back("v70", "7.0", "1.5.0", "pause");
+    comes_back("v70", "7.0", "1.5.0", "pause", true);
+}
+
+/// Archives are encrypted to a key that lies beside the inventory.
+fn inventory_with_keys(lab: &Lab) -> std::path::PathBuf {
+    let key = lab.path("key.txt");
+    assert!(std::process::Command::new("age-keygen").arg("-o").arg(&key).status().unwrap().success());
+    let text = std::fs::read_to_string(&key).unwrap();
+    let public = text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
+    lab.inventory_with(&format!("encrypt_to = ['{public}']\ndecrypt_with = ['{}']", key.display()))
 }
 
 /// What the wrapper plays is what those versions do, or the tests above would show nothing.

@@ -1,0 +1,209 @@
+//! The verbs around the daily work: report, init, config check, completions, man pages.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use chrono::Utc;
+use clap::CommandFactory;
+use color_eyre::eyre::{Report, WrapErr};
+
+use tanker::cli::{self, Cli};
+use tanker::model::id::HostName;
+use tanker::model::inventory::{parse_inventory, parse_jump};
+use tanker::model::outlook::{Limits, Outlook, Seen, Weight, outlook};
+use tanker::model::report::Severity;
+use tanker::remote::ssh::expand;
+use tanker::ui;
+
+use crate::Start;
+use crate::shelf::chosen_in_library;
+
+impl Start {
+    pub(crate) fn report(&self, args: &cli::ReportArgs) -> Result<Severity, Report> {
+        let (entries, problems) = self.everything()?;
+        let inventory = self.inventory().ok();
+        let of_library = entries.iter().map(|entry| &entry.manifest.description.host);
+        let mut hosts: BTreeSet<HostName> = of_library.clone().cloned().collect();
+        hosts.extend(inventory.iter().flat_map(|inventory| inventory.hosts.iter().map(|host| host.name.clone())));
+        if !args.pattern.is_empty() {
+            let chosen = chosen_in_library(of_library, inventory, &args.pattern)?;
+            hosts.retain(|host| chosen.contains(host));
+        }
+        let mut backups: BTreeMap<&HostName, Vec<Seen<'_>>> = BTreeMap::new();
+        for entry in &entries {
+            let seen = Seen { manifest: &entry.manifest, record: &entry.record };
+            backups.entry(&entry.manifest.description.host).or_default().push(seen);
+        }
+        let limits = Limits { backup: args.max_age, drill: args.max_drill_age };
+        let now = Utc::now();
+        let outlooks: Vec<Outlook<'_>> =
+            hosts.iter().map(|host| outlook(host.clone(), backups.remove(host).unwrap_or_default(), limits, now)).collect();
+        if let Some(file) = &args.html {
+            replace(file, &ui::page(&outlooks, now))?;
+        }
+        if let Some(file) = &args.prometheus {
+            replace(file, &ui::prometheus(&outlooks, now))?;
+        }
+        ui::out(&if args.json { ui::report_json(&outlooks, now) } else { ui::report(&outlooks, now) });
+        for problem in &problems {
+            ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
+        }
+        let at_risk = outlooks.iter().any(|outlook| outlook.worst() == Some(Weight::Risk));
+        Ok(match (problems.is_empty(), at_risk) {
+            (false, _) => Severity::Damaged,
+            (true, true) => Severity::Failed,
+            (true, false) => Severity::Ok,
+        })
+    }
+
+    pub(crate) fn init(&self, args: &cli::Init) -> Result<Severity, Report> {
+        let usual = std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
+        let file = args.to.clone().unwrap_or(usual);
+        if file.exists() {
+            return Err(Report::msg(format!("{} is there already: tanker doesn't write over it", file.display())));
+        }
+        let hosts = if args.hosts.is_empty() { self.hosts_of_ssh_config() } else { args.hosts.clone() };
+        let text = inventory_text(&hosts)?;
+        parse_inventory(&file.display().to_string(), &text)?;
+        if let Some(folder) = file.parent() {
+            fs::create_dir_all(folder).wrap_err_with(|| format!("the folder {} can't be made", folder.display()))?;
+        }
+        replace(&file, &text)?;
+        ui::out(&format!(
+            "written: {}\nnext: tanker trust HOST shows a host's key and asks; tanker check looks at every master and changes nothing\n",
+            file.display()
+        ));
+        Ok(Severity::Ok)
+    }
+
+    /// The hosts that ~/.ssh/config names one by one; patterns are none.
+    fn hosts_of_ssh_config(&self) -> Vec<String> {
+        let text = fs::read_to_string(self.home.join(".ssh/config")).unwrap_or_default();
+        let words = text.lines().filter_map(|line| {
+            let (key, names) = line.trim().split_once([' ', '\t', '='])?;
+            key.eq_ignore_ascii_case("host").then_some(names)
+        });
+        let plain = |name: &&str| !name.contains(['*', '?', '!', '"']) && name.parse::<HostName>().is_ok();
+        let mut found: Vec<String> = Vec::new();
+        for name in words.flat_map(str::split_whitespace).filter(plain) {
+            if !found.iter().any(|known| known == name) {
+                found.push(name.to_owned());
+            }
+        }
+        found
+    }
+
+    pub(crate) fn config_check(&self) -> Result<Severity, Report> {
+        let path = self.inventory_path()?;
+        let inventory = self.inventory()?;
+        let mut text = format!("{}\n", path.display());
+        let mut bad = Vec::new();
+        for host in &inventory.hosts {
+            for note in host.notes.iter().chain(&host.refusal) {
+                let _ = writeln!(text, "  {}: {note}", host.name);
+            }
+            for identity in host.target.identity.iter().filter(|_| host.given.identity) {
+                let identity = expand(identity, &self.home);
+                if !identity.exists() {
+                    bad.push(format!("{}: the identity {} is not there", host.name, identity.display()));
+                }
+            }
+        }
+        for key in &inventory.decrypt_with {
+            let key = expand(key, &self.home);
+            if !key.exists() {
+                bad.push(format!("the key {} is not there", key.display()));
+            }
+        }
+        let names: Vec<HostName> = inventory.hosts.iter().map(|host| host.name.clone()).collect();
+        // A passphrase that would be asked for needs no terminal here.
+        let asks = |host: &&tanker::model::inventory::Host| {
+            !matches!(host.upkeep.encryption, Some(tanker::model::inventory::EncryptTo::Passphrase(_)))
+        };
+        let plain: Vec<HostName> = inventory.hosts.iter().filter(asks).map(|host| host.name.clone()).collect();
+        if let Err(e) = self.recipients(&inventory, &plain) {
+            bad.push(e.to_string());
+        }
+        let encrypted = inventory.hosts.iter().filter(|host| host.upkeep.encryption.is_some()).count();
+        let kept = inventory.hosts.iter().filter(|host| host.upkeep.keep.is_some()).count();
+        let _ = writeln!(
+            text,
+            "  {} hosts, {} groups, {} remotes; {encrypted} hosts with encryption, {kept} with a retention policy",
+            names.len(),
+            inventory.groups.len(),
+            inventory.remotes.len()
+        );
+        ui::out(&text);
+        for why in &bad {
+            ui::err(&format!("tanker: {why}\n"));
+        }
+        Ok(if bad.is_empty() { Severity::Ok } else { Severity::Refused })
+    }
+
+    pub(crate) fn completions(&self, args: &cli::Completions) -> Result<Severity, Report> {
+        let mut bytes = Vec::new();
+        clap_complete::generate(args.shell, &mut Cli::command(), "tanker", &mut bytes);
+        ui::out(&String::from_utf8_lossy(&bytes));
+        Ok(Severity::Ok)
+    }
+
+    pub(crate) fn man(&self, args: &cli::Man) -> Result<Severity, Report> {
+        let Some(folder) = &args.to else {
+            let mut bytes = Vec::new();
+            clap_mangen::Man::new(Cli::command()).render(&mut bytes)?;
+            ui::out(&String::from_utf8_lossy(&bytes));
+            return Ok(Severity::Ok);
+        };
+        fs::create_dir_all(folder).wrap_err_with(|| format!("the folder {} can't be made", folder.display()))?;
+        clap_mangen::generate_to(Cli::command(), folder).wrap_err_with(|| format!("{} can't be written", folder.display()))?;
+        Ok(Severity::Ok)
+    }
+}
+
+/// A commented inventory with these hosts.
+fn inventory_text(hosts: &[String]) -> Result<String, Report> {
+    let mut text = String::from(
+        "# tanker's inventory. Every key with its default: `inventory.example.toml` of the project.\n\n[defaults]\n# Where archives are kept: <library>/<host>/<id>/.\nlibrary = \"~/tanker\"\n\
+         # What `tanker forget` keeps.\nkeep = { last = 3, daily = 7, weekly = 4, monthly = 6 }\n\
+         # Archives hold keys and databases: age recipients that may read them (age-keygen makes a key). Without any they lie here as they are.\n# encrypt_to = [\"age1…\"]\n# decrypt_with = [\"~/.config/tanker/key.txt\"]\n",
+    );
+    if hosts.is_empty() {
+        text.push_str("\n# One table for each Fuel master.\n# [hosts.prod-east]\n# address = \"10.20.0.2\"\n");
+    }
+    for host in hosts {
+        let (user, address, port) = parse_jump(host).map_err(Report::msg)?;
+        if host.parse::<HostName>().is_ok() {
+            // Looked up in ~/.ssh/config by its name.
+            let _ = write!(text, "\n[hosts.{host}]\n");
+            continue;
+        }
+        let name: String = address.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+        let _ = write!(text, "\n[hosts.{}]\naddress = \"{address}\"\n", name.trim_matches('-'));
+        if let Some(user) = user {
+            let _ = writeln!(text, "user = \"{user}\"");
+            if user != "root" {
+                text.push_str("sudo = true\n");
+            }
+        }
+        if let Some(port) = port {
+            let _ = writeln!(text, "port = {port}");
+        }
+    }
+    text.push_str("\n# A second place for copies: `tanker sync --to offsite`.\n# [remotes.offsite]\n# url = \"sftp://backup@vault.example.net/tanker\"\n");
+    Ok(text)
+}
+
+/// Whole or not at all: who reads it meanwhile finds the old one.
+fn replace(file: &Path, text: &str) -> Result<(), Report> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut new = tempfile::NamedTempFile::new_in(folder).wrap_err_with(|| format!("{} can't be written", folder.display()))?;
+    new.write_all(text.as_bytes()).wrap_err_with(|| format!("{} can't be written", file.display()))?;
+    // Readable for a web server and for node_exporter: it holds no secret.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
+    new.as_file().set_permissions(open).wrap_err_with(|| format!("{} can't be written", file.display()))?;
+    new.persist(file).wrap_err_with(|| format!("{} can't be written", file.display()))?;
+    Ok(())
+}
