@@ -60,7 +60,8 @@ impl Start {
     }
 
     pub(crate) fn init(&self, args: &cli::Init) -> Result<Severity, Report> {
-        let usual = std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
+        let usual =
+            std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
         let file = args.to.clone().unwrap_or(usual);
         if file.exists() {
             return Err(Report::msg(format!("{} is there already: tanker doesn't write over it", file.display())));
@@ -177,11 +178,11 @@ fn inventory_text(hosts: &[String]) -> Result<String, Report> {
         let (user, address, port) = parse_jump(host).map_err(Report::msg)?;
         if host.parse::<HostName>().is_ok() {
             // Looked up in ~/.ssh/config by its name.
-            let _ = write!(text, "\n[hosts.{host}]\n");
+            let _ = write!(text, "\n[hosts.'{host}']\n");
             continue;
         }
         let name: String = address.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
-        let _ = write!(text, "\n[hosts.{}]\naddress = \"{address}\"\n", name.trim_matches('-'));
+        let _ = write!(text, "\n[hosts.'{}']\naddress = \"{address}\"\n", name.trim_matches('-'));
         if let Some(user) = user {
             let _ = writeln!(text, "user = \"{user}\"");
             if user != "root" {

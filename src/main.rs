@@ -1,6 +1,7 @@
 //! Parse, wire up, render, exit: nothing else. The verbs on masters are in `masters`, those on the library in `shelf`, `upkeep` and `offsite`.
 
 mod around;
+mod awake;
 mod masters;
 mod offsite;
 mod shelf;
@@ -21,7 +22,7 @@ use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
 use tanker::interrupt::interrupted;
 use tanker::model::id::HostName;
-use tanker::model::inventory::{Inventory, Password, parse_inventory};
+use tanker::model::inventory::{EncryptTo, Host, Inventory, Password, parse_inventory};
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
@@ -49,7 +50,7 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
     if cli.quiet {
         ui::be_quiet();
     }
-    let start = Start { inventory: cli.inventory, library: cli.library, key: cli.key, quiet: cli.quiet, home };
+    let start = Start { inventory: cli.inventory, library: cli.library, key: cli.key, quiet: cli.quiet, verbose: cli.verbose, home };
     match cli.command {
         Command::Check(args) => start.check(args).await,
         Command::Backup(args) => start.backup(args).await,
@@ -92,6 +93,7 @@ struct Start {
     library: Option<PathBuf>,
     key: Vec<PathBuf>,
     quiet: bool,
+    verbose: u8,
     home: PathBuf,
 }
 
@@ -101,7 +103,14 @@ impl Start {
         let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("the inventory {} can't be read", path.display()))?;
         let mut inventory = parse_inventory(&path.display().to_string(), &text)?;
         let runs_commands = |password: &Option<Password>| matches!(password, Some(Password { source: SecretSource::Command(_), .. }));
-        if inventory.hosts.iter().any(|host| runs_commands(&host.password) || runs_commands(&host.sudo_password)) {
+        let has_hooks = |host: &Host| host.hooks.before.is_some() || host.hooks.after.is_some();
+        let commands = |host: &Host| runs_commands(&host.password) || runs_commands(&host.sudo_password) || has_hooks(host);
+        let secrets = || inventory.remotes.iter().flat_map(|remote| remote.secrets.values());
+        let passphrase = |host: &Host| matches!(host.upkeep.encryption, Some(EncryptTo::Passphrase(SecretSource::Command(_))));
+        if inventory.notify.is_some()
+            || inventory.hosts.iter().any(|host| commands(host) || passphrase(host))
+            || secrets().any(|source| matches!(source, SecretSource::Command(_)))
+        {
             nobody_elses(&path)?;
         }
         let asker = Asker { user: user(), workstation: workstation(), home: self.home.clone() };
@@ -139,7 +148,14 @@ impl Start {
         Ok(Choice { inventory, failed: failed.as_deref() }.select(&hosts.pattern, &hosts.limit)?)
     }
 
-    async fn context_for(&self, inventory: Inventory, hosts: &[HostName], vault: Vault, bwlimit: Option<u64>) -> Result<Context, Report> {
+    async fn context_for(
+        &self,
+        inventory: Inventory,
+        hosts: &[HostName],
+        vault: Vault,
+        bwlimit: Option<u64>,
+        json: bool,
+    ) -> Result<Context, Report> {
         let chosen = inventory.hosts.iter().filter(|host| hosts.contains(&host.name));
         let keyring = Keyring::load(chosen, &self.home, bwlimit, &mut ui::ask_passphrase).await?;
         for note in &keyring.notes {
@@ -167,7 +183,14 @@ impl Start {
             state: self.state(),
             owner: owner(),
             cancel,
-            monitor: ui::monitor(hosts, self.quiet),
+            monitor: ui::monitor(
+                hosts,
+                match (json, self.quiet) {
+                    (true, _) => ui::Show::Stream(Utc::now),
+                    (false, true) => ui::Show::Nothing,
+                    (false, false) => ui::Show::Progress(self.verbose),
+                },
+            ),
             clock: Utc::now,
         })
     }

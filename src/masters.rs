@@ -8,7 +8,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::commands::{Context, Vault, backup, check, clean, drill, hosts, restore, status, trust};
+use tanker::commands::{Context, Vault, backup, check, clean, drill, hooks, hosts, restore, status, trust};
 use tanker::fleet::{Pace, Share};
 use tanker::model::id::HostName;
 use tanker::model::inventory::{Inventory, Password};
@@ -20,6 +20,7 @@ use tanker::remote::ssh::Verdict;
 use tanker::ui;
 
 use crate::Start;
+use crate::awake::Awake;
 
 /// A verb at work on some hosts.
 struct Run {
@@ -28,13 +29,32 @@ struct Run {
     pace: Pace,
     log: ui::RunLog,
     json: bool,
+    /// Whether `notify` is told of it.
+    tells: bool,
+    _awake: Option<Awake>,
+}
+
+/// Gives the recap to the operator's command.
+async fn notify_with(command: &str, recap: &str) -> Result<(), String> {
+    let file = tempfile::NamedTempFile::new().map_err(|e| format!("can't be told: {e}"))?;
+    std::fs::write(file.path(), recap).map_err(|e| format!("can't be told: {e}"))?;
+    let path = file.path().display().to_string();
+    hooks::run(&format!("{{ {command}\n}} < \"$TANKER_RECAP\""), Duration::from_secs(60), &[("TANKER_RECAP", &path)]).await
 }
 
 impl Run {
     /// Shows what it came to, and keeps that.
-    fn end(self, report: &RunReport) -> Severity {
+    async fn end(self, report: &RunReport) -> Severity {
         let json = self.log.end(report);
-        ui::out(&if self.json { json } else { ui::recap(report) });
+        // Bars are gone before the recap stands in their place.
+        let notify = self.ctx.inventory.notify.clone().filter(|_| self.tells);
+        drop(self.ctx);
+        ui::out(&if self.json { ui::recap_event(&json) } else { ui::recap(report) });
+        if let Some(command) = notify
+            && let Err(why) = notify_with(&command, &json).await
+        {
+            ui::err(&format!("tanker: the command that is told of runs {why}\n"));
+        }
         report.worst()
     }
 }
@@ -52,11 +72,11 @@ impl Start {
         let recipients = if verb == "backup" { self.recipients(&inventory, &hosts)? } else { BTreeMap::new() };
         let vault = Vault { recipients, ..Vault::default() };
         let (mut ctx, log) = (
-            self.context_for(inventory, &hosts, vault, fleet.bwlimit_all).await?,
+            self.context_for(inventory, &hosts, vault, fleet.bwlimit_all, fleet.json).await?,
             ui::RunLog::begin(&self.state(), verb, !["status", "clean"].contains(&verb), Utc::now),
         );
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
-        Ok(Run { ctx, hosts, pace, log, json: fleet.json })
+        Ok(Run { ctx, hosts, pace, log, json: fleet.json, tells: verb == "backup", _awake: (verb == "backup").then(|| Awake::hold(verb)) })
     }
 
     pub(crate) async fn hosts(&self, args: cli::HostsCommand) -> Result<Severity, Report> {
@@ -70,7 +90,7 @@ impl Start {
             cli::HostsVerb::Check(args) => {
                 let run = self.begin("hosts-check", &args).await?;
                 let report = hosts::check(&run.ctx, &run.hosts, run.pace).await;
-                Ok(run.end(&report))
+                Ok(run.end(&report).await)
             }
         }
     }
@@ -83,14 +103,14 @@ impl Start {
                 ui::out(&ui::checked(host, checked));
             }
         }
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
         let run = self.begin("backup", &args.fleet).await?;
         if args.resume {
             let report = backup::resume(&run.ctx, &run.hosts, run.pace).await;
-            return Ok(run.end(&report));
+            return Ok(run.end(&report).await);
         }
         let options = backup::Options {
             pace: run.pace,
@@ -102,7 +122,7 @@ impl Start {
             no_spool: args.no_spool,
         };
         let report = backup::backup(&run.ctx, &run.hosts, options).await;
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn status(&self, args: cli::Fleet) -> Result<Severity, Report> {
@@ -113,13 +133,13 @@ impl Start {
                 ui::out(&ui::jobs(host, jobs));
             }
         }
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn thaw(&self, args: cli::Fleet) -> Result<Severity, Report> {
         let run = self.begin("thaw", &args).await?;
         let report = status::thaw(&run.ctx, &run.hosts, run.pace).await;
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn clean(&self, args: cli::Clean) -> Result<Severity, Report> {
@@ -135,7 +155,7 @@ impl Start {
                 ui::out(&ui::jobs(host, jobs));
             }
         }
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     /// A host by its own name: a group is none, whatever is in it.
@@ -163,20 +183,21 @@ impl Start {
             Some(backup) => Vault { keys: self.keys(&self.find(backup)?.ok())?, ..Vault::default() },
             None => Vault::default(),
         };
-        let mut ctx = self.context_for(inventory, &hosts, vault, None).await?;
+        let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
-        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
+        let awake = Some(Awake::hold("restore"));
+        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: !args.dry_run, _awake: awake };
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
         let Some(backup) = &args.backup else {
             let report = restore::finish(&ctx, &args.to, way).await;
-            return Ok(run.end(&report));
+            return Ok(run.end(&report).await);
         };
         let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
         let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
         let prepared = match restore::prepare(&ctx, backup, &args.to, options).await {
             Ok(prepared) => prepared,
             Err(report) => {
-                return Ok(run.end(&report));
+                return Ok(run.end(&report).await);
             }
         };
         let plan = ui::plan(&prepared.name, &args.to, &prepared.plan);
@@ -200,7 +221,7 @@ impl Start {
             }
         }
         let report = restore::execute(&ctx, prepared).await;
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn drill(&self, args: &cli::Drill) -> Result<Severity, Report> {
@@ -209,11 +230,12 @@ impl Start {
         override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, None);
         let vault = Vault { keys: self.keys(&self.find(&args.backup)?.ok())?, ..Vault::default() };
         let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
-        let mut ctx = self.context_for(inventory, &hosts, vault, None).await?;
+        let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
-        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json };
+        let awake = Some(Awake::hold("drill"));
+        let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: true, _awake: awake };
         let report = drill::drill(&ctx, &args.backup, &args.on).await;
-        Ok(run.end(&report))
+        Ok(run.end(&report).await)
     }
 
     pub(crate) async fn trust(&self, args: cli::Trust) -> Result<Severity, Report> {
@@ -223,7 +245,7 @@ impl Start {
         for host in &mut inventory.hosts {
             (host.password, host.sudo_password) = (None, None);
         }
-        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), Vault::default(), None).await?;
+        let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), Vault::default(), None, false).await?;
         let refuse = |why: &str| {
             ui::err(&format!("tanker: {why}; nothing was changed\n"));
             Ok(Severity::Refused)

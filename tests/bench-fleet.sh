@@ -89,7 +89,7 @@ ours='' theirs='' memory=0
 for ((run = 1; run <= runs; run++)); do
   rm -rf "$work/cp"
   /usr/bin/time -f '%e %M' -o "$work/time" env XDG_STATE_HOME="$work/state" target/release/tanker -q -i "$work/inventory.toml" check --forks "$forks" --json > "$work/recap.json" || { cat "$work/recap.json"; exit 1; }
-  [ "$(grep -c '"outcome": "ok"' "$work/recap.json")" -eq "$hosts" ] || { echo "tanker did not reach every host"; exit 1; }
+  [ "$(tail -n 1 "$work/recap.json" | grep -o '"outcome":"ok"' | wc -l)" -eq "$hosts" ] || { echo "tanker did not reach every host"; exit 1; }
   read -r seconds kib < "$work/time"
   ours="$ours$seconds
 "

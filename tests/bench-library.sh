@@ -17,6 +17,7 @@ to=$(sed -n 's/^# public key: //p' "$work/key")
 shelve() { rm -rf "$work/library"; "$1" target/release/examples/shelve "$work/library" "$work/file" "${@:2}"; }
 # shellcheck disable=SC2016 # the inner shell expands it
 by_hand() { rm -f "$work/copy"; "$1" bash -c 'tee >(sha256sum > "$1/sum") < "$1/file" > "$1/copy" && sync "$1/copy"' x "$work"; }
+# shellcheck disable=SC2016 # the inner shell expands it
 sealed_by_hand() { rm -f "$work/copy"; "$1" bash -c 'tee >(sha256sum > "$1/sum") < "$1/file" | age -r "$2" > "$1/copy" && sync "$1/copy"' x "$work" "$to"; }
 
 ours() { shelve seconds; }; theirs() { by_hand seconds; }

@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154 # work and runs are set by who sources it
 # What the benchmarks share: two ways of doing one thing, in turn, on this machine, medians and their ratio. Sourced, after `runs` is set.
 
 seconds() { /usr/bin/time -f %e -o "$work/time" "$@" >/dev/null && cat "$work/time"; }

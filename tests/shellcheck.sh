@@ -2,7 +2,7 @@
 # Every shell script of the project, those that run on a master the way they are sent: behind what they share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shellcheck tests/*.sh tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,systemctl-over-supervisor,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
+shellcheck -x tests/*.sh tests/remotes/swift tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,systemctl-over-supervisor,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for script in src/scripts/*.sh; do

@@ -39,6 +39,9 @@ pub struct Cli {
     /// Show nothing while it works, only what came of it
     #[arg(short, long, global = true)]
     pub quiet: bool,
+    /// Show each step as a line instead of bars; twice: every piece of progress too
+    #[arg(short, long, global = true, action = clap::ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
     /// What to do
     #[command(subcommand)]
     pub command: Command,
@@ -143,7 +146,7 @@ pub struct Fleet {
     /// Use sudo on the hosts, and ask for its password (one for all)
     #[arg(short = 'K', long)]
     pub ask_sudo_pass: bool,
-    /// What came of it as JSON
+    /// What happens as a stream of JSON objects, a line each; the last one says what came of it
     #[arg(long)]
     pub json: bool,
 }
@@ -285,7 +288,7 @@ pub struct Restore {
     /// Use sudo on the host, and ask for its password
     #[arg(short = 'K', long)]
     pub ask_sudo_pass: bool,
-    /// What came of it as JSON; the plan goes to stderr
+    /// What happens as a stream of JSON objects, a line each; the plan goes to stderr
     #[arg(long)]
     pub json: bool,
     /// Go on although the target's tasks are unfinished or can't be read

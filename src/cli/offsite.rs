@@ -45,7 +45,7 @@ pub struct Drill {
     /// Use sudo on the host, and ask for its password
     #[arg(short = 'K', long)]
     pub ask_sudo_pass: bool,
-    /// What came of it as JSON
+    /// What happens as a stream of JSON objects, a line each; the last one says what came of it
     #[arg(long)]
     pub json: bool,
 }

@@ -4,6 +4,7 @@ pub mod backup;
 pub mod check;
 pub mod clean;
 pub mod drill;
+pub mod hooks;
 pub mod hosts;
 pub mod restore;
 pub mod status;

@@ -1,8 +1,8 @@
-//! Progress as one bar a master.
+//! Progress as one bar a master. Masters that are done fold into one line; of very many at once only the first are shown.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -10,28 +10,61 @@ use crate::model::id::HostName;
 use crate::model::text::{human_bytes, human_duration};
 use crate::monitor::{Event, Monitor};
 
+/// So many bars fit a terminal; the others are counted.
+const MOST_BARS: usize = 20;
+
 struct Bar {
-    bar: ProgressBar,
+    /// None where there are too many to show.
+    bar: Option<ProgressBar>,
     step: &'static str,
     frozen: bool,
+    /// When the step's first bytes were seen, and how many they were.
+    since: Option<(Instant, u64)>,
+}
+
+#[derive(Default)]
+struct State {
+    bars: HashMap<HostName, Bar>,
+    done: usize,
 }
 
 pub(super) struct Bars {
     all: MultiProgress,
-    bars: Mutex<HashMap<HostName, Bar>>,
+    /// How many are done, where there are several.
+    sum: Option<ProgressBar>,
+    state: Mutex<State>,
     width: usize,
+    hosts: usize,
 }
 
 impl Bars {
     pub(super) fn new(hosts: &[HostName]) -> Self {
         let width = hosts.iter().map(|host| host.as_str().len()).max().unwrap_or(0);
-        Self { all: MultiProgress::new(), bars: Mutex::default(), width }
+        let all = MultiProgress::new();
+        let style = ProgressStyle::with_template("{wide_msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner());
+        let sum = (hosts.len() > 1).then(|| all.add(ProgressBar::new_spinner().with_style(style)));
+        Self { all, sum, state: Mutex::default(), width, hosts: hosts.len() }
     }
 
-    fn bar(&self, host: &HostName) -> Bar {
-        let bar = self.all.add(ProgressBar::new_spinner().with_style(style(false)).with_prefix(format!("{host:<0$}", self.width)));
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Bar { bar, step: "", frozen: false }
+    fn bar(&self, host: &HostName, shown: usize) -> Bar {
+        let bar = (shown < MOST_BARS).then(|| {
+            let bar = ProgressBar::new_spinner().with_style(style(false)).with_prefix(format!("{host:<0$}", self.width));
+            let bar = match &self.sum {
+                Some(sum) => self.all.insert_before(sum, bar),
+                None => self.all.add(bar),
+            };
+            bar.enable_steady_tick(Duration::from_millis(100));
+            bar
+        });
+        Bar { bar, step: "", frozen: false, since: None }
+    }
+
+    fn count(&self, state: &State) {
+        let Some(sum) = &self.sum else { return };
+        let hidden = state.bars.values().filter(|bar| bar.bar.is_none()).count();
+        let more = if hidden > 0 { format!(", {hidden} more at work") } else { String::new() };
+        sum.set_message(format!("{} of {} done{more}", state.done, self.hosts));
+        sum.tick();
     }
 }
 
@@ -45,40 +78,118 @@ fn style(frozen: bool) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
 }
 
+impl Bar {
+    fn message(&self, text: String) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(text);
+        }
+    }
+
+    fn restart(&self) {
+        if let Some(bar) = &self.bar {
+            bar.reset_elapsed();
+        }
+    }
+
+    fn freeze(&mut self, frozen: bool) {
+        self.frozen = frozen;
+        if let Some(bar) = &self.bar {
+            bar.set_style(style(frozen));
+            bar.reset_elapsed();
+        }
+    }
+
+    fn progress(&mut self, bytes: u64, total: Option<u64>) {
+        let (since, first) = *self.since.get_or_insert_with(|| (Instant::now(), bytes));
+        self.message(format!("{} {}", self.step, moved(bytes, total, bytes.saturating_sub(first), since.elapsed())));
+    }
+}
+
+/// So many bytes, of how many, at what rate, and how long the rest takes at that rate.
+fn moved(bytes: u64, total: Option<u64>, new: u64, took: Duration) -> String {
+    let mut text = human_bytes(bytes);
+    let total = total.filter(|total| *total > 0);
+    if let Some(total) = total {
+        text = format!("{text} of {} ({} %)", human_bytes(total), bytes.saturating_mul(100) / total);
+    }
+    let rate = u64::try_from(u128::from(new) * 1000 / took.as_millis().max(1)).unwrap_or(0);
+    if took < Duration::from_secs(1) || rate == 0 {
+        return text;
+    }
+    text = format!("{text}, {}/s", human_bytes(rate));
+    match total.map(|total| total.saturating_sub(bytes)) {
+        Some(rest) if rest > 0 => format!("{text}, {} left", human_duration(Duration::from_secs(rest.div_ceil(rate)))),
+        _ => text,
+    }
+}
+
 impl Monitor for Bars {
     fn event(&self, host: &HostName, event: Event) {
-        let mut bars = self.bars.lock().unwrap_or_else(PoisonError::into_inner);
-        let bar = bars.entry(host.clone()).or_insert_with(|| self.bar(host));
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if !state.bars.contains_key(host) {
+            let shown = state.bars.values().filter(|bar| bar.bar.is_some()).count();
+            state.bars.insert(host.clone(), self.bar(host, shown));
+        }
+        if event == Event::Finished {
+            if let Some(Bar { bar: Some(bar), .. }) = state.bars.remove(host) {
+                bar.finish_and_clear();
+            }
+            state.done += 1;
+            // Its place goes to one that was only counted.
+            let shown = state.bars.values().filter(|bar| bar.bar.is_some()).count();
+            if let Some((next, bar)) = state.bars.iter_mut().find(|(_, bar)| bar.bar.is_none()) {
+                let (step, frozen) = (bar.step, bar.frozen);
+                *bar = self.bar(next, shown);
+                bar.step = step;
+                bar.message(step.to_owned());
+                bar.freeze(frozen);
+            }
+            self.count(&state);
+            return;
+        }
+        self.count(&state);
+        let Some(bar) = state.bars.get_mut(host) else { return };
         match event {
             Event::Step(step) => {
-                bar.step = step.word();
-                bar.bar.set_message(bar.step);
+                (bar.step, bar.since) = (step.word(), None);
+                bar.message(bar.step.to_owned());
                 // While containers are frozen the clock shows the freeze, not the step.
                 if !bar.frozen {
-                    bar.bar.reset_elapsed();
+                    bar.restart();
                 }
             }
-            Event::Progress { bytes, total } => {
-                let of = total
-                    .filter(|total| *total > 0)
-                    .map(|total| format!(" of {} ({} %)", human_bytes(total), bytes.saturating_mul(100) / total));
-                bar.bar.set_message(format!("{} {}{}", bar.step, human_bytes(bytes), of.unwrap_or_default()));
-            }
-            Event::Part { done, total, what } => bar.bar.set_message(format!("{} {done} of {total}: {what}", bar.step)),
-            Event::Predicted(time) => bar.bar.set_message(format!("{}: about {}", bar.step, human_duration(time))),
-            Event::Frozen => {
-                bar.frozen = true;
-                bar.bar.reset_elapsed();
-                bar.bar.set_style(style(true));
-            }
+            Event::Progress { bytes, total } => bar.progress(bytes, total),
+            Event::Part { done, total, what } => bar.message(format!("{} {done} of {total}: {what}", bar.step)),
+            Event::Predicted(time) => bar.message(format!("{}: about {}", bar.step, human_duration(time))),
+            Event::Frozen => bar.freeze(true),
             Event::Thawed(took) => {
-                bar.frozen = false;
-                bar.bar.set_style(style(false));
-                bar.bar.reset_elapsed();
+                bar.freeze(false);
                 self.all.suspend(|| super::err(&format!("[{host}] thawed after {}\n", human_duration(took))));
             }
             Event::Note(note) => self.all.suspend(|| super::err(&format!("[{host}] {note}\n"))),
-            Event::Finished => bar.bar.finish_and_clear(),
+            Event::Finished => {}
         }
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        if let Some(sum) = &self.sum {
+            sum.finish_and_clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_moved_is_shown_with_its_rate_and_what_is_left() {
+        let (mib, second) = (1 << 20, Duration::from_secs(1));
+        assert_eq!(moved(mib, None, mib, Duration::from_millis(10)), "1.0 MiB");
+        assert_eq!(moved(10 * mib, Some(100 * mib), 10 * mib, 2 * second), "10.0 MiB of 100.0 MiB (10 %), 5.0 MiB/s, 18.0 s left");
+        assert_eq!(moved(100 * mib, Some(100 * mib), 100 * mib, 2 * second), "100.0 MiB of 100.0 MiB (100 %), 50.0 MiB/s");
+        assert_eq!(moved(5, Some(0), 0, second), "5 B");
     }
 }

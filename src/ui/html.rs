@@ -69,7 +69,11 @@ fn timeline(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
     let first = backups.iter().map(|seen| seen.manifest.description.started).min().unwrap_or(now);
     let span = (now - first).num_seconds().max(1);
     let largest = backups.iter().map(|seen| seen.manifest.archive.bytes).max().unwrap_or(1).max(1);
-    let _ = write!(html, "<svg viewBox=\"0 0 {WIDTH} 84\" role=\"img\" aria-label=\"timeline of {} backups\" preserveAspectRatio=\"none\">", backups.len());
+    let _ = write!(
+        html,
+        "<svg viewBox=\"0 0 {WIDTH} 84\" role=\"img\" aria-label=\"timeline of {} backups\" preserveAspectRatio=\"none\">",
+        backups.len()
+    );
     let _ = write!(html, "<line x1=\"0\" y1=\"70\" x2=\"{WIDTH}\" y2=\"70\"/>");
     for seen in backups {
         let at = (seen.manifest.description.started - first).num_seconds().saturating_mul(WIDTH - 12) / span;
@@ -103,9 +107,10 @@ fn backups(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
             Some(check) => format!("{} {}", escape(&check.depth), ago(check.at)),
             None => format!("when made, {}", ago(manifest.proof.at)),
         };
-        let drilled = seen.record.drills.last().map_or_else(String::new, |drill| {
-            if drill.failure.is_some() { "<b class=\"risk\">failed</b>".into() } else { ago(drill.at) }
-        });
+        let drilled =
+            seen.record.drills.last().map_or_else(String::new, |drill| {
+                if drill.failure.is_some() { "<b class=\"risk\">failed</b>".into() } else { ago(drill.at) }
+            });
         let copies: Vec<String> = seen.record.copies.iter().map(|copy| escape(&printable(&copy.remote))).collect();
         let _ = write!(
             html,

@@ -13,6 +13,7 @@ mod recap;
 mod render;
 mod report;
 mod shelf;
+mod stream;
 mod upkeep;
 
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -27,23 +28,36 @@ pub use recap::{recap, recap_json};
 pub use render::{checked, hosts_json, hosts_table, jobs, plan, shown_key};
 pub use report::{prometheus, report, report_json};
 pub use shelf::{file_line, list_json, list_table, show};
+pub use stream::recap_event;
 pub use upkeep::{
     Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json, trash_table,
     verified, verified_away, verified_away_json, verified_json,
 };
 
+use chrono::{DateTime, Utc};
+
 use crate::model::id::HostName;
 use crate::monitor::{Event, Monitor};
 
-/// The monitor that fits: bars on a terminal, lines elsewhere, nothing where quiet is wanted.
+/// How what happens is shown.
+#[derive(Clone, Copy)]
+pub enum Show {
+    /// Not at all.
+    Nothing,
+    /// Bars on a terminal, lines elsewhere; lines where more is wanted (1), every piece of progress too (2).
+    Progress(u8),
+    /// As JSON on stdout, with the time from this clock.
+    Stream(fn() -> DateTime<Utc>),
+}
+
+/// The monitor that fits.
 #[must_use]
-pub fn monitor(hosts: &[HostName], quiet: bool) -> Arc<dyn Monitor> {
-    if quiet {
-        Arc::new(Silent)
-    } else if std::io::stderr().is_terminal() {
-        Arc::new(bars::Bars::new(hosts))
-    } else {
-        Arc::new(plain::Plain::default())
+pub fn monitor(hosts: &[HostName], show: Show) -> Arc<dyn Monitor> {
+    match show {
+        Show::Nothing => Arc::new(Silent),
+        Show::Stream(clock) => Arc::new(stream::Stream::new(clock)),
+        Show::Progress(0) if std::io::stderr().is_terminal() => Arc::new(bars::Bars::new(hosts)),
+        Show::Progress(verbosity) => Arc::new(plain::Plain::new(verbosity > 1)),
     }
 }
 

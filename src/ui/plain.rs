@@ -8,9 +8,15 @@ use crate::model::text::{human_bytes, human_duration};
 use crate::monitor::{Event, Monitor, Step};
 
 /// Remembers the current step so that it is told once.
-#[derive(Default)]
 pub(super) struct Plain {
     steps: Mutex<HashMap<HostName, Step>>,
+    every_piece: bool,
+}
+
+impl Plain {
+    pub(super) fn new(every_piece: bool) -> Self {
+        Self { steps: Mutex::default(), every_piece }
+    }
 }
 
 impl Monitor for Plain {
@@ -19,6 +25,11 @@ impl Monitor for Plain {
         if let Event::Step(step) = event
             && steps.insert(host.clone(), step) == Some(step)
         {
+            return;
+        }
+        if let (Event::Progress { bytes, total }, true) = (&event, self.every_piece) {
+            let of = total.map(|total| format!(" of {}", human_bytes(total))).unwrap_or_default();
+            super::err(&format!("[{host}] {}{of}\n", human_bytes(*bytes)));
             return;
         }
         if let Some(line) = line_of(event) {

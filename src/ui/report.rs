@@ -97,7 +97,8 @@ pub fn prometheus(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
     let drilled = outlooks
         .iter()
         .filter_map(|o| {
-            let good = o.backups.iter().flat_map(|seen| &seen.record.drills).filter(|drill| drill.failure.is_none()).map(|drill| drill.at).max();
+            let good =
+                o.backups.iter().flat_map(|seen| &seen.record.drills).filter(|drill| drill.failure.is_none()).map(|drill| drill.at).max();
             good.map(|at| (format!("host=\"{}\"", o.host), at.timestamp().to_string()))
         })
         .collect();

@@ -3,8 +3,10 @@
 #![allow(clippy::type_complexity, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, missing_docs)]
 
 mod architecture;
+mod around;
 mod clients;
 mod e2e;
+mod events;
 mod fuzz;
 mod inputs;
 mod library;

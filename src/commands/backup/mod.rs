@@ -11,7 +11,7 @@ use home::{Captured, Way};
 pub(super) use seen::frozen_of;
 use seen::{Seen, after_failure};
 
-use super::{Context, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
+use super::{Context, hooks, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
 use crate::library::{Arrival, HostLock, Library, lrzip_is_here};
 use crate::model::astute::network_settings;
@@ -52,12 +52,22 @@ pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunR
     fleet::run(hosts, options.pace, &ctx.cancel, |name| {
         let ctx = ctx.clone();
         async move {
-            let ending = backup_host(&ctx, &name, options).await.unwrap_or_else(|ending| ending);
+            let ending = with_hooks(&ctx, &name, options).await.unwrap_or_else(|ending| ending);
             ctx.monitor.event(&name, Event::Finished);
             ending
         }
     })
     .await
+}
+
+async fn with_hooks(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
+    let host = ctx.host(name)?;
+    if options.dry_run {
+        return backup_host(ctx, name, options).await;
+    }
+    hooks::before(ctx, &host).await?;
+    let ending = backup_host(ctx, name, options).await.unwrap_or_else(|ending| ending);
+    Ok(hooks::after(ctx, &host, ending).await)
 }
 
 async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {

@@ -33,6 +33,19 @@ pub struct Inventory {
     pub decrypt_with: Vec<PathBuf>,
     /// Places for copies.
     pub remotes: Vec<Remote>,
+    /// A command that is told what a run came to: the recap as JSON on its stdin.
+    pub notify: Option<String>,
+}
+
+/// Commands of the operator's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hooks {
+    /// Must end with code 0 before the host is touched.
+    pub before: Option<String>,
+    /// Runs when it is over, however it went.
+    pub after: Option<String>,
+    /// How long each may take.
+    pub limit: Duration,
 }
 
 /// One master and how to reach it.
@@ -76,6 +89,8 @@ pub struct Host {
     pub library: PathBuf,
     /// How they are looked after.
     pub upkeep: Upkeep,
+    /// Commands of this workstation that run before and after a backup of it.
+    pub hooks: Hooks,
     /// What the inventory says itself, which the SSH configuration doesn't outrank.
     pub given: Given,
     /// What is worth knowing of its SSH configuration, a sentence each.

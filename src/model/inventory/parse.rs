@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::reach::{jump_target, parse_jump};
 use super::upkeep::{EncryptTo, KeepTable, RemoteTable, Upkeep, Wrong, encryption, policy, remote};
-use super::{Agent, Endpoint, Given, Host, Inventory, Password, Target};
+use super::{Agent, Endpoint, Given, Hooks, Host, Inventory, Password, Target};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
 use crate::model::pattern::closest;
@@ -50,6 +50,7 @@ macro_rules! settings {
             forks: Option<Spanned<usize>>,
             ssh_config: Option<PathBuf>,
             decrypt_with: Option<Vec<PathBuf>>,
+            notify: Option<String>,
             $($key: Option<$type>,)*
         }
 
@@ -100,6 +101,9 @@ settings! {
     trash_days: Spanned<u64>,
     encrypt_to: Vec<Spanned<String>>,
     encrypt_passphrase: Spanned<String>,
+    before: String,
+    after: String,
+    hook_timeout: Spanned<u64>,
 }
 
 struct Reader<'a> {
@@ -149,7 +153,7 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     let remotes = parsed.remotes.iter().map(|(name, table)| remote(name, table).map_err(|(at, why)| reader.bad(at, why)));
     let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
-    Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes })
+    Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone() })
 }
 
 /// toml's own message without its excerpt, with a guess at what an unknown key was meant to be.
@@ -217,6 +221,7 @@ impl Reader<'_> {
             },
             bwlimit: set.bwlimit.map(|text| parse_rate(text.get_ref()).map_err(|why| self.bad(text.span().start, why))).transpose()?,
             library: set.library.cloned().unwrap_or_else(|| library.to_owned()),
+            hooks: Hooks { before: set.before.cloned(), after: set.after.cloned(), limit: self.seconds(set.hook_timeout, 300, 1)? },
             given: Given {
                 user: set.user.is_some(),
                 port: set.port.is_some(),

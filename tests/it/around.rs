@@ -1,0 +1,140 @@
+//! What stands around the daily work: report, init, config check, completions, man pages, hooks.
+
+use std::fs;
+use std::process::Command;
+
+use chrono::{Duration, Utc};
+
+use crate::library::add_bytes;
+use crate::upkeep::Shelf;
+
+#[test]
+fn a_report_says_what_is_at_risk_by_its_exit_code_too() {
+    let shelf = Shelf::new("[hosts.east]\n[hosts.west]\n");
+    add_bytes(&shelf.library(), Utc::now() - Duration::days(2), 64);
+    shelf.tanker(&["report"]).code(1).says("AT RISK").says("!! west: there is no backup of it").says("-> east: no restore of it was ever");
+    shelf.tanker(&["report", "east"]).code(0).says("fair");
+    shelf.tanker(&["report", "east", "--max-age", "1d"]).code(1).says("2 days old");
+    let json: serde_json::Value = serde_json::from_str(&shelf.tanker(&["report", "--json"]).code(1).stdout).unwrap();
+    assert_eq!(json["hosts"][1]["concerns"][0]["kind"], "none");
+    let file = shelf.path("tanker.prom");
+    shelf.tanker(&["report", "--prometheus", "tanker.prom"]).code(1);
+    let text = fs::read_to_string(file).unwrap();
+    for line in [
+        "tanker_at_risk{host=\"east\"} 0",
+        "tanker_at_risk{host=\"west\"} 1",
+        "tanker_backups{host=\"east\"} 1",
+        "tanker_concern{host=\"west\",kind=\"none\"} 1",
+    ] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
+    }
+    assert!(text.lines().all(|line| line.starts_with("# ") || line.split(' ').count() == 2), "{text}");
+}
+
+#[test]
+fn the_page_needs_no_script_no_other_place_and_fits_a_phone_in_a_real_browser() {
+    let shelf = Shelf::new("[hosts.east]\n[hosts.west]\n[hosts.a-host-with-a-name-that-is-as-long-as-a-host-name-can-be-for-it]\n");
+    for n in 0..40 {
+        add_bytes(&shelf.library(), Utc::now() - Duration::days(n), 64 + 8 * n.unsigned_abs());
+    }
+    shelf.tanker(&["report", "--html", "report.html"]).code(1);
+    let page = fs::read_to_string(shelf.path("report.html")).unwrap();
+    for word in ["<script", "http:", "https:", "src=", "@import", "url("] {
+        assert!(!page.contains(word), "{word}");
+    }
+    assert!(page.contains("prefers-color-scheme: dark") && page.contains("@media print"));
+    // A frame as wide as a phone, and what the page makes of it.
+    let probe = "<iframe id=f src=report.html style='width:WIDTHpx;height:700px;border:0'></iframe><pre id=out></pre><script>onload=()=>{const d=f.contentDocument;const wide=d.documentElement.scrollWidth-d.documentElement.clientWidth;const h=d.querySelectorAll('section h2').length;out.textContent='over='+wide+' sections='+h+' bars='+d.querySelectorAll('svg rect').length}</script>";
+    for width in [360, 1200] {
+        fs::write(shelf.path("probe.html"), probe.replace("WIDTH", &width.to_string())).unwrap();
+        let output = Command::new("chromium")
+            .args([
+                "--headless",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--allow-file-access-from-files",
+                "--virtual-time-budget=3000",
+                "--dump-dom",
+            ])
+            .arg(format!("--user-data-dir={}", shelf.path("browser").display()))
+            .arg(format!("file://{}", shelf.path("probe.html").display()))
+            .output()
+            .unwrap();
+        let dom = String::from_utf8_lossy(&output.stdout);
+        assert!(dom.contains(&format!("over=0 sections=3 bars=40")), "at {width}: {dom}\n{}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn init_writes_an_inventory_that_is_read_and_overwrites_none() {
+    let shelf = Shelf::new("");
+    fs::remove_file(shelf.path("inventory.toml")).unwrap();
+    fs::create_dir(shelf.path(".ssh")).unwrap();
+    fs::write(shelf.path(".ssh/config"), "Host fuel-a fuel-b\n  User root\nHost *.example.net\n  User ops\nHost fuel-a\n").unwrap();
+    shelf.tanker(&["init", "--to", "inventory.toml"]).code(0).says("tanker trust");
+    shelf.tanker(&["config", "check"]).code(0).says("2 hosts");
+    shelf.tanker(&["hosts", "list"]).code(0).says("fuel-a").says("fuel-b");
+    shelf.tanker(&["init", "--to", "inventory.toml"]).code(2).says("is there already");
+    shelf.tanker(&["init", "--to", "other.toml", "ops@10.20.0.2:2222", "10.20.0.3"]).code(0);
+    shelf.tanker(&["-i", "other.toml", "hosts", "list"]).code(0).says("ops@10.20.0.2:2222").says("root@10.20.0.3:22");
+    shelf.tanker(&["init", "--to", "bad.toml", "a b"]).code(2).says("is no jump host");
+    assert!(!shelf.path("bad.toml").exists());
+    shelf.tanker(&["init"]).code(0).says(".config/tanker/inventory.toml");
+}
+
+#[test]
+fn config_check_finds_what_is_named_and_not_there() {
+    let shelf = Shelf::new("[defaults]\ndecrypt_with = ['~/nowhere.txt']\n[hosts.east]\nidentity = ['~/no_key']\n");
+    shelf.tanker(&["config", "check"]).code(3).says("nowhere.txt is not there").says("no_key is not there");
+    shelf.inventory("[hosts.east]\nencrypt_to = ['age1no']\n");
+    shelf.tanker(&["config", "check"]).code(3).says("is no age recipient");
+    shelf.inventory("[remotes.s3]\nurl = 's3://bucket/x'\n[hosts.east]\nkeep = { daily = 7 }\n");
+    shelf.tanker(&["config", "check"]).code(0).says("1 remotes").says("1 with a retention policy");
+}
+
+#[test]
+fn completions_and_man_pages_come_from_the_program_itself() {
+    let shelf = Shelf::new("");
+    for shell in ["bash", "zsh", "fish"] {
+        shelf.tanker(&["completions", shell]).code(0).says("undelete");
+    }
+    let script = shelf.tanker(&["completions", "bash"]).stdout;
+    fs::write(shelf.path("completions"), script).unwrap();
+    let sourced =
+        Command::new("bash").args(["-c", "set -e; . ./completions; complete -p tanker"]).current_dir(shelf.home.path()).output().unwrap();
+    assert!(sourced.status.success(), "{}", String::from_utf8_lossy(&sourced.stderr));
+    shelf.tanker(&["man"]).code(0).says(".TH tanker 1");
+    shelf.tanker(&["man", "--to", "man"]).code(0);
+    for page in ["tanker.1", "tanker-backup.1", "tanker-hosts-check.1"] {
+        assert!(shelf.path("man").join(page).exists(), "{page}");
+    }
+}
+
+#[test]
+fn a_command_before_a_backup_that_fails_leaves_the_master_alone_and_one_after_it_is_told() {
+    let shelf = Shelf::new(
+        "[defaults]\nnotify = 'cat > recap.json'\n[hosts.east]\naddress = '127.0.0.1'\nport = 1\nbefore = 'echo not now >&2; exit 7'\nafter = 'false'\n",
+    );
+    let ran = shelf.tanker(&["backup"]).code(3).says("not now").says("the master was not touched");
+    assert!(!ran.stderr.contains("connect"), "{}", ran.stderr);
+    let recap: serde_json::Value = serde_json::from_str(&fs::read_to_string(shelf.path("recap.json")).unwrap()).unwrap();
+    assert_eq!(recap["hosts"][0]["outcome"], "refused");
+    shelf.inventory("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nafter = 'echo \"$TANKER_HOST $TANKER_OUTCOME\" > after; exit 3'\n");
+    shelf.tanker(&["backup"]).code(1).says("but the command after it ended with");
+    assert_eq!(fs::read_to_string(shelf.path("after")).unwrap(), "east unreachable\n");
+    // An inventory that names commands and that others can write is not trusted.
+    Command::new("chmod").arg("666").arg(shelf.path("inventory.toml")).status().unwrap();
+    shelf.tanker(&["backup"]).code(2).says("others own it or can write it");
+}
+
+#[test]
+fn sleep_is_held_off_while_archives_may_travel() {
+    let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nbefore = 'sleep 0.5'\n");
+    fs::create_dir(shelf.path("bin")).unwrap();
+    let fake = "#!/bin/sh\necho \"$@\" > \"$HOME/held\"\nexec cat\n";
+    fs::write(shelf.path("bin/systemd-inhibit"), fake).unwrap();
+    Command::new("chmod").arg("755").arg(shelf.path("bin/systemd-inhibit")).status().unwrap();
+    let path = format!("{}:{}", shelf.path("bin").display(), std::env::var("PATH").unwrap());
+    assert_eq!(shelf.command(&["backup"]).env("PATH", path).output().unwrap().status.code(), Some(4));
+    assert!(fs::read_to_string(shelf.path("held")).unwrap().contains("--what=sleep:idle --who=tanker"));
+}

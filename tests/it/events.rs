@@ -1,0 +1,70 @@
+//! The stream of events, held against docs/events.md.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use serde_json::Value;
+use tanker::monitor::{ALL, Step};
+
+fn document() -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/events.md")).unwrap()
+}
+
+fn quoted(text: &str) -> BTreeSet<String> {
+    text.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Each event with its further fields, as documented.
+fn documented() -> BTreeMap<String, BTreeSet<String>> {
+    let text = document();
+    let rows = text.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| {
+        let cells: Vec<&str> = row.split('|').collect();
+        (quoted(cells[1]).into_iter().next().unwrap(), quoted(cells[2]))
+    })
+    .collect()
+}
+
+/// Holds a whole stream against the document; the recap is its last line, and is returned with the events' names.
+#[track_caller]
+pub(crate) fn held(stdout: &str) -> (Value, Vec<String>) {
+    let (documented, mut names, mut recap) = (documented(), Vec::new(), Value::Null);
+    for line in stdout.lines() {
+        assert!(recap.is_null(), "something stands behind the recap: {line}");
+        let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        let name = value["event"].as_str().unwrap_or_else(|| panic!("no event: {line}")).to_owned();
+        let mut fields = documented.get(&name).unwrap_or_else(|| panic!("docs/events.md has no {name}")).clone();
+        fields.extend(["event", "format"].map(str::to_owned));
+        if name == "recap" {
+            recap = value.clone();
+        } else {
+            fields.extend(["time", "host"].map(str::to_owned));
+        }
+        let found: BTreeSet<String> = value.as_object().unwrap().keys().cloned().collect();
+        assert_eq!(found, fields, "{line}");
+        assert_eq!(value["format"], 1);
+        if let Some(step) = value["step"].as_str() {
+            assert!(Step::from_log(step).is_some(), "{step}");
+        }
+        names.push(name);
+    }
+    assert!(!recap.is_null(), "no recap: {stdout}");
+    (recap, names)
+}
+
+#[test]
+fn every_step_is_documented() {
+    let words = quoted(&document());
+    for step in ALL {
+        assert!(words.contains(step.word()), "docs/events.md doesn't name the step {}", step.word());
+    }
+}
+
+#[test]
+fn a_run_that_reaches_nobody_is_a_stream_too() {
+    let shelf = crate::upkeep::Shelf::new("[hosts.gone]\naddress = '127.0.0.1'\nport = 1\n");
+    let ran = shelf.tanker(&["hosts", "check", "--json"]).code(4);
+    let (recap, names) = held(&ran.stdout);
+    assert_eq!(names, ["step", "finished", "recap"]);
+    assert_eq!((&recap["exit_code"], &recap["hosts"][0]["outcome"]), (&Value::from(4), &Value::from("unreachable")));
+}
