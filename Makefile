@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library lab-up lab-down deny
+.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library lab-up lab-down dist deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ lab-up: ## boot two masters to play with: east (5.1) and west (8.0)
 
 lab-down: ## remove the lab
 	tests/lab/lab down
+
+dist: ## a static program and a .deb, tried in an empty root filesystem: target/dist
+	tests/dist.sh
 
 deny: ## licences and advisories of the dependencies (needs cargo-deny)
 	cargo deny check

@@ -194,7 +194,8 @@ pub fn walk_deep(source: Source) -> Result<Walked, String> {
     each_member(source, |name, entry| {
         walked.take(name, entry)?;
         let odd = |e: io::Error| format!("its member {} is no whole tar: {}", printable(name), printable(&e.to_string()));
-        if !name.ends_with(".tar") || entry.size() == 0 {
+        let is_tar = name.ends_with(".tar") || (name.starts_with("tanker.volume.") && !name.ends_with(".deleted"));
+        if !is_tar || entry.size() == 0 {
             return Ok(());
         }
         let mut inner = Archive::new(entry as &mut dyn Read);

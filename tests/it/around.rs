@@ -61,7 +61,7 @@ fn the_page_needs_no_script_no_other_place_and_fits_a_phone_in_a_real_browser() 
             .output()
             .unwrap();
         let dom = String::from_utf8_lossy(&output.stdout);
-        assert!(dom.contains(&format!("over=0 sections=3 bars=40")), "at {width}: {dom}\n{}", String::from_utf8_lossy(&output.stderr));
+        assert!(dom.contains("over=0 sections=3 bars=40"), "at {width}: {dom}\n{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 

@@ -1,0 +1,55 @@
+#!/bin/bash
+# Builds what is given away: a static program and a Debian package of it, and tries both in an empty root filesystem.
+# With Rust's musl target (`rustup target add x86_64-unknown-linux-musl`) the program is linked against musl, else statically against glibc.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$(rustc -vV | sed -n 's/^host: //p')
+if [ -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
+  tests/prepare.sh musl-tools
+  target=x86_64-unknown-linux-musl
+fi
+RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --bin tanker --target "$target"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+dist=target/dist
+rm -rf "$dist"
+mkdir -p "$dist"
+cp "target/$target/release/tanker" "$dist/tanker"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+package=$work/package
+install -D -m 755 "$dist/tanker" "$package/usr/bin/tanker"
+"$dist/tanker" man --to "$package/usr/share/man/man1"
+gzip -9n "$package"/usr/share/man/man1/*
+mkdir -p "$package"/usr/share/bash-completion/completions "$package"/usr/share/zsh/vendor-completions "$package"/usr/share/fish/vendor_completions.d
+"$dist/tanker" completions bash > "$package/usr/share/bash-completion/completions/tanker"
+"$dist/tanker" completions zsh > "$package/usr/share/zsh/vendor-completions/_tanker"
+"$dist/tanker" completions fish > "$package/usr/share/fish/vendor_completions.d/tanker.fish"
+install -D -m 644 -t "$package/usr/share/doc/tanker" README.md inventory.example.toml docs/*.md
+mkdir -p "$package/DEBIAN"
+cat > "$package/DEBIAN/control" <<CONTROL
+Package: tanker
+Version: $version
+Architecture: $(dpkg --print-architecture)
+Maintainer: tanker developers <tanker@localhost>
+Recommends: lrzip
+Suggests: age, openssh-client
+Section: admin
+Priority: optional
+Installed-Size: $(du -sk "$package/usr" | cut -f1)
+Description: backs up and restores Fuel masters over SSH
+ Runs on an admin workstation; nothing is installed on a master.
+CONTROL
+deb=$dist/tanker_${version}_$(dpkg --print-architecture).deb
+dpkg-deb --root-owner-group --build "$package" "$deb" >/dev/null
+
+# An empty root: no libraries, no shell, nothing but what the package brings.
+root=$work/root
+dpkg-deb -x "$deb" "$root"
+mkdir -p "$root"/{tmp,root/library}
+[ "$(chroot "$root" /usr/bin/tanker --version)" = "tanker $version" ]
+chroot "$root" /usr/bin/tanker --library /root/library list >/dev/null
+cp -r tests/fixtures/format-2 "$root/root/shelf"
+chroot "$root" /usr/bin/tanker --library /root/shelf --key /root/shelf/key.txt verify --all | grep -q 'ok  SHA-256'
+! ldd "$dist/tanker" 2>/dev/null | grep '=>' || { echo "it is not static"; exit 1; }
+ls -l "$dist"
