@@ -53,12 +53,21 @@ pub enum Command {
     /// Connect, read facts and tasks, say what a backup would do; change nothing
     Check(Fleet),
     /// Back masters up into the library
+    #[command(
+        after_help = "Examples:\n  tanker backup                    every master of the inventory\n  tanker backup 'prod-*' --forks 2 two at a time\n  tanker backup @failed            those that failed in the last run\n  tanker backup --resume east      go on after a lid was closed"
+    )]
     Backup(Backup),
     /// List the backups of the library, oldest first
+    #[command(
+        after_help = "Examples:\n  tanker list east\n  tanker list --tag before-upgrade\n  tanker list --trash\n  tanker list --remote vault"
+    )]
     List(List),
     /// Show one backup
     Show(Show),
     /// Hold archives against their manifests: SHA-256, with --deep every byte and file inside
+    #[command(
+        after_help = "Examples:\n  tanker verify east@latest --deep  every byte and file of one\n  tanker verify --sample 5% --deep  a share, longest unseen first: for a timer\n  tanker verify --all --remote vault  read copies back"
+    )]
     Verify(Verify),
     /// How many backups there are, and what they take
     Stats(Stats),
@@ -73,6 +82,9 @@ pub enum Command {
     /// Write a note at a backup
     Note(Note),
     /// Move backups that no rule keeps into the trash; without --yes only say which
+    #[command(
+        after_help = "Examples:\n  tanker forget --keep-daily 7 --keep-weekly 4       what would go\n  tanker forget --yes                                by the inventory's 'keep'\n  tanker forget east --remote vault --keep-last 3 --yes"
+    )]
     Forget(Forget),
     /// Take a forgotten backup back out of the trash
     Undelete(Undelete),
@@ -103,6 +115,9 @@ pub enum Command {
     /// Take an archive of `dockerctl backup` into the library
     Import(Import),
     /// Restore a backup onto a master of the same release
+    #[command(
+        after_help = "Examples:\n  tanker restore east@latest --to east --dry-run   the plan, no more\n  tanker restore east@2026-11-22 --to east         the newest of that day\n  tanker restore east@latest --to east --only config,database\n  tanker restore --to east --rollback              after the master was restarted in the middle"
+    )]
     Restore(Restore),
     /// List hosts, or look whether they can be reached
     Hosts(HostsCommand),

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
-use clap::CommandFactory;
+use clap::{CommandFactory, Parser};
 use tanker::cli::Cli;
 use tanker::model::inventory::parse_inventory;
 
@@ -53,6 +53,23 @@ fn the_example_inventory_parses_and_names_every_key() {
         "sudo_password",
         "library",
         "address",
+        "ready_timeout",
+        "keep",
+        "trash_days",
+        "encrypt_to",
+        "encrypt_passphrase",
+        "decrypt_with",
+        "before",
+        "after",
+        "hook_timeout",
+        "notify",
+        "url",
+        "endpoint",
+        "region",
+        "access_key",
+        "secret_key",
+        "token",
+        "object_lock",
     ] {
         let documented = text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
         assert!(documented, "inventory.example.toml doesn't show '{key}'");
@@ -169,4 +186,84 @@ fn i6_a_secret_is_hidden_before_it_is_asked_for_and_ctrl_c_gives_the_terminal_ba
         assert!(shown.contains(&format!("code {code}")), "{shown}");
         assert!(shown.contains(" echo ") && !shown.contains("-isig") && !shown.contains("s3c"), "{shown}");
     }
+}
+
+/// Words as a shell splits them, up to a comment, a pipe or the next command.
+fn words(line: &str) -> Vec<String> {
+    let (mut found, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
+    for c in line.chars() {
+        match (quote, c) {
+            (Some(q), c) if c == q => quote = None,
+            (None, '\'' | '"') => (quote, begun) = (Some(c), true),
+            (None, '#') if !begun => break,
+            (None, '|' | '&' | ';' | '>') if !begun => break,
+            (None, ' ') => {
+                if begun {
+                    found.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            _ => {
+                word.push(c);
+                begun = true;
+            }
+        }
+    }
+    if begun {
+        found.push(word);
+    }
+    found
+}
+
+#[test]
+fn every_command_of_the_documents_is_one_that_the_program_takes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut documents: Vec<_> = std::fs::read_dir(root.join("docs")).unwrap().map(|file| file.unwrap().path()).collect();
+    documents.push(root.join("README.md"));
+    let mut seen = 0;
+    for document in documents.iter().filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
+        let text = std::fs::read_to_string(document).unwrap();
+        // What is generated is the program's own text.
+        let text = text.split("<!-- below this line the text is generated").next().unwrap();
+        let (mut blocks, mut prose) = (Vec::new(), String::new());
+        for (n, part) in text.split("```").enumerate() {
+            if n % 2 == 1 { blocks.extend(part.lines()) } else { prose.push_str(part) }
+        }
+        let prose = prose.replace('\n', " ");
+        let inline = prose.split('`').skip(1).step_by(2);
+        let lines = blocks.iter().map(|line| line.trim_start_matches("ExecStart=/usr/bin/").trim_start_matches("$ "));
+        for command in lines.chain(inline).flat_map(|line| line.split(" && ")).filter(|line| line.starts_with("tanker ")) {
+            let shown = command
+                .replace("HOST@ID", "east@2026-11-22-14_07")
+                .replace("HOST", "east")
+                .replace("MACHINE", "spare")
+                .replace("REMOTE", "vault")
+                .replace("diff A B", "diff east@2026-11-21 east@latest")
+                .replace("fuel_backup_….tar.lrz", "fuel_backup.tar.lrz");
+            let shown = if shown == "tanker completions" { "tanker completions bash".to_owned() } else { shown };
+            if let Err(e) = Cli::try_parse_from(words(&shown)) {
+                use clap::error::ErrorKind::{DisplayHelp, DisplayVersion, MissingRequiredArgument};
+                // A verb that is only named is no command.
+                let named_only = e.kind() == MissingRequiredArgument && words(&shown).len() <= 3;
+                assert!(named_only || matches!(e.kind(), DisplayHelp | DisplayVersion), "{}: `{command}`: {e}", document.display());
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "only {seen} commands were found");
+}
+
+#[test]
+fn the_inventories_of_the_documents_are_read() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut seen = 0;
+    for document in ["README.md", "docs/operations.md"] {
+        let text = std::fs::read_to_string(root.join(document)).unwrap();
+        for block in text.split("```toml\n").skip(1) {
+            let block = block.split("```").next().unwrap();
+            parse_inventory(document, block).unwrap_or_else(|e| panic!("{e}"));
+            seen += 1;
+        }
+    }
+    assert!(seen > 0);
 }
