@@ -8,7 +8,8 @@ mod shelf;
 mod upkeep;
 mod vault;
 
-use std::path::PathBuf;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -100,7 +101,10 @@ struct Start {
 impl Start {
     fn inventory(&self) -> Result<Inventory, Report> {
         let path = self.inventory_path()?;
-        let text = std::fs::read_to_string(&path).wrap_err_with(|| format!("the inventory {} can't be read", path.display()))?;
+        let unreadable = || format!("the inventory {} can't be read", path.display());
+        let mut file = std::fs::File::open(&path).wrap_err_with(unreadable)?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).wrap_err_with(unreadable)?;
         let mut inventory = parse_inventory(&path.display().to_string(), &text)?;
         let runs_commands = |password: &Option<Password>| matches!(password, Some(Password { source: SecretSource::Command(_), .. }));
         let has_hooks = |host: &Host| host.hooks.before.is_some() || host.hooks.after.is_some();
@@ -111,7 +115,7 @@ impl Start {
             || inventory.hosts.iter().any(|host| commands(host) || passphrase(host))
             || secrets().any(|source| matches!(source, SecretSource::Command(_)))
         {
-            nobody_elses(&path)?;
+            nobody_elses(&path, &file)?;
         }
         let asker = Asker { user: user(), workstation: workstation(), home: self.home.clone() };
         complete(&mut inventory, &asker).map_err(Report::msg)?;
@@ -203,15 +207,20 @@ fn leave() -> ! {
 }
 
 /// An inventory that names commands is one to be sure of: it may lie in whatever folder one stands in.
-fn nobody_elses(path: &std::path::Path) -> Result<(), Report> {
+fn nobody_elses(path: &Path, file: &std::fs::File) -> Result<(), Report> {
     use std::os::unix::fs::MetadataExt;
-    let meta = std::fs::metadata(path)?;
-    let ours = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
-    if ours && meta.mode() & 0o022 == 0 {
+    let ours = |meta: &std::fs::Metadata| {
+        let owner = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
+        // In a sticky folder (/tmp) others can't put another file in its place.
+        owner && (meta.mode() & 0o022 == 0 || (meta.is_dir() && meta.mode() & 0o1000 != 0))
+    };
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The file that was read, not the one that has its name by now.
+    if ours(&file.metadata()?) && ours(&std::fs::metadata(folder)?) {
         return Ok(());
     }
     Err(Report::msg(format!(
-        "the inventory {} names a command, and others own it or can write it: 'chmod go-w', or name no command",
+        "the inventory {} names a command, and others own it or can write it or its folder: 'chmod go-w', or name no command",
         path.display()
     )))
 }

@@ -16,7 +16,7 @@ use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
-use crate::shelf::{chosen_in_library, complain, of_folder, severity_of};
+use crate::shelf::{chosen_in_library, complain, severity_of};
 
 impl Start {
     /// Opens a remote of the inventory; whatever it needs to be let in is asked for now.
@@ -214,8 +214,12 @@ impl Start {
         for away in wanted {
             let result = offsite.verify(away, &|bytes| progress.add(bytes)).await;
             let named = BackupRef { host: away.manifest.description.host.clone(), which: Which::Id(away.manifest.description.id.clone()) };
-            if let (Ok(()), Ok(Ok(entry))) = (&result, self.find(&named)) {
-                record_copy(&entry, &offsite.name);
+            if let Some(entry) = self.find(&named)?.ok().filter(|entry| entry.manifest == away.manifest) {
+                match &result {
+                    Ok(()) => record_copy(&entry, &offsite.name),
+                    Err(LibraryError::Damaged { .. }) => strike_copy(std::slice::from_ref(&entry), away, &offsite.name),
+                    Err(_) => {}
+                }
             }
             worst = worst.max(result.as_ref().map_or_else(severity_of, |()| Severity::Ok));
             results.push((away.name(), result.err().map(|e| e.to_string())));
@@ -242,8 +246,8 @@ impl Start {
         let mut plan = Vec::new();
         for (host, away) in by_host {
             let policy = args.policy().or(inventory.host(&host).and_then(|host| host.upkeep.keep.clone())).unwrap_or_default();
-            let candidates: Vec<Candidate> = away.iter().map(|away| self.candidate_away(away, &entries)).collect();
-            let (kept, withheld): (BTreeMap<_, _>, _) = match decide(&policy, &candidates, args.accept_small) {
+            let candidates: Vec<Candidate> = away.iter().map(|away| candidate_away(away, &entries, args.accept_unknown)).collect();
+            let (kept, withheld): (BTreeMap<_, _>, _) = match decide(&policy, &candidates, args.accept_small, Utc::now()) {
                 Ok(verdicts) => (verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), None),
                 Err(e) => (BTreeMap::new(), Some(e.to_string())),
             };
@@ -253,6 +257,10 @@ impl Start {
                     Some(_) => vec!["nothing of this host goes".to_owned()],
                     None => kept.get(&away.manifest.description.id).cloned().unwrap_or_default(),
                 };
+                let mut reasons = reasons;
+                if args.yes && reasons.is_empty() && !args.accept_unknown && !self.is_free(&away)? {
+                    reasons.push("protected meanwhile".into());
+                }
                 if args.yes && reasons.is_empty() {
                     match offsite.remove(&away).await {
                         Ok(()) => strike_copy(&entries, &away, &offsite.name),
@@ -269,19 +277,26 @@ impl Start {
         Ok(worst)
     }
 
-    /// What is protected here is protected there.
-    fn candidate_away(&self, away: &Away, entries: &[Entry]) -> Candidate {
-        let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description).map(crate::upkeep::candidate);
+    /// Whether the backup here, as it is now, lets its copy go.
+    fn is_free(&self, away: &Away) -> Result<bool, Report> {
         let description = &away.manifest.description;
-        Candidate {
-            id: description.id.clone(),
-            started: description.started,
-            bytes: away.manifest.archive.bytes,
-            contents: description.contents,
-            proven: true,
-            protected: here.as_ref().is_some_and(|here| here.protected),
-            tags: here.map(|here| here.tags).unwrap_or_default(),
-        }
+        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
+        Ok(self.find(&named)?.is_ok_and(|entry| !crate::upkeep::candidate(&entry).protected))
+    }
+}
+
+/// What is protected here is protected there. What isn't here, or can't be read here, may be all that is left of it.
+fn candidate_away(away: &Away, entries: &[Entry], accept_unknown: bool) -> Candidate {
+    let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description).map(crate::upkeep::candidate);
+    let description = &away.manifest.description;
+    Candidate {
+        id: description.id.clone(),
+        started: description.started,
+        bytes: away.manifest.archive.bytes,
+        contents: description.contents,
+        proven: true,
+        protected: here.as_ref().map_or(!accept_unknown, |here| here.protected),
+        tags: here.map(|here| here.tags).unwrap_or_default(),
     }
 }
 
@@ -320,10 +335,7 @@ fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
 }
 
 fn change_record(entry: &Entry, change: impl FnOnce(&mut tanker::model::record::Record)) {
-    let changed = of_folder(entry)
-        .lock(&entry.manifest.description.host, &crate::owner())
-        .and_then(|lock| entry.clone().update(&lock, false, change));
-    if let Err(e) = changed {
+    if let Err(e) = entry.clone().update(false, change) {
         ui::err(&format!("tanker: where copies of {} are could not be recorded: {e}\n", entry.name()));
     }
 }

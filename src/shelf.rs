@@ -142,7 +142,12 @@ impl Start {
             }
         }
         if let Some(share) = args.sample {
-            entries = sample(self.everything()?.0, share);
+            let (all, problems) = self.everything()?;
+            entries = sample(all, share);
+            for problem in problems {
+                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
+                worst = Severity::Damaged;
+            }
         }
         let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
         if args.deep
@@ -173,10 +178,8 @@ impl Start {
             Err(LibraryError::Damaged { reason, .. }) => Some(reason.clone()),
             Err(_) => return,
         };
-        let depth = result.as_ref().map_or(depth, |verified| verified.depth).word().to_owned();
-        let recorded = of_folder(entry)
-            .lock(&entry.manifest.description.host, &crate::owner())
-            .and_then(|lock| entry.clone().update(&lock, false, |record| record.add_check(Check { at: Utc::now(), depth, damage })));
+        let depth = result.as_ref().map_or(depth.word(), |verified| verified.word(entry)).to_owned();
+        let recorded = entry.clone().update(false, |record| record.add_check(Check { at: Utc::now(), depth, damage }));
         if let Err(e) = recorded {
             ui::err(&format!("tanker: what was found of {} could not be recorded: {e}\n", entry.name()));
         }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use chrono::Utc;
 use color_eyre::eyre::Report;
@@ -9,9 +10,10 @@ use color_eyre::eyre::Report;
 use tanker::cli;
 use tanker::library::{Entry, Library, LibraryError, rekey};
 use tanker::model::id::{BackupRef, HostName, Which};
+use tanker::model::manifest::Manifest;
 use tanker::model::record::Record;
 use tanker::model::report::Severity;
-use tanker::model::retention::{Candidate, decide};
+use tanker::model::retention::{Candidate, Policy, decide};
 use tanker::ui;
 
 use crate::Start;
@@ -20,8 +22,25 @@ use crate::shelf::{complain, of_folder};
 /// What became of one host's backups.
 struct Forgotten {
     host: HostName,
-    verdicts: Vec<(Entry, Vec<String>)>,
+    entries: Vec<Entry>,
+    /// The same, each with why it stays.
+    rows: Vec<(Manifest, Vec<String>)>,
     withheld: Option<String>,
+}
+
+/// Decides for one host.
+fn judge(host: HostName, entries: Vec<Entry>, policy: &Policy, accept_small: bool) -> (Forgotten, Severity) {
+    let candidates: Vec<Candidate> = entries.iter().map(candidate).collect();
+    let decided = decide(policy, &candidates, accept_small, Utc::now());
+    let withheld = decided.as_ref().err().map(ToString::to_string);
+    let kept: BTreeMap<_, _> = decided.unwrap_or_default().into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect();
+    let reasons = |entry: &Entry| match &withheld {
+        Some(_) => vec!["nothing of this host goes".to_owned()],
+        None => kept.get(&entry.manifest.description.id).cloned().unwrap_or_default(),
+    };
+    let rows = entries.iter().map(|entry| (entry.manifest.clone(), reasons(entry))).collect();
+    let severity = if withheld.is_some() { Severity::Refused } else { Severity::Ok };
+    (Forgotten { host, entries, rows, withheld }, severity)
 }
 
 impl Start {
@@ -51,12 +70,7 @@ impl Start {
     fn mark(&self, backups: &[BackupRef], renew: bool, change: impl Fn(&mut Record)) -> Result<Severity, Report> {
         let mut worst = Severity::Ok;
         for backup in backups {
-            let marked = self.find(backup)?.and_then(|mut entry| {
-                let library = of_folder(&entry);
-                let lock = library.lock(&backup.host, &crate::owner())?;
-                entry.update(&lock, renew, &change)?;
-                Ok(entry)
-            });
+            let marked = self.find(backup)?.and_then(|mut entry| entry.update(renew, &change).map(|()| entry));
             match marked {
                 Ok(entry) => ui::out(&ui::marks(&entry)),
                 Err(e) => worst = worst.max(complain(&e)),
@@ -74,62 +88,60 @@ impl Start {
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is left alone\n", problem.name(), problem.reason));
         }
-        let mut plan = self.judge(args, entries)?;
-        let mut worst = if plan.iter().any(|host| host.withheld.is_some()) { Severity::Refused } else { Severity::Ok };
-        if args.yes {
-            for host in &mut plan {
-                if let Err(e) = self.carry_out(host) {
-                    worst = worst.max(complain(&e));
+        let inventory = if args.policy().is_some() { self.inventory().ok() } else { Some(self.inventory()?) };
+        let mut hosts: BTreeMap<(PathBuf, HostName), Vec<Entry>> = BTreeMap::new();
+        for entry in entries {
+            hosts.entry((of_folder(&entry).root().to_owned(), entry.manifest.description.host.clone())).or_default().push(entry);
+        }
+        let (mut worst, mut plan) = (Severity::Ok, Vec::new());
+        for ((root, host), entries) in hosts {
+            let own = inventory.as_ref().and_then(|inventory| inventory.host(&host)).and_then(|host| host.upkeep.keep.clone());
+            let policy = args.policy().or(own).unwrap_or_default();
+            let judged = if args.yes {
+                self.carry_out(&Library::at(root), &host, &policy, args.accept_small)
+            } else {
+                Ok(judge(host.clone(), entries, &policy, args.accept_small))
+            };
+            match judged {
+                Ok((forgotten, severity)) => {
+                    worst = worst.max(severity);
+                    plan.push(forgotten);
                 }
+                Err(e) => worst = worst.max(complain(&e)),
             }
         }
-        let rows = |host: &Forgotten| host.verdicts.iter().map(|(entry, kept)| (entry.manifest.clone(), kept.clone())).collect::<Vec<_>>();
-        let rows: Vec<_> = plan.iter().map(|host| (host, rows(host))).collect();
-        let shown: Vec<_> = rows.iter().map(|(host, rows)| (&host.host, rows.as_slice(), host.withheld.as_deref())).collect();
+        let shown: Vec<_> = plan.iter().map(|host| (&host.host, host.rows.as_slice(), host.withheld.as_deref())).collect();
         ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, None) });
         Ok(worst)
     }
 
-    /// Decides for each host, by its own policy unless the command line has one.
-    fn judge(&self, args: &cli::Forget, entries: Vec<Entry>) -> Result<Vec<Forgotten>, Report> {
-        let told = args.policy();
-        let inventory = if told.is_some() { self.inventory().ok() } else { Some(self.inventory()?) };
-        let mut by_host: BTreeMap<(std::path::PathBuf, HostName), Vec<Entry>> = BTreeMap::new();
-        for entry in entries {
-            by_host.entry((of_folder(&entry).root().to_owned(), entry.manifest.description.host.clone())).or_default().push(entry);
-        }
-        let mut plan = Vec::new();
-        for ((_, host), entries) in by_host {
-            let own = inventory.as_ref().and_then(|inventory| inventory.host(&host)).and_then(|host| host.upkeep.keep.clone());
-            let policy = told.clone().or(own).unwrap_or_default();
-            let candidates: Vec<Candidate> = entries.iter().map(candidate).collect();
-            let (kept, withheld) = match decide(&policy, &candidates, args.accept_small) {
-                Ok(verdicts) => (verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), None),
-                Err(e) => (BTreeMap::new(), Some(e.to_string())),
-            };
-            let reasons = |entry: &Entry| match &withheld {
-                Some(_) => vec!["nothing of this host goes".to_owned()],
-                None => kept.get(&entry.manifest.description.id).cloned().unwrap_or_default(),
-            };
-            let verdicts = entries.into_iter().map(|entry| (reasons(&entry), entry)).map(|(kept, entry)| (entry, kept)).collect();
-            plan.push(Forgotten { host, verdicts, withheld });
-        }
-        Ok(plan)
-    }
-
-    fn carry_out(&self, host: &mut Forgotten) -> Result<(), LibraryError> {
-        let Some((first, _)) = host.verdicts.first() else { return Ok(()) };
-        let library = of_folder(first);
-        let lock = library.lock(&host.host, &crate::owner())?;
-        // Decided without the lock: what was marked or gone in between is looked at again.
-        for (entry, _) in host.verdicts.iter_mut().filter(|(_, kept_for)| kept_for.is_empty()) {
-            let now = library.find(&BackupRef { host: host.host.clone(), which: Which::Id(entry.manifest.description.id.clone()) })?;
-            if now.record.protected || now.unreadable_record.is_some() {
+    /// Decides and moves under one lock: what was marked, checked or gone in between counts.
+    fn carry_out(
+        &self,
+        library: &Library,
+        host: &HostName,
+        policy: &Policy,
+        accept_small: bool,
+    ) -> Result<(Forgotten, Severity), LibraryError> {
+        let lock = library.lock(host, &crate::owner())?;
+        self.empty_trash(library, &lock, host)?;
+        let (mut forgotten, mut worst) = judge(host.clone(), library.list(Some(host))?.0, policy, accept_small);
+        for ((manifest, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
+            if !kept_for.is_empty() {
                 continue;
             }
-            library.discard(&lock, entry, Utc::now())?;
+            match library.discard(&lock, entry, Utc::now()) {
+                Ok(true) => {}
+                Ok(false) => kept_for.push("protected meanwhile".into()),
+                Err(e) => {
+                    worst = worst.max(complain(&e));
+                    kept_for.push(format!("{} could not be moved", manifest.description.id));
+                }
+            }
         }
-        self.empty_trash(&library, &lock, &host.host)
+        // Where nothing is to lie in it, what was just moved goes as well.
+        self.empty_trash(library, &lock, host)?;
+        Ok((forgotten, worst))
     }
 
     fn empty_trash(&self, library: &Library, lock: &tanker::library::HostLock, host: &HostName) -> Result<(), LibraryError> {

@@ -74,8 +74,7 @@ async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Insta
         Err(Stopped::Clean(ending)) => (Some(ending.summary.clone()), ending),
     };
     let record = Drill { at: (ctx.clock)(), on: on.to_string(), seconds: took.as_secs(), failure };
-    let recorded =
-        library.lock(&entry.manifest.description.host, &ctx.owner).and_then(|lock| entry.update(&lock, false, |r| r.drills.push(record)));
+    let recorded = entry.update(false, |known| known.drills.push(record));
     if let Err(e) = recorded {
         ending.summary = format!("{}; it could not be recorded: {e}", ending.summary);
     }
@@ -116,6 +115,8 @@ async fn try_out(
     let mut failed = None;
     job.follow(link, 0, |event| show_event(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
     match failed {
+        // The machine has too little for it: no fault of the backup's.
+        Some((step, reason)) if step == "preflight" => Err(Stopped::Clean(Ending::bad(Severity::Refused, reason, None))),
         Some((step, reason)) => Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}"), None))),
         None => Ok(Taken { push: pushed, rest: began.elapsed().saturating_sub(pushed) }),
     }

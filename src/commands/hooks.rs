@@ -1,5 +1,6 @@
 //! Commands of the operator's that run on this workstation before and after the backup of a host. Their exit code counts.
 
+use std::io::{Read, Seek};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -11,30 +12,59 @@ use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::model::text::{human_duration, printable};
 
-/// Runs a command through the shell, with variables that say what it is about.
+/// Runs a command through the shell, with variables that say what it is about. At its time's end all that it has started is ended too;
+/// what it leaves running behind a good end is its own affair.
 ///
 /// # Errors
 /// With a sentence, when it ends otherwise than with code 0, or takes longer than its time.
 pub async fn run(command: &str, limit: Duration, variables: &[(&str, &str)]) -> Result<(), String> {
+    let unusable = |e: std::io::Error| format!("can't be run: {e}");
+    // A file, not a pipe: a process that stays behind holds nobody up, and nobody's memory fills.
+    let mut said = tempfile::tempfile().map_err(unusable)?;
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).envs(variables.iter().copied()).kill_on_drop(true);
-    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    let output = match tokio::time::timeout(limit, shell.output()).await {
-        Ok(output) => output.map_err(|e| format!("can't be run: {e}"))?,
-        Err(_) => return Err(format!("took longer than {} and was ended", human_duration(limit))),
+    shell.arg("-c").arg(command).envs(variables.iter().copied()).process_group(0).kill_on_drop(true);
+    shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(unusable)?);
+    let mut child = shell.spawn().map_err(unusable)?;
+    let group = Group(child.id());
+    let status = match tokio::time::timeout(limit, child.wait()).await {
+        Ok(status) => status.map_err(unusable)?,
+        Err(_) => {
+            drop(group);
+            return Err(format!("took longer than {} and was ended", human_duration(limit)));
+        }
     };
-    if output.status.success() {
+    std::mem::forget(group);
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(format!("ended with {}: {}", output.status, printable(&said)))
+    let mut text = Vec::new();
+    // Its words only explain the exit code.
+    let _ = said.rewind().and_then(|()| said.take(4096).read_to_end(&mut text));
+    Err(format!("ended with {status}: {}", printable(&String::from_utf8_lossy(&text))))
+}
+
+/// The processes of a command, ended when this is dropped.
+struct Group(Option<u32>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
+        if let Some(leader) = leader {
+            // One that has ended meanwhile is no loss.
+            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        }
+    }
 }
 
 /// What must go well before a host is touched.
 pub(super) async fn before(ctx: &Context, host: &Host) -> Result<(), Ending> {
     let Some(command) = &host.hooks.before else { return Ok(()) };
     ctx.note(host, "running the command before it");
-    let done = run(command, host.hooks.limit, &[("TANKER_HOST", host.name.as_str()), ("TANKER_VERB", "backup")]).await;
+    let variables = [("TANKER_HOST", host.name.as_str()), ("TANKER_VERB", "backup")];
+    let done = tokio::select! {
+        done = run(command, host.hooks.limit, &variables) => done,
+        () = ctx.cancel.cancelled() => return Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
+    };
     done.map_err(|why| Ending::bad(Severity::Refused, format!("the command before it {why}; the master was not touched"), None))
 }
 
@@ -61,6 +91,7 @@ mod tests {
         let limit = Duration::from_millis(300);
         assert_eq!(run("test \"$TANKER_HOST\" = east", limit, &[("TANKER_HOST", "east")]).await, Ok(()));
         assert!(run("echo why >&2; exit 3", limit, &[]).await.unwrap_err().contains("exit status: 3: why"));
-        assert!(run("exec sleep 30", limit, &[]).await.unwrap_err().contains("took longer"));
+        assert!(run("sleep 30", limit, &[]).await.unwrap_err().contains("took longer"));
+        assert_eq!(run("sleep 5 & true", limit, &[]).await, Ok(()), "what it leaves behind holds nobody up");
     }
 }

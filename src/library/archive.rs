@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
 
 use tar::{Archive, Entry, EntryType};
@@ -91,6 +91,25 @@ struct Decompressed {
     child: Child,
     /// Decrypts into it.
     feeding: Option<JoinHandle<io::Result<()>>>,
+    /// Reads what it says.
+    listening: Option<JoinHandle<String>>,
+}
+
+/// Reads a program's words beside the work, so that it never waits for a reader; the first few thousand bytes are enough.
+fn listen(stderr: Option<ChildStderr>) -> Option<JoinHandle<String>> {
+    stderr.map(|mut stderr| {
+        std::thread::spawn(move || {
+            let mut said = Vec::new();
+            // Its words only explain the exit code.
+            let _ = stderr.by_ref().take(4096).read_to_end(&mut said);
+            let _ = io::copy(&mut stderr, &mut io::sink());
+            String::from_utf8_lossy(&said).into_owned()
+        })
+    })
+}
+
+fn heard(listening: Option<JoinHandle<String>>) -> String {
+    listening.and_then(|listening| listening.join().ok()).unwrap_or_default()
 }
 
 impl Decompressed {
@@ -117,16 +136,13 @@ impl Decompressed {
         let stdout = child.stdout.take().ok_or("lrzip has no output")?;
         let input = child.stdin.take();
         let feeding = plain.zip(input).map(|(mut plain, mut input)| std::thread::spawn(move || io::copy(&mut plain, &mut input).map(drop)));
-        Ok((Self { child, feeding }, stdout))
+        let listening = listen(child.stderr.take());
+        Ok((Self { child, feeding, listening }, stdout))
     }
 
     /// To be called when all of its output has been read.
     fn end(mut self) -> Result<(), String> {
-        let mut said = String::new();
-        if let Some(mut stderr) = self.child.stderr.take() {
-            // Its words only explain the exit code.
-            let _ = stderr.by_ref().take(4096).read_to_string(&mut said);
-        }
+        let said = heard(self.listening.take());
         let status = self.child.wait().map_err(|e| e.to_string())?;
         let fed = self.feeding.take().map_or(Ok(()), |feeding| feeding.join().unwrap_or(Ok(())));
         if let Err(e) = fed.as_ref()
@@ -344,19 +360,19 @@ fn untar(tar: &mut impl Read, member: &str, to: &Path) -> Result<(), String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(|e| format!("tar can't be run here: {e}"))?;
-    if let Some(mut input) = child.stdin.take() {
-        // tar stops reading where it has all it was asked for; its exit code tells whether it had.
-        if let Err(e) = io::copy(tar, &mut input).and_then(|_| input.flush())
-            && e.kind() != io::ErrorKind::BrokenPipe
-        {
-            return Err(format!("the archive can't be read: {e}"));
-        }
+    let listening = listen(child.stderr.take());
+    let fed = child.stdin.take().map_or(Ok(()), |mut input| io::copy(tar, &mut input).and_then(|_| input.flush()));
+    let status = child.wait().map_err(|e| e.to_string())?;
+    let said = heard(listening);
+    // tar stops reading where it has all it was asked for; its exit code tells whether it had.
+    if let Err(e) = fed
+        && e.kind() != io::ErrorKind::BrokenPipe
+    {
+        return Err(format!("the archive can't be read: {e}"));
     }
-    let output = child.wait_with_output().map_err(|e| e.to_string())?;
-    if output.status.success() {
+    if status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
     if said.contains("Not found in archive") {
         return Err(format!("the backup holds nothing at '{}': see 'tanker files'", printable(member)));
     }

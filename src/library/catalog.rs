@@ -103,11 +103,14 @@ impl Library {
         Ok(found.into_iter().filter_map(|(name, path)| name.parse().ok().map(|host| (host, path))).collect())
     }
 
-    /// Whether this id is taken, by a listed backup or by one under way.
+    /// Whether this id is taken, by a listed backup, by one under way, or by one in the trash.
     #[must_use]
     pub fn is_taken(&self, host: &HostName, id: &BackupId) -> bool {
         let folder = self.root.join(host.as_str());
-        folder.join(id.as_str()).exists() || folder.join(format!("{id}.partial")).exists()
+        let trash = folder.join(super::trash::TRASH);
+        [folder.join(id.as_str()), folder.join(format!("{id}.partial")), trash.join(id.as_str()), trash.join(format!("{id}.partial"))]
+            .iter()
+            .any(|path| path.exists())
     }
 }
 

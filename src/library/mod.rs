@@ -42,6 +42,7 @@ pub use writer::{Arrival, HashedFile, Received, Writer};
 
 use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
+use crate::model::text::printable_path;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -56,7 +57,7 @@ pub struct Library {
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {
     /// A file operation failed.
-    #[error("{path} {what}: {cause}")]
+    #[error("{} {what}: {cause}", printable_path(path.as_os_str().as_encoded_bytes()))]
     File {
         /// Which file or folder.
         path: PathBuf,

@@ -1,7 +1,9 @@
 //! `record.json` beside a manifest: what became of a backup since. It carries its own digest, and is replaced whole or not at all.
 
-use std::fs;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -9,10 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::digests::replace_private;
 use super::verify::hex;
-use super::{Entry, HostLock, LibraryError};
+use super::{Entry, LibraryError};
 use crate::model::record::{Record, parse_record};
 
-const FILE: &str = "record.json";
+pub(super) const FILE: &str = "record.json";
 /// A record larger than this is none.
 const LARGEST: u64 = 1 << 20;
 
@@ -51,19 +53,47 @@ pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), Library
 }
 
 impl Entry {
-    /// Changes the record; the lock keeps others from changing it at the same time. An unreadable one is begun anew only by `anew`.
+    /// Changes the record, under a lock of its own that nobody holds for long: a backup under way hinders nobody. An unreadable one is
+    /// begun anew only by `anew`.
     ///
     /// # Errors
     /// When the record on the disk can't be read or the new one can't be written.
-    pub fn update(&mut self, _lock: &HostLock, anew: bool, change: impl FnOnce(&mut Record)) -> Result<(), LibraryError> {
+    pub fn update(&mut self, anew: bool, change: impl FnOnce(&mut Record)) -> Result<(), LibraryError> {
+        self.update_if(anew, |record| {
+            change(record);
+            true
+        })
+        .map(drop)
+    }
+
+    /// The same, if `change` still wants it when it sees the record.
+    pub(super) fn update_if(&mut self, anew: bool, change: impl FnOnce(&mut Record) -> bool) -> Result<bool, LibraryError> {
+        let _lock = lock_records(self.folder.parent().unwrap_or(&self.folder))?;
         let mut record = match read_record(&self.folder) {
             Ok(record) => record,
             Err(_) if anew => Record::default(),
             Err(reason) => return Err(LibraryError::Damaged { name: self.name(), reason }),
         };
-        change(&mut record);
+        if !change(&mut record) {
+            return Ok(false);
+        }
         write_record(&self.folder, &record)?;
         (self.record, self.unreadable_record) = (record, None);
-        Ok(())
+        Ok(true)
     }
+}
+
+/// Held for the moment that reading and writing a record takes.
+fn lock_records(host_folder: &Path) -> Result<File, LibraryError> {
+    let path = host_folder.join(".record.lock");
+    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
+    for _ in 0..200 {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(50)),
+            Err(TryLockError::Error(e)) => return Err(LibraryError::file(&path, "can't be locked")(e)),
+        }
+    }
+    Err(LibraryError::Missing(format!("another program holds {} and doesn't let go", path.display())))
 }

@@ -5,8 +5,8 @@ use std::io::Read;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
-use super::digests::sync_folder;
-use super::records::write_record;
+use super::digests::{sync_folder, write_private};
+use super::records::{FILE as RECORD, read_record, write_record};
 use super::verify::Depth;
 use super::writer::{HashedFile, write_manifest};
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
@@ -46,7 +46,18 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
     (manifest.archive.bytes, manifest.archive.sha256) = (sealed.bytes, sealed.sha256);
     manifest.archive.encryption = Some(Encryption { recipients: to.names.clone(), plain_bytes });
     write_manifest(&folder.partial, &manifest, Some(&sha256))?;
-    write_record(&folder.partial, &entry.record)?;
+    // As it is now, not as it was when the list was made; one that nobody can read is kept as it is, for it counts as protected.
+    match read_record(&entry.folder) {
+        Ok(mut record) => {
+            // Copies elsewhere are of the old one.
+            record.copies.clear();
+            write_record(&folder.partial, &record)?;
+        }
+        Err(_) => {
+            let bytes = fs::read(entry.folder.join(RECORD)).map_err(LibraryError::file(&entry.folder, "can't be read"))?;
+            write_private(&folder.partial.join(RECORD), &bytes)?;
+        }
+    }
     sync_folder(&folder.partial)?;
     // Both names stand all the time; afterwards the old one is the partial one, which goes with `folder`.
     renameat_with(CWD, &folder.partial, CWD, &entry.folder, RenameFlags::EXCHANGE)

@@ -12,7 +12,7 @@ use super::records::{read_record, write_record};
 use super::{Entry, HostLock, Library, LibraryError};
 use crate::model::id::{BackupId, HostName};
 
-const TRASH: &str = ".trash";
+pub(super) const TRASH: &str = ".trash";
 
 /// A forgotten backup that is still there.
 #[derive(Debug, Clone, PartialEq)]
@@ -28,11 +28,11 @@ impl Library {
         self.root.join(host.as_str()).join(TRASH)
     }
 
-    /// Moves a backup into the trash.
+    /// Moves a backup into the trash; not one that has been protected meanwhile (then it tells so with `false`).
     ///
     /// # Errors
     /// When that can't be done; it is listed as before then.
-    pub fn discard(&self, lock: &HostLock, entry: &mut Entry, now: DateTime<Utc>) -> Result<(), LibraryError> {
+    pub fn discard(&self, _lock: &HostLock, entry: &mut Entry, now: DateTime<Utc>) -> Result<bool, LibraryError> {
         let description = &entry.manifest.description;
         let trash = self.trash(&description.host);
         DirBuilder::new().recursive(true).mode(0o700).create(&trash).map_err(LibraryError::file(&trash, "can't be made"))?;
@@ -41,10 +41,15 @@ impl Library {
             return Err(LibraryError::Missing(format!("{} is in the trash already: {}", entry.name(), to.display())));
         }
         let from = entry.folder.clone();
-        entry.update(lock, true, |record| record.deleted = Some(now))?;
-        move_folder(&from, &to)?;
-        entry.folder = to;
-        Ok(())
+        let still = entry.update_if(false, |record| {
+            record.deleted = Some(now);
+            !record.protected
+        })?;
+        if still {
+            move_folder(&from, &to)?;
+            entry.folder = to;
+        }
+        Ok(still)
     }
 
     /// What lies in a host's trash, oldest first, and folders in it that can't be read as backups.
@@ -73,7 +78,7 @@ impl Library {
         if !from.is_dir() {
             return Err(LibraryError::NoSuchBackup { name, hint: " in the trash".into() });
         }
-        if self.is_taken(host, id) {
+        if self.root.join(host.as_str()).join(id.as_str()).exists() {
             return Err(LibraryError::Missing(format!("{name} is listed: another backup has taken its place")));
         }
         let to = self.root.join(host.as_str()).join(id.as_str());

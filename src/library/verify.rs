@@ -35,6 +35,14 @@ impl Depth {
     }
 }
 
+impl Verified {
+    /// How far it looked, for records.
+    #[must_use]
+    pub fn word(&self, entry: &Entry) -> &'static str {
+        if entry.is_encrypted() && !self.decrypted { "sealed" } else { self.depth.word() }
+    }
+}
+
 /// An archive that is as its manifest says.
 #[derive(Debug, Clone)]
 pub struct Verified {
@@ -80,12 +88,19 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
     if sha256 != expected.sha256 {
         return Err(damaged("its archive has another SHA-256 than the manifest says".into()));
     }
-    let decrypted = entry.is_encrypted() && !keys.is_empty();
+    let mut plain = None;
+    if entry.is_encrypted() && !keys.is_empty() {
+        plain = match entry.open(keys) {
+            // Keys of others are no reason not to hold what can be held without.
+            Err(LibraryError::Missing(_)) if depth == Depth::Hashed => None,
+            opened => Some(opened?),
+        };
+    }
+    let decrypted = plain.is_some();
     if entry.is_encrypted() && !decrypted {
         return Ok(Verified { depth: Depth::Hashed, decrypted, sums: vec![], bytes, sha256 });
     }
-    if decrypted {
-        let mut plain = entry.open(keys)?;
+    if let Some(mut plain) = plain {
         read_all(&mut plain, |bytes| blocks.update(bytes)).map_err(|e| damaged(format!("it can't be decrypted: {e}")))?;
     }
     let (bytes, sha256) = (blocks.bytes(), blocks.whole().map(|sum| hex(&sum)).unwrap_or_default());

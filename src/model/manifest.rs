@@ -275,7 +275,19 @@ pub fn parse_manifest(json: &str) -> Result<Manifest, BadManifest> {
     if archive.sha256.len() != 64 || !archive.sha256.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
         return wrong("the archive's SHA-256 is none");
     }
-    if archive.members.iter().any(|m| m.name.is_empty() || m.name.contains(['/', '\n', '\0']) || m.name.starts_with('.')) {
+    let about = &manifest.description;
+    if !super::stock::is_stock_id(&about.stock_id) {
+        return wrong("its stock id is none");
+    }
+    let word = |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_control() || c.is_whitespace());
+    let path = |text: &str| text.starts_with('/') && !text.contains(char::is_control) && !text.split('/').any(|part| part == "..");
+    if !about.containers.iter().all(|c| word(&c.service) && word(&c.name) && word(&c.image)) {
+        return wrong("a container has an impossible name");
+    }
+    if !about.volumes.iter().all(|v| word(&v.service) && word(&v.member) && path(&v.path)) || !about.directories.iter().all(|d| path(d)) {
+        return wrong("a volume or directory has an impossible name");
+    }
+    if archive.members.iter().any(|m| !word(&m.name) || m.name.contains('/') || m.name.starts_with('.')) {
         return wrong("a member has an impossible name");
     }
     Ok(manifest)

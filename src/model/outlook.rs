@@ -31,7 +31,7 @@ pub enum Weight {
 pub struct Concern {
     /// How bad it is.
     pub weight: Weight,
-    /// A word for machines: `old`, `none`, `damaged`, `inconsistent`, `undrilled`, `drill-failed`, `one-copy`, `tasks`.
+    /// A word for machines: `old`, `none`, `damaged`, `inconsistent`, `undrilled`, `drill-failed`, `one-copy`, `tasks`, `clock`.
     pub kind: &'static str,
     /// One sentence.
     pub text: String,
@@ -77,6 +77,9 @@ pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, limits: Limits, now: 
         None => add(Weight::Risk, "damaged", "all of its backups are damaged".into()),
         Some(newest) => {
             let started = newest.manifest.description.started;
+            if started - now > Duration::days(1) {
+                add(Weight::Risk, "clock", format!("{} was begun in the future: a clock was wrong", newest.manifest.description.id));
+            }
             if now - started > limits.backup {
                 add(Weight::Risk, "old", format!("its newest good backup is {} days old", days(started)));
             }

@@ -59,10 +59,17 @@ impl Default for Record {
 pub struct Check {
     /// When.
     pub at: DateTime<Utc>,
-    /// `hashed`, `decompressed` or `deep`.
+    /// How far it looked: `sealed` (encrypted, without a key), `hashed`, `decompressed`, `deep`.
     pub depth: String,
     /// What was wrong; none where it was whole.
     pub damage: Option<String>,
+}
+
+impl Check {
+    /// How far it looked, in order; a word of a later tanker's counts as little.
+    fn rank(&self) -> usize {
+        ["sealed", "hashed", "decompressed", "deep"].iter().position(|word| *word == self.depth).unwrap_or(0)
+    }
 }
 
 /// A restore that was tried out.
@@ -88,17 +95,24 @@ pub struct Copy {
 }
 
 impl Record {
-    /// What the newest check found wrong, where it did.
+    /// What was found wrong and not found right since by a check that looked as far: a glance doesn't clear what a closer look found.
     #[must_use]
     pub fn damage(&self) -> Option<&str> {
-        self.checks.last().and_then(|check| check.damage.as_deref())
+        self.standing_damage().and_then(|at| self.checks[at].damage.as_deref())
     }
 
-    /// Adds a check; old ones go.
+    fn standing_damage(&self) -> Option<usize> {
+        let cleared =
+            |at: usize| self.checks[at + 1..].iter().any(|later| later.damage.is_none() && later.rank() >= self.checks[at].rank());
+        (0..self.checks.len()).rev().find(|at| self.checks[*at].damage.is_some() && !cleared(*at))
+    }
+
+    /// Adds a check; old ones go, but not the one whose damage still stands.
     pub fn add_check(&mut self, check: Check) {
         self.checks.push(check);
-        let surplus = self.checks.len().saturating_sub(MOST_CHECKS);
-        self.checks.drain(..surplus);
+        while self.checks.len() > MOST_CHECKS {
+            self.checks.remove(usize::from(self.standing_damage() == Some(0)));
+        }
     }
 
     /// A copy at this remote was seen whole.
@@ -147,13 +161,19 @@ mod tests {
     }
 
     #[test]
-    fn only_the_newest_check_counts_and_old_ones_go() {
+    fn i3_damage_stands_until_a_check_that_looked_as_far_finds_none() {
         let mut record = Record::default();
-        for n in 0..30 {
-            let damage = (n == 28).then(|| "rot".to_owned());
-            record.add_check(Check { at: DateTime::from_timestamp(n, 0).unwrap(), depth: "deep".into(), damage });
+        let mut add = |n: i64, depth: &str, damage: Option<&str>| {
+            record.add_check(Check { at: DateTime::from_timestamp(n, 0).unwrap(), depth: depth.into(), damage: damage.map(Into::into) });
+            (record.checks.len(), record.damage().map(str::to_owned))
+        };
+        assert_eq!(add(1, "deep", Some("rot")), (1, Some("rot".into())));
+        for n in 2..40 {
+            assert_eq!(add(n, "hashed", None).1, Some("rot".into()), "a glance clears nothing");
         }
-        assert_eq!(record.checks.len(), 20);
-        assert_eq!(record.damage(), None);
+        assert_eq!(add(40, "deep", None), (20, None));
+        assert_eq!(add(41, "hashed", Some("bit")).1, Some("bit".into()));
+        assert_eq!(add(42, "sealed", None).1, Some("bit".into()));
+        assert_eq!(add(43, "hashed", None).1, None);
     }
 }

@@ -71,22 +71,31 @@ pub struct Verdict {
 #[error("{0}")]
 pub struct Withheld(pub String);
 
+/// A backup that was begun later than this from now was begun by a wrong clock.
+const AHEAD: Duration = Duration::days(1);
+
 /// Decides over one master's backups, newest first in what it returns. `accept_small`: the newest may be far smaller than those before.
+/// One that was begun in the future stays, and stands for nothing.
 ///
 /// # Errors
 /// When the policy keeps nothing, or the newest backup looks as if something were missing in it.
-pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool) -> Result<Vec<Verdict>, Withheld> {
+pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: DateTime<Utc>) -> Result<Vec<Verdict>, Withheld> {
     if policy.is_empty() {
         return Err(Withheld("the policy keeps nothing: say what to keep (--keep-daily 7), or 'keep' in the inventory".into()));
     }
-    let mut order: Vec<&Candidate> = backups.iter().collect();
+    let (ahead, mut order): (Vec<&Candidate>, Vec<&Candidate>) = backups.iter().partition(|backup| backup.started - now > AHEAD);
     order.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
     if !accept_small {
         suspiciously_small(&order)?;
     }
     let mut kept: Vec<Vec<String>> = order.iter().map(|backup| own_reasons(policy, backup)).collect();
-    if let Some(newest) = order.iter().position(|backup| backup.proven) {
-        kept[newest].push("the newest proven one".into());
+    // A light one brings no packages back: it is no last resort.
+    let newest = [("the newest proven one", false), ("the newest proven one that holds everything", true)];
+    for (why, whole) in newest {
+        let stays = order.iter().position(|backup| backup.proven && (!whole || backup.contents == Contents::Full));
+        if let Some(at) = stays.filter(|at| kept[*at].is_empty() || !whole) {
+            kept[at].push(why.into());
+        }
     }
     if let (Some(within), Some(newest)) = (policy.within, order.first()) {
         let since = newest.started.checked_sub_signed(within);
@@ -116,7 +125,9 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool) -> Res
             }
         }
     }
-    Ok(order.iter().zip(kept).map(|(backup, kept_for)| Verdict { id: backup.id.clone(), kept_for }).collect())
+    let stays = |backup: &&Candidate| Verdict { id: backup.id.clone(), kept_for: vec!["begun in the future: a clock was wrong".into()] };
+    let decided = order.iter().zip(kept).map(|(backup, kept_for)| Verdict { id: backup.id.clone(), kept_for });
+    Ok(ahead.iter().map(stays).chain(decided).collect())
 }
 
 fn own_reasons(policy: &Policy, backup: &Candidate) -> Vec<String> {
@@ -181,8 +192,23 @@ mod tests {
         (0..count).rev().map(|n| at(last - Duration::days(n))).collect()
     }
 
+    fn now() -> DateTime<Utc> {
+        Utc.with_ymd_and_hms(2026, 11, 25, 12, 0, 0).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_clock_makes_no_backup_the_newest_and_a_light_one_is_no_last_resort() {
+        let policy = Policy { last: 1, ..Policy::default() };
+        let mut backups = days(3);
+        backups.push(at(Utc.with_ymd_and_hms(2040, 1, 1, 0, 0, 0).unwrap()));
+        assert_eq!(kept(&policy, &backups), ["2040-01-01", "2026-11-25"]);
+        backups.pop();
+        backups[2].contents = Contents::Light;
+        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-24"]);
+    }
+
     fn kept(policy: &Policy, backups: &[Candidate]) -> Vec<String> {
-        let verdicts = decide(policy, backups, false).unwrap();
+        let verdicts = decide(policy, backups, false, now()).unwrap();
         verdicts.into_iter().filter(|v| !v.kept_for.is_empty()).map(|v| v.id.as_str()[..10].to_owned()).collect()
     }
 
@@ -207,11 +233,11 @@ mod tests {
         let mut backups = days(6);
         backups[5].bytes = 400;
         let policy = Policy { last: 1, ..Policy::default() };
-        assert!(decide(&policy, &backups, false).unwrap_err().to_string().contains("--accept-small"));
-        assert!(decide(&policy, &backups, true).is_ok());
+        assert!(decide(&policy, &backups, false, now()).unwrap_err().to_string().contains("--accept-small"));
+        assert!(decide(&policy, &backups, true, now()).is_ok());
         backups[5].contents = Contents::Light;
-        assert!(decide(&policy, &backups, false).is_ok(), "a light one is smaller by its nature");
-        assert!(decide(&Policy::default(), &backups, true).is_err());
+        assert!(decide(&policy, &backups, false, now()).is_ok(), "a light one is smaller by its nature");
+        assert!(decide(&Policy::default(), &backups, true, now()).is_err());
     }
 
     #[test]
@@ -241,7 +267,7 @@ mod tests {
                 new.protected = random(40) == 0;
                 new.tags = if random(30) == 0 { vec!["gold".into()] } else { vec![] };
                 library.push(new);
-                let Ok(verdicts) = decide(&policy, &library, true) else { continue };
+                let Ok(verdicts) = decide(&policy, &library, true, start + Duration::days(day) + Duration::hours(12)) else { continue };
                 let goes: Vec<BackupId> = verdicts.into_iter().filter(|v| v.kept_for.is_empty()).map(|v| v.id).collect();
                 let last_proven = library.iter().rev().find(|b| b.proven).map(|b| b.id.clone());
                 let before = library.clone();

@@ -76,8 +76,9 @@ main() {
   local member
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
-  step unpack
+  step preflight
   attempt tools_are_here
+  step unpack
   attempt unpack_archive
   attempt check_members
   step stage

@@ -103,7 +103,7 @@ fn backups(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
     for seen in backups.iter().rev() {
         let manifest = seen.manifest;
         let proven = match seen.record.checks.last() {
-            Some(check) if check.damage.is_some() => "<b class=\"risk\">damaged</b>".to_owned(),
+            Some(_) if seen.record.damage().is_some() => "<b class=\"risk\">damaged</b>".to_owned(),
             Some(check) => format!("{} {}", escape(&check.depth), ago(check.at)),
             None => format!("when made, {}", ago(manifest.proof.at)),
         };

@@ -42,7 +42,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
 fn proven(entry: &Entry, now: DateTime<Utc>) -> String {
     let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
     let mut text = match entry.record.checks.last() {
-        Some(check) if check.damage.is_some() => format!("DAMAGED ({})", ago(check.at)),
+        Some(check) if entry.record.damage().is_some() => format!("DAMAGED ({})", ago(check.at)),
         Some(check) => format!("{} ({})", check.depth, ago(check.at)),
         None => place(entry.manifest.proof.place).to_owned(),
     };
@@ -96,15 +96,24 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
             "{} (age: {}), by tanker {}",
             about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
             human_age(age),
-            about.tanker
+            printable(&about.tanker)
         ),
     );
-    line("master", format!("Fuel {}, host name {}, uuid {}, Docker {}", about.release, about.hostname, about.uuid, about.docker_version));
+    line(
+        "master",
+        format!(
+            "Fuel {}, host name {}, uuid {}, Docker {}",
+            about.release,
+            printable(&about.hostname),
+            printable(&about.uuid),
+            printable(&about.docker_version)
+        ),
+    );
     line(
         "archive",
         format!(
             "{} ({}, {} unpacked)",
-            entry.archive().display(),
+            printable(&entry.archive().display().to_string()),
             human_bytes(manifest.archive.bytes),
             human_bytes(manifest.archive.tar_bytes)
         ),

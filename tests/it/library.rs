@@ -56,7 +56,7 @@ fn pack(folder: &Path, about: &Description) -> Vec<u8> {
     fs::create_dir_all(&tree).unwrap();
     fs::write(tree.join("astute.yaml"), "HOSTNAME: east\n").unwrap();
     fs::write(tree.join("gone"), "deleted between the passes").unwrap();
-    fs::write(tree.join("noise"), (0..200_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
+    fs::write(tree.join("noise"), (0..900_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     fs::write(folder.join("tanker.json"), serde_json::to_vec_pretty(about).unwrap()).unwrap();
     fs::write(folder.join("system-dirs.tar.deleted"), b"etc/fuel/gone\0").unwrap();
     let script = "truncate -s 8M tree/etc/fuel/holes && echo end >> tree/etc/fuel/holes && tar -C tree --format=posix --sparse -cf system-dirs.tar etc && tar -cf a.tar tanker.json system-dirs.tar system-dirs.tar.deleted && rm -f a.lrz && lrzip -q -L 2 -o a.lrz a.tar";

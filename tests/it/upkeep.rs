@@ -278,7 +278,7 @@ fn rekey_encrypts_anew_to_those_that_the_inventory_names_and_keeps_the_marks() {
     fs::remove_file(shelf.path("old.txt")).unwrap();
     shelf.inventory(&inventory(&new).replace("'~/old.txt', ", ""));
     shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
-    assert_eq!(fs::read_dir(shelf.path("tanker/east")).unwrap().count(), 2, "the backup and the lock");
+    assert_eq!(fs::read_dir(shelf.path("tanker/east")).unwrap().count(), 3, "the backup and two locks");
 }
 
 #[test]
@@ -361,4 +361,82 @@ fn libraries_of_earlier_formats_are_read() {
             tanker(&["list", "--tag", "first"]).code(0).says("protected");
         }
     }
+}
+
+#[test]
+fn i3_a_glance_doesnt_clear_what_a_closer_look_found() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    let entries = shelf.days(2);
+    // Whole by its digests, and not what its manifest says inside.
+    let folder = &entries[1].folder;
+    let text = fs::read_to_string(folder.join("manifest.json")).unwrap();
+    fs::write(folder.join("manifest.json"), text.replace("\"uuid\": \"\"", "\"uuid\": \"another\"")).unwrap();
+    let sums = "sha256sum *.lrz manifest.json > SHA256SUMS";
+    assert!(Command::new("sh").args(["-c", sums]).current_dir(folder).status().unwrap().success());
+    shelf.tanker(&["verify", "--all", "--deep"]).code(5).says("doesn't belong to it");
+    shelf.tanker(&["verify", "--all"]).code(0);
+    shelf.tanker(&["list"]).code(0).says("DAMAGED");
+    shelf.tanker(&["forget", "--yes"]).code(0);
+    assert_eq!(shelf.library().list(None).unwrap().0[0].manifest, entries[0].manifest);
+}
+
+#[test]
+fn an_id_that_lies_in_the_trash_is_not_given_again() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    let entries = shelf.days(2);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
+    let (host, id) = ("east".parse().unwrap(), &entries[0].manifest.description.id);
+    assert!(shelf.library().is_taken(&host, id), "the next backup in that hour gets another id");
+    shelf.tanker(&["undelete", "east@2026-11-21-02_00"]).code(0);
+}
+
+#[test]
+fn what_is_protected_or_unreadable_stays_so_when_it_is_encrypted_anew() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    shelf.inventory(&format!("[defaults]\nencrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n[hosts.east]\nkeep = {{ last = 1 }}\n"));
+    let entries = shelf.days(2);
+    fs::write(entries[0].folder.join("record.json"), "{").unwrap();
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("nothing is to be forgotten");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
+}
+
+#[test]
+fn files_from_the_future_come_out_without_a_word_too_many() {
+    let shelf = Shelf::new("");
+    let work = tempfile::tempdir().unwrap();
+    let many = "mkdir -p tree/etc/fuel/many && cd tree/etc/fuel/many && for i in $(seq 2000); do : > file-with-a-long-name-$i; done && touch -d 2040-01-01 *";
+    assert!(Command::new("sh").args(["-c", many]).current_dir(work.path()).status().unwrap().success());
+    add_backup(&shelf.library(), work.path(), day(), None);
+    let out = shelf.path("out").display().to_string();
+    let mut child = shelf.command(&["--library", "tanker", "extract", "east@latest", "/etc/fuel", "--to", &out]).spawn().unwrap();
+    let began = std::time::Instant::now();
+    while child.try_wait().unwrap().is_none() {
+        assert!(began.elapsed().as_secs() < 60, "it waits for ever");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(fs::read_dir(shelf.path("out/etc/fuel/many")).unwrap().count(), 2000);
+}
+
+#[test]
+fn i8_a_manifest_from_elsewhere_puts_nothing_on_the_terminal_and_leads_nowhere() {
+    let shelf = Shelf::new("");
+    let entry = shelf.add(day(), None);
+    let path = entry.folder.join("manifest.json");
+    let good = fs::read_to_string(&path).unwrap();
+    for (old, new) in [
+        ("\"stock_id\": \"2026-11-22_0200\"", "\"stock_id\": \"../../x\""),
+        ("\"stock_id\": \"2026-11-22_0200\"", "\"stock_id\": \"2026-11-22_0200\\u001b[2J\""),
+        ("\"/etc/fuel\"", "\"/etc/../root\""),
+        ("\"name\": \"tanker.json\"", "\"name\": \"a b\""),
+    ] {
+        assert!(good.contains(old), "{old}");
+        fs::write(&path, good.replace(old, new)).unwrap();
+        let listed = shelf.tanker(&["--library", "tanker", "list"]).code(5);
+        assert!(!listed.stderr.contains('\u{1b}'), "{}", listed.stderr);
+    }
+    fs::write(&path, good.replace("\"hostname\": \"east\"", "\"hostname\": \"\\u001b]0;owned\\u0007\"")).unwrap();
+    let shown = shelf.tanker(&["--library", "tanker", "show", "east@latest"]).code(0);
+    assert!(!shown.stdout.contains('\u{1b}'), "{}", shown.stdout);
 }

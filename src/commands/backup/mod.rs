@@ -155,6 +155,11 @@ pub async fn resume(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport 
         let ctx = ctx.clone();
         async move {
             let ending = resume_host(&ctx, &name).await.unwrap_or_else(|ending| ending);
+            // The run that began it had the command before it, and was gone before the one after it.
+            let ending = match ctx.host(&name) {
+                Ok(host) => hooks::after(&ctx, &host, ending).await,
+                Err(_) => ending,
+            };
             ctx.monitor.event(&name, Event::Finished);
             ending
         }

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::super::digests::{SEAL, SUMS, sums, sync_folder, write_private};
 use super::super::verify::hex;
 use super::super::writer::{Folder, HashedFile, remove};
-use super::super::{Entry, HostLock, Library, LibraryError, MANIFEST};
+use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
 use super::{AT_ONCE, Away, Offsite};
 use crate::model::record::Record;
 
@@ -91,24 +91,34 @@ impl Offsite {
             remove(&folder.partial.join(COPYING))?;
             return Err(damaged("its archive is not what the manifest says"));
         }
+        let mut folder = folder;
         for name in [SUMS, SEAL] {
+            remove(&folder.partial.join(name))?;
             if let Some(text) = self.small(&away.path(name)).await? {
-                remove(&folder.partial.join(name))?;
                 write_private(&folder.partial.join(name), &text)?;
+            } else if name == SEAL && archive.encryption.is_some() {
+                return Err(damaged("it is encrypted and has no seal"));
             }
         }
-        let mut folder = folder;
         remove(&folder.partial.join(MANIFEST))?;
         write_private(&folder.partial.join(MANIFEST), &away.text)?;
+        let entry =
+            Entry { folder: folder.partial.clone(), manifest: away.manifest.clone(), record: Record::default(), unreadable_record: None };
+        let proven = tokio::task::block_in_place(|| verify(&entry, &Keys::default(), Depth::Decompressed, &mut |_| {}));
+        if let Err(e) = proven {
+            remove(&folder.partial.join(COPYING))?;
+            return Err(match e {
+                LibraryError::Damaged { reason, .. } => damaged(&reason),
+                e => e,
+            });
+        }
         remove(&folder.partial.join(COPYING))?;
         sync_folder(&folder.partial)?;
         fs::rename(&folder.partial, &folder.published).map_err(LibraryError::file(&folder.published, "can't be published"))?;
         folder.keep = true;
         folder.published.parent().map_or(Ok(()), sync_folder)?;
         drop(lock);
-        let entry =
-            Entry { folder: folder.published.clone(), manifest: away.manifest.clone(), record: Record::default(), unreadable_record: None };
-        Ok(entry)
+        Ok(Entry { folder: folder.published.clone(), ..entry })
     }
 }
 

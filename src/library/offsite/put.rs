@@ -7,8 +7,10 @@ use sha2::{Digest, Sha256};
 
 use super::super::digests::{SEAL, SUMS};
 use super::super::verify::hex;
-use super::super::{Entry, LibraryError, MANIFEST};
+use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
+use super::dav::Dav;
 use super::{AT_ONCE, Copied, Offsite, path_of};
+use crate::model::manifest::parse_manifest;
 
 /// Parts of an upload: at least this large, and never more than S3 takes.
 const LEAST_PART: u64 = 16 << 20;
@@ -26,10 +28,13 @@ impl Offsite {
         let archive = &entry.manifest.archive;
         if let Some(there) = self.small(&path(MANIFEST)).await? {
             if there != text {
-                let why = format!("the remote {} has another backup of the name {}: its manifest differs", self.name, entry.name());
-                return Err(LibraryError::Missing(why));
-            }
-            if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
+                self.make_way(entry, &there).await?;
+            } else if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
+                for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
+                    if self.size(&path(file)).await?.is_none() {
+                        self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
+                    }
+                }
                 return Ok(Copied::Before);
             }
         }
@@ -42,12 +47,34 @@ impl Offsite {
         for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
             self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
         }
+        if read(MANIFEST)? != text {
+            return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
+        }
         self.operator.write(&path(MANIFEST), text).await.map_err(|e| self.wrong("can't be written", &e))?;
         Ok(Copied::Now)
     }
 
+    /// An earlier copy of the same backup, encrypted otherwise, or what is left of one goes; a copy of another one stays.
+    async fn make_way(&self, entry: &Entry, there: &[u8]) -> Result<(), LibraryError> {
+        let old = match parse_manifest(&String::from_utf8_lossy(there)) {
+            Ok(manifest) if manifest.description != entry.manifest.description => {
+                let why = format!("the remote {} has another backup of the name {}: its manifest differs", self.name, entry.name());
+                return Err(LibraryError::Missing(why));
+            }
+            Ok(manifest) => Some(manifest.archive.file),
+            Err(_) => None,
+        };
+        for file in [MANIFEST, SUMS, SEAL].into_iter().map(str::to_owned).chain(old) {
+            self.operator.delete(&path_of(&entry.manifest, &file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        }
+        Ok(())
+    }
+
     async fn upload(&self, entry: &Entry, path: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
         let archive = &entry.manifest.archive;
+        if let Some(dav) = &self.dav {
+            return self.upload_to_dav(dav, entry, path, seen).await;
+        }
         let part = usize::try_from((archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART)).unwrap_or(usize::MAX);
         let can_multi = self.operator.info().full_capability().write_can_multi;
         let begun = match self.operator.writer_with(path).chunk(part) {
@@ -81,5 +108,13 @@ impl Offsite {
             });
         }
         writer.close().await.map(drop).map_err(|e| self.wrong("doesn't take the archive", &e))
+    }
+
+    /// Hashed first: what has arrived in one piece can't be taken back on the way.
+    async fn upload_to_dav(&self, dav: &Dav, entry: &Entry, path: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
+        tokio::task::block_in_place(|| verify(entry, &Keys::default(), Depth::Hashed, &mut |bytes| seen(bytes)))?;
+        // It makes the folder.
+        self.operator.write(path, Vec::<u8>::new()).await.map_err(|e| self.wrong("can't be written", &e))?;
+        self.stream(dav, &entry.archive(), path).await
     }
 }

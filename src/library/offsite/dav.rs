@@ -1,0 +1,51 @@
+//! Large files to a WebDAV server: OpenDAL hands one over in a single piece, which would have to lie in memory whole.
+
+use std::path::Path;
+use std::time::Duration;
+
+use reqwest::header::CONTENT_LENGTH;
+use reqwest::{Body, Client, StatusCode};
+
+use super::super::LibraryError;
+use super::Offsite;
+
+const TRIES: u32 = 6;
+
+/// A WebDAV server's folder. No `Debug` (I6).
+#[derive(Clone)]
+pub(super) struct Dav {
+    pub(super) base: String,
+    pub(super) user: Option<String>,
+    pub(super) password: String,
+}
+
+impl Offsite {
+    /// Streams a file to a path whose folder is there already; from its beginning again where the line breaks.
+    pub(super) async fn stream(&self, dav: &Dav, file: &Path, path: &str) -> Result<(), LibraryError> {
+        let failed =
+            |what: String| LibraryError::Offsite { remote: self.name.clone(), reason: format!("doesn't take the archive: {what}") };
+        let client = Client::builder().connect_timeout(Duration::from_secs(30)).read_timeout(Duration::from_secs(300)).build();
+        let client = client.map_err(|e| failed(e.to_string()))?;
+        let mut last = String::new();
+        for attempt in 0..TRIES {
+            if attempt > 0 {
+                tokio::time::sleep(Duration::from_secs(1 << attempt.min(4))).await;
+            }
+            let source = tokio::fs::File::open(file).await.map_err(LibraryError::file(file, "can't be read"))?;
+            let bytes = source.metadata().await.map_err(LibraryError::file(file, "can't be read"))?.len();
+            let mut request = client.put(format!("{}/{path}", dav.base)).header(CONTENT_LENGTH, bytes).body(Body::from(source));
+            if let Some(user) = &dav.user {
+                request = request.basic_auth(user, Some(&dav.password));
+            }
+            match request.send().await {
+                Ok(answer) if answer.status().is_success() => return Ok(()),
+                Ok(answer) if answer.status().is_server_error() || answer.status() == StatusCode::TOO_MANY_REQUESTS => {
+                    last = format!("it says {}", answer.status());
+                }
+                Ok(answer) => return Err(failed(format!("it says {}", answer.status()))),
+                Err(e) => last = crate::model::text::printable(&e.without_url().to_string()),
+            }
+        }
+        Err(failed(last))
+    }
+}
