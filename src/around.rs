@@ -12,9 +12,10 @@ use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli::{self, Cli};
 use tanker::model::id::HostName;
-use tanker::model::inventory::{parse_inventory, parse_jump};
+use tanker::model::inventory::{EncryptTo, parse_inventory, parse_jump};
 use tanker::model::outlook::{Limits, Outlook, Seen, Weight, outlook};
 use tanker::model::report::Severity;
+use tanker::model::secret::SecretSource;
 use tanker::remote::ssh::expand;
 use tanker::ui;
 
@@ -37,19 +38,30 @@ impl Start {
             let seen = Seen { manifest: &entry.manifest, record: &entry.record };
             backups.entry(&entry.manifest.description.host).or_default().push(seen);
         }
+        let mut broken: BTreeMap<HostName, Vec<String>> = BTreeMap::new();
+        for problem in &problems {
+            if let Some(host) = problem.host() {
+                broken.entry(host).or_default().push(format!("{}: {}", problem.name(), problem.reason));
+            }
+        }
+        if args.pattern.is_empty() {
+            hosts.extend(broken.keys().cloned());
+        }
         let limits = Limits { backup: args.max_age, drill: args.max_drill_age };
         let now = Utc::now();
-        let outlooks: Vec<Outlook<'_>> =
-            hosts.iter().map(|host| outlook(host.clone(), backups.remove(host).unwrap_or_default(), limits, now)).collect();
+        let outlooks: Vec<Outlook<'_>> = hosts
+            .iter()
+            .map(|host| {
+                let broken = broken.get(host).map(Vec::as_slice).unwrap_or_default();
+                outlook(host.clone(), backups.remove(host).unwrap_or_default(), broken, limits, now)
+            })
+            .collect();
+        ui::out(&if args.json { ui::report_json(&outlooks, now) } else { ui::report(&outlooks, now) });
         if let Some(file) = &args.html {
             replace(file, &ui::page(&outlooks, now))?;
         }
         if let Some(file) = &args.prometheus {
             replace(file, &ui::prometheus(&outlooks, now))?;
-        }
-        ui::out(&if args.json { ui::report_json(&outlooks, now) } else { ui::report(&outlooks, now) });
-        for problem in &problems {
-            ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
         }
         let at_risk = outlooks.iter().any(|outlook| outlook.worst() == Some(Weight::Risk));
         Ok(match (problems.is_empty(), at_risk) {
@@ -62,7 +74,7 @@ impl Start {
     pub(crate) fn init(&self, args: &cli::Init) -> Result<Severity, Report> {
         let usual =
             std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
-        let file = args.to.clone().unwrap_or(usual);
+        let file = args.to.clone().or_else(|| self.inventory.clone()).unwrap_or(usual);
         if file.exists() {
             return Err(Report::msg(format!("{} is there already: tanker doesn't write over it", file.display())));
         }
@@ -73,10 +85,14 @@ impl Start {
             fs::create_dir_all(folder).wrap_err_with(|| format!("the folder {} can't be made", folder.display()))?;
         }
         replace(&file, &text)?;
-        ui::out(&format!(
-            "written: {}\nnext: tanker trust HOST shows a host's key and asks; tanker check looks at every master and changes nothing\n",
-            file.display()
-        ));
+        let next = match hosts.is_empty() {
+            true => "next: put your Fuel masters into it, a [hosts.NAME] each".to_owned(),
+            false => format!(
+                "it names {}: take out what is no Fuel master\nnext: tanker trust HOST shows a host's key and asks; tanker check looks at every master and changes nothing",
+                hosts.join(", ")
+            ),
+        };
+        ui::out(&format!("written: {}\n{next}\n", file.display()));
         Ok(Severity::Ok)
     }
 
@@ -121,9 +137,7 @@ impl Start {
         }
         let names: Vec<HostName> = inventory.hosts.iter().map(|host| host.name.clone()).collect();
         // A passphrase that would be asked for needs no terminal here.
-        let asks = |host: &&tanker::model::inventory::Host| {
-            !matches!(host.upkeep.encryption, Some(tanker::model::inventory::EncryptTo::Passphrase(_)))
-        };
+        let asks = |host: &&tanker::model::inventory::Host| !matches!(host.upkeep.encryption, Some(EncryptTo::Passphrase(_)));
         let plain: Vec<HostName> = inventory.hosts.iter().filter(asks).map(|host| host.name.clone()).collect();
         if let Err(e) = self.recipients(&inventory, &plain) {
             bad.push(e.to_string());
@@ -137,11 +151,34 @@ impl Start {
             inventory.groups.len(),
             inventory.remotes.len()
         );
-        ui::out(&text);
-        for why in &bad {
-            ui::err(&format!("tanker: {why}\n"));
+        let remotes = inventory
+            .remotes
+            .iter()
+            .flat_map(|remote| remote.secrets.iter().map(|(key, from)| (format!("{} of the remote {}", key, remote.name), from)));
+        let passwords = inventory.hosts.iter().flat_map(|host| {
+            let ssh = host.password.as_ref().map(|password| (format!("password of {}", host.name), &password.source));
+            let sudo = host.sudo_password.as_ref().map(|password| (format!("sudo_password of {}", host.name), &password.source));
+            let passphrase = match &host.upkeep.encryption {
+                Some(EncryptTo::Passphrase(source)) => Some((format!("encrypt_passphrase of {}", host.name), source)),
+                _ => None,
+            };
+            ssh.into_iter().chain(sudo).chain(passphrase)
+        });
+        for (what, source) in passwords.chain(remotes) {
+            match source {
+                SecretSource::File(path) if !expand(path, &self.home).exists() => {
+                    bad.push(format!("{what}: the file {} is not there", path.display()))
+                }
+                SecretSource::Env(name) if std::env::var_os(name).is_none() => bad.push(format!("{what}: the environment has no {name}")),
+                _ => {}
+            }
         }
-        Ok(if bad.is_empty() { Severity::Ok } else { Severity::Refused })
+        bad.dedup();
+        if bad.is_empty() {
+            text.push_str("  ok\n");
+        }
+        ui::out(&text);
+        if bad.is_empty() { Ok(Severity::Ok) } else { Err(Report::msg(bad.join("\ntanker: "))) }
     }
 
     pub(crate) fn completions(&self, args: &cli::Completions) -> Result<Severity, Report> {
@@ -175,7 +212,7 @@ fn inventory_text(hosts: &[String]) -> Result<String, Report> {
         text.push_str("\n# One table for each Fuel master.\n# [hosts.prod-east]\n# address = \"10.20.0.2\"\n");
     }
     for host in hosts {
-        let (user, address, port) = parse_jump(host).map_err(Report::msg)?;
+        let (user, address, port) = parse_jump(host).map_err(|e| Report::msg(e.to_string().replace("jump host", "host")))?;
         if host.parse::<HostName>().is_ok() {
             // Looked up in ~/.ssh/config by its name.
             let _ = write!(text, "\n[hosts.'{host}']\n");
@@ -200,7 +237,13 @@ fn inventory_text(hosts: &[String]) -> Result<String, Report> {
 /// Whole or not at all: who reads it meanwhile finds the old one.
 fn replace(file: &Path, text: &str) -> Result<(), Report> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut new = tempfile::NamedTempFile::new_in(folder).wrap_err_with(|| format!("{} can't be written", folder.display()))?;
+    let mut new = match tempfile::NamedTempFile::new_in(folder) {
+        Ok(new) => new,
+        Err(_) if !folder.is_dir() => {
+            return Err(Report::msg(format!("{} can't be written: the folder {} is not there", file.display(), folder.display())));
+        }
+        Err(e) => return Err(Report::msg(format!("{} can't be written: {}", file.display(), e.kind()))),
+    };
     new.write_all(text.as_bytes()).wrap_err_with(|| format!("{} can't be written", file.display()))?;
     // Readable for a web server and for node_exporter: it holds no secret.
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);

@@ -139,7 +139,7 @@ impl Start {
         let places = [PathBuf::from("inventory.toml"), config];
         places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
             Report::msg(format!(
-                "there is no inventory: neither {} nor {} is there; name one with -i",
+                "there is no inventory: neither {} nor {} is there; name one with -i, or 'tanker init' writes one to begin with",
                 places[0].display(),
                 places[1].display()
             ))

@@ -10,6 +10,7 @@ use color_eyre::eyre::Report;
 use tanker::cli;
 use tanker::commands::{Context, Vault, backup, check, clean, drill, hooks, hosts, restore, status, trust};
 use tanker::fleet::{Pace, Share};
+use tanker::library::Keys;
 use tanker::model::id::HostName;
 use tanker::model::inventory::{Inventory, Password};
 use tanker::model::pattern::select;
@@ -172,18 +173,27 @@ impl Start {
         override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, args.bwlimit);
         let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
         let mut args = args;
-        if let (Some(backup), Some(remote)) = (&args.backup, &args.from) {
-            match self.fetch_for_restore(backup, remote).await? {
+        let away = match (&args.backup, &args.from) {
+            (Some(backup), Some(remote)) => match self.look_for_restore(backup, remote).await? {
+                Ok(away) => Some(away),
+                Err(severity) => return Ok(severity),
+            },
+            _ => None,
+        };
+        let keys = match (&away, &args.backup) {
+            (Some((_, away)), _) => self.keys_of([&away.manifest])?,
+            // What isn't there is said by the restore itself.
+            (None, Some(backup)) => self.keys(&self.find(backup)?.ok())?,
+            (None, None) => Keys::default(),
+        };
+        let vault = Vault { keys, ..Vault::default() };
+        let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
+        if let Some((offsite, away)) = &away {
+            match self.fetch_for_restore(offsite, away).await? {
                 Ok(named) => args.backup = Some(named),
                 Err(severity) => return Ok(severity),
             }
         }
-        let vault = match &args.backup {
-            // What isn't there is said by the restore itself.
-            Some(backup) => Vault { keys: self.keys(&self.find(backup)?.ok())?, ..Vault::default() },
-            None => Vault::default(),
-        };
-        let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("restore"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: !args.dry_run, _awake: awake };

@@ -102,6 +102,12 @@ impl Start {
             }
         }
         for away in wanted {
+            let description = &away.manifest.description;
+            let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
+            if self.find(&named)?.is_ok_and(|entry| entry.manifest == away.manifest) {
+                ui::out(&format!("{}  was there already\n", away.name()));
+                continue;
+            }
             match self.get_one(inventory, offsite, away).await {
                 Ok(entry) => ui::out(&format!("{}  copied  {}\n", entry.name(), entry.folder.display())),
                 Err(e) => worst = worst.max(complain(&e)),
@@ -123,10 +129,9 @@ impl Start {
         Ok(entry)
     }
 
-    /// Brings a backup from a remote into the library, unless it is there already.
-    pub(crate) async fn fetch_for_restore(&self, backup: &BackupRef, remote: &str) -> Result<Result<BackupRef, Severity>, Report> {
-        let inventory = self.inventory()?;
-        let offsite = self.remote(&inventory, remote)?;
+    /// A backup at a remote, before anything is moved: what is to be asked is asked first.
+    pub(crate) async fn look_for_restore(&self, backup: &BackupRef, remote: &str) -> Result<Result<(Offsite, Away), Severity>, Report> {
+        let offsite = self.remote(&self.inventory()?, remote)?;
         let away = match offsite.list().await {
             Ok((away, problems)) => {
                 tell_problems(&offsite, &problems);
@@ -134,16 +139,20 @@ impl Start {
             }
             Err(e) => return Ok(Err(complain(&e))),
         };
-        let found = match find_away(&away, backup) {
-            Ok(found) => found,
-            Err(why) => return Ok(Err(complain(&LibraryError::Missing(format!("{why} at the remote {remote}"))))),
-        };
-        let description = &found.manifest.description;
+        match find_away(&away, backup) {
+            Ok(found) => Ok(Ok((offsite, found.clone()))),
+            Err(why) => Ok(Err(complain(&LibraryError::Missing(format!("{why} at the remote {remote}"))))),
+        }
+    }
+
+    /// Brings it into the library, unless it is there already.
+    pub(crate) async fn fetch_for_restore(&self, offsite: &Offsite, away: &Away) -> Result<Result<BackupRef, Severity>, Report> {
+        let description = &away.manifest.description;
         let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
-        if self.find(&named)?.is_ok_and(|entry| entry.manifest == found.manifest) {
+        if self.find(&named)?.is_ok_and(|entry| entry.manifest == away.manifest) {
             return Ok(Ok(named));
         }
-        match self.get_one(&inventory, &offsite, found).await {
+        match self.get_one(&self.inventory()?, offsite, away).await {
             Ok(_) => Ok(Ok(named)),
             Err(e) => Ok(Err(complain(&e))),
         }
@@ -163,7 +172,8 @@ impl Start {
             Err(e) => return Ok(complain(&e)),
         };
         worst = worst.max(tell_problems(&offsite, &odd));
-        let lacking: Vec<Entry> = entries.into_iter().filter(|entry| !away.iter().any(|away| away.manifest == entry.manifest)).collect();
+        let lacking: Vec<Entry> =
+            entries.iter().filter(|entry| !away.iter().any(|away| away.manifest == entry.manifest)).cloned().collect();
         if args.dry_run {
             for entry in &lacking {
                 ui::out(&format!("{}  would be copied to {}\n", entry.name(), offsite.name));
@@ -172,6 +182,13 @@ impl Start {
         }
         if lacking.is_empty() {
             ui::out(&format!("the remote {} lacks nothing\n", offsite.name));
+        }
+        // What was marked here since it was copied.
+        for entry in entries.iter().filter(|entry| !lacking.contains(entry) && marked_since(entry, &offsite.name)) {
+            match offsite.put_record(entry).await {
+                Ok(()) => record_copy(entry, &offsite.name),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
         }
         Ok(worst.max(self.put_all(&offsite, &lacking).await))
     }
@@ -209,8 +226,23 @@ impl Start {
                 Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {remote}")))),
             }
         }
-        let progress = ui::Progress::begin("verify", wanted.iter().map(|away| away.manifest.archive.bytes).sum());
         let mut results = Vec::new();
+        if args.all {
+            // What should be there and isn't.
+            for entry in self.everything()?.0 {
+                let said = entry.record.copies.iter().any(|copy| copy.remote == offsite.name);
+                if said && !away.iter().any(|away| away.manifest == entry.manifest) {
+                    change_record(&entry, |record| record.copies.retain(|copy| copy.remote != offsite.name));
+                    results.push((entry.name(), Some(format!("the remote {remote} doesn't have it any more, or not whole"))));
+                    worst = worst.max(Severity::Damaged);
+                }
+            }
+            if wanted.is_empty() && results.is_empty() {
+                ui::err(&format!("tanker: the remote {remote} has no backup to verify\n"));
+                return Ok(worst.max(Severity::Refused));
+            }
+        }
+        let progress = ui::Progress::begin("verify", wanted.iter().map(|away| away.manifest.archive.bytes).sum());
         for away in wanted {
             let result = offsite.verify(away, &|bytes| progress.add(bytes)).await;
             let named = BackupRef { host: away.manifest.description.host.clone(), which: Which::Id(away.manifest.description.id.clone()) };
@@ -331,6 +363,17 @@ fn record_copy(entry: &Entry, remote: &str) {
 fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
     if let Some(entry) = entries.iter().find(|entry| entry.manifest == away.manifest) {
         change_record(entry, |record| record.copies.retain(|copy| copy.remote != remote));
+    }
+}
+
+/// Whether its record was written later than that it was copied, which itself is written into it.
+fn marked_since(entry: &Entry, remote: &str) -> bool {
+    let copied = entry.record.copies.iter().find(|copy| copy.remote == remote).map(|copy| copy.at);
+    let written = std::fs::metadata(entry.folder.join("record.json")).and_then(|found| found.modified()).ok();
+    match (copied, written.map(chrono::DateTime::<Utc>::from)) {
+        (Some(copied), Some(written)) => written - copied > chrono::Duration::seconds(3),
+        (None, Some(_)) => true,
+        (_, None) => false,
     }
 }
 

@@ -12,7 +12,7 @@ use tanker::cli;
 use tanker::library::{
     Depth, Entry, Keys, Library, LibraryError, Problem, Source, Verified, diff, export, extract, list_files, lrzip_is_here, verify,
 };
-use tanker::model::id::{BackupRef, HostName};
+use tanker::model::id::{BackupRef, HostName, Which};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
 use tanker::model::record::Check;
@@ -143,6 +143,10 @@ impl Start {
         }
         if let Some(share) = args.sample {
             let (all, problems) = self.everything()?;
+            if all.is_empty() && problems.is_empty() {
+                ui::err("tanker: there is no backup to verify\n");
+                return Ok(Severity::Refused);
+            }
             entries = sample(all, share);
             for problem in problems {
                 ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
@@ -155,9 +159,17 @@ impl Start {
         {
             return Ok(severity);
         }
-        let keys = self.keys(&entries)?;
-        let results = verify_all(&entries, &keys, depth, args.jobs.map_or(2, usize::from));
-        for (entry, result) in entries.iter().zip(&results) {
+        let keys = match self.keys(&entries) {
+            // What can be held without a key is held.
+            Err(e) if depth == Depth::Hashed => {
+                ui::err(&format!("tanker: {e:#}; encrypted archives are looked at from outside\n"));
+                Keys::default()
+            }
+            keys => keys?,
+        };
+        let mut results = verify_all(&entries, &keys, depth, args.jobs.map_or(2, usize::from));
+        for (entry, result) in entries.iter().zip(&mut results) {
+            self.unless_changed(entry, result)?;
             self.record_check(entry, depth, result);
             match result {
                 Err(LibraryError::Damaged { .. }) => worst = worst.max(Severity::Damaged),
@@ -169,6 +181,24 @@ impl Start {
         let results: Vec<_> = entries.iter().zip(&results).collect();
         ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
         Ok(worst)
+    }
+
+    /// What was encrypted anew, forgotten or otherwise changed while it was looked at is not damaged.
+    fn unless_changed(&self, entry: &Entry, result: &mut Result<Verified, LibraryError>) -> Result<(), Report> {
+        if !matches!(result, Err(LibraryError::Damaged { .. })) {
+            return Ok(());
+        }
+        let description = &entry.manifest.description;
+        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
+        let still = match self.find(&named)? {
+            Ok(now) => now.manifest == entry.manifest,
+            Err(LibraryError::NoSuchBackup { .. }) => false,
+            Err(_) => true,
+        };
+        if !still {
+            *result = Err(LibraryError::Missing(format!("{} was changed while it was looked at: verify it again", entry.name())));
+        }
+        Ok(())
     }
 
     /// What was found stands in the record from then on; that it can't be written there is no fault of the archive's.
@@ -248,8 +278,9 @@ impl Start {
                 Library::at(expand(root, &self.home))
             }
         };
-        let recipients = match self.inventory() {
-            Ok(inventory) => self.recipients(&inventory, std::slice::from_ref(&args.host))?.remove(&args.host),
+        // Without an inventory there is nobody to encrypt to; one that can't be read may name somebody.
+        let recipients = match self.inventory_path() {
+            Ok(_) => self.recipients(&self.inventory()?, std::slice::from_ref(&args.host))?.remove(&args.host),
             Err(_) => None,
         };
         match library.import(&args.file, &args.host, args.fuel.as_ref(), &crate::owner(), recipients.as_deref(), Utc::now()) {

@@ -9,6 +9,7 @@ use color_eyre::eyre::{Report, WrapErr};
 use tanker::library::{Entry, Keys, PASSPHRASE, Recipients};
 use tanker::model::id::HostName;
 use tanker::model::inventory::{EncryptTo, Inventory, recipient_file};
+use tanker::model::manifest::Manifest;
 use tanker::model::secret::SecretSource;
 use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
@@ -42,6 +43,9 @@ impl Start {
             EncryptTo::Passphrase(source) => {
                 let what = "the passphrase of new archives";
                 let passphrase = read_secret(source, what, "Passphrase for new archives: ", &self.home, &mut ui::ask_passphrase)?;
+                if passphrase.is_empty() {
+                    return Err(Report::msg(format!("{what} is empty")));
+                }
                 // A slip of the finger here would make every archive unreadable.
                 if *source == SecretSource::Ask
                     && read_secret(source, what, "The same once more: ", &self.home, &mut ui::ask_passphrase)? != passphrase
@@ -70,35 +74,53 @@ impl Start {
 
     /// What opens the encrypted ones of these backups; nobody is asked anything where none is.
     pub(crate) fn keys<'a>(&self, entries: impl IntoIterator<Item = &'a Entry>) -> Result<Keys, Report> {
+        let entries: Vec<&Entry> = entries.into_iter().collect();
+        let mut keys = self.keys_of(entries.iter().map(|entry| &entry.manifest))?;
+        // Where the passphrase that the inventory knows is another one by now, the old one is asked for, once a host.
+        let mut asked: Vec<&HostName> = Vec::new();
+        for entry in entries.iter().filter(|entry| by_passphrase(&entry.manifest)) {
+            let host = &entry.manifest.description.host;
+            if asked.contains(&host) || entry.open(&keys).is_ok() {
+                continue;
+            }
+            asked.push(host);
+            if let Some(answer) = ui::ask_passphrase(&format!("Passphrase of {}: ", entry.name())) {
+                keys.add_passphrase(&answer);
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The same before the archives are here: nothing is tried.
+    pub(crate) fn keys_of<'a>(&self, manifests: impl IntoIterator<Item = &'a Manifest>) -> Result<Keys, Report> {
         let mut keys = Keys::default();
-        let encrypted: Vec<&Entry> = entries.into_iter().filter(|entry| entry.is_encrypted()).collect();
+        let encrypted: Vec<&Manifest> = manifests.into_iter().filter(|manifest| manifest.archive.encryption.is_some()).collect();
         if encrypted.is_empty() {
             return Ok(keys);
         }
         let inventory = self.inventory().ok();
-        let by_passphrase =
-            |entry: &&Entry| entry.manifest.archive.encryption.as_ref().is_some_and(|encryption| encryption.recipients == [PASSPHRASE]);
         let named = inventory.iter().flat_map(|inventory| &inventory.decrypt_with);
-        if encrypted.iter().any(|entry| !by_passphrase(entry)) {
+        if encrypted.iter().any(|manifest| !by_passphrase(manifest)) {
             for path in self.key.iter().chain(named) {
                 keys.add_file(&expand(path, &self.home), &mut ui::ask_passphrase).map_err(Report::msg)?;
             }
         }
-        if let Some(entry) = encrypted.iter().find(|entry| by_passphrase(entry)) {
-            let host = inventory.as_ref().and_then(|inventory| inventory.host(&entry.manifest.description.host));
-            let source = match host.and_then(|host| host.upkeep.encryption.as_ref()) {
-                Some(EncryptTo::Passphrase(source)) => source.clone(),
-                _ => SecretSource::Ask,
-            };
-            let question = format!("Passphrase of {}: ", entry.name());
-            keys.add_passphrase(&read_secret(
-                &source,
-                "the archives' passphrase",
-                &question,
-                Path::new(&self.home),
-                &mut ui::ask_passphrase,
-            )?);
+        let mut sources: Vec<SecretSource> = Vec::new();
+        for manifest in encrypted.iter().filter(|manifest| by_passphrase(manifest)) {
+            let host = inventory.as_ref().and_then(|inventory| inventory.host(&manifest.description.host));
+            if let Some(EncryptTo::Passphrase(source)) = host.and_then(|host| host.upkeep.encryption.as_ref())
+                && *source != SecretSource::Ask
+                && !sources.contains(source)
+            {
+                let what = "the archives' passphrase";
+                keys.add_passphrase(&read_secret(source, what, "", Path::new(&self.home), &mut ui::ask_passphrase)?);
+                sources.push(source.clone());
+            }
         }
         Ok(keys)
     }
+}
+
+fn by_passphrase(manifest: &Manifest) -> bool {
+    manifest.archive.encryption.as_ref().is_some_and(|encryption| encryption.recipients == [PASSPHRASE])
 }

@@ -35,6 +35,12 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Whose backup it should be.
+    #[must_use]
+    pub fn host(&self) -> Option<HostName> {
+        self.path.parent()?.file_name()?.to_str()?.parse().ok()
+    }
+
     /// `HOST@ID`, as the folders are named.
     #[must_use]
     pub fn name(&self) -> String {
@@ -73,7 +79,15 @@ impl Library {
             if only.is_some_and(|only| *only != host) {
                 continue;
             }
-            for (name, folder) in folders(&host_folder)? {
+            let inside = match folders(&host_folder) {
+                Ok(inside) => inside,
+                // One host's folder hides no other's.
+                Err(e) => {
+                    problems.push(Problem { path: host_folder.join("*"), reason: e.to_string() });
+                    continue;
+                }
+            };
+            for (name, folder) in inside {
                 if name.ends_with(".partial") {
                     continue;
                 }

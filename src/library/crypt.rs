@@ -19,6 +19,8 @@ use crate::model::text::printable;
 pub const PASSPHRASE: &str = "passphrase";
 /// A key file larger than this is none.
 const LARGEST_KEY: u64 = 1 << 20;
+/// scrypt's work as a power of two; 2^22 takes a quarter of a minute and four gigabytes.
+const HARDEST: u8 = 22;
 
 /// Whom archives are encrypted to.
 pub struct Recipients {
@@ -31,7 +33,8 @@ pub struct Recipients {
 #[derive(Default)]
 pub struct Keys {
     identities: Vec<Box<dyn age::Identity + Send + Sync>>,
-    has_passphrase: bool,
+    /// Each is tried for itself: a wrong one ends the attempt.
+    passphrases: Vec<SecretString>,
 }
 
 /// Asks the operator without showing the answer; none where nobody can answer.
@@ -88,7 +91,7 @@ impl Keys {
         let text = fs::read(path).map_err(|e| bad(&e.to_string()))?;
         if text.starts_with(b"age-encryption.org/") {
             let plain = unlock(path, ask, |passphrase| {
-                let identity = age::scrypt::Identity::new(passphrase);
+                let identity = super::crypt::passphrase(passphrase);
                 let decryptor = Decryptor::new(text.as_slice()).map_err(|e| e.to_string())?;
                 let mut reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|e| e.to_string())?;
                 let mut plain = Vec::new();
@@ -115,28 +118,29 @@ impl Keys {
         let text = std::str::from_utf8(text).map_err(|_| "it is no text")?;
         let before = self.identities.len();
         for line in text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-            self.identities.push(Box::new(age::x25519::Identity::from_str(line)?));
+            let key = age::x25519::Identity::from_str(line);
+            self.identities.push(Box::new(key.map_err(|_| "it holds neither an age identity nor an SSH private key")?));
         }
         if self.identities.len() == before { Err("no key is in it".into()) } else { Ok(()) }
     }
 
     /// Takes a passphrase.
     pub fn add_passphrase(&mut self, passphrase: &str) {
-        self.identities.push(Box::new(age::scrypt::Identity::new(SecretString::from(passphrase.to_owned()))));
-        self.has_passphrase = true;
-    }
-
-    /// Whether a passphrase is among them.
-    #[must_use]
-    pub fn has_passphrase(&self) -> bool {
-        self.has_passphrase
+        self.passphrases.push(SecretString::from(passphrase.to_owned()));
     }
 
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.identities.is_empty()
+        self.identities.is_empty() && self.passphrases.is_empty()
     }
+}
+
+/// A passphrase as age takes it, however slow this machine was when it was measured.
+fn passphrase(secret: SecretString) -> age::scrypt::Identity {
+    let mut identity = age::scrypt::Identity::new(secret);
+    identity.set_max_work_factor(HARDEST);
+    identity
 }
 
 fn unlock<T>(path: &Path, ask: Ask<'_>, open: impl Fn(SecretString) -> Result<T, String>) -> Result<T, String> {
@@ -236,24 +240,43 @@ impl Entry {
     /// When it can't be read, or none of the keys opens it.
     pub fn open(&self, keys: &Keys) -> Result<Plain, LibraryError> {
         let path = self.archive();
-        let file = File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
-        let Some(encryption) = &self.manifest.archive.encryption else { return Ok(Plain(Inner::File(file))) };
+        let file = || File::open(&path).map_err(LibraryError::file(&path, "can't be read"));
+        let Some(encryption) = &self.manifest.archive.encryption else { return Ok(Plain(Inner::File(file()?))) };
+        let passphrases: Vec<_> = keys.passphrases.iter().map(|secret| passphrase(secret.clone())).collect();
+        let attempts: Vec<Vec<&dyn age::Identity>> = if encryption.recipients == [PASSPHRASE] {
+            passphrases.iter().map(|identity| vec![identity as &dyn age::Identity]).collect()
+        } else {
+            vec![keys.identities.iter().map(|key| key.as_ref() as &dyn age::Identity).collect()]
+        };
         let damaged = |e: &dyn std::fmt::Display| LibraryError::Damaged {
             name: self.name(),
             reason: format!("its encryption can't be read: {}", printable(&e.to_string())),
         };
-        let decryptor = Decryptor::new_buffered(BufReader::with_capacity(256 << 10, file)).map_err(|e| damaged(&e))?;
-        match decryptor.decrypt(keys.identities.iter().map(|key| key.as_ref() as &dyn age::Identity)) {
-            Ok(stream) => Ok(Plain(Inner::Age(Box::new(stream)))),
-            // A wrong passphrase fails to decrypt; so does a header that rotted, which `verify` tells apart.
-            Err(age::DecryptError::NoMatchingKeys | age::DecryptError::KeyDecryptionFailed | age::DecryptError::DecryptionFailed) => {
-                Err(LibraryError::Missing(format!(
-                    "{} is encrypted to {} and none of the keys here opens it: name one with 'decrypt_with' in the inventory or --key",
-                    self.name(),
-                    printable(&encryption.recipients.join(", "))
-                )))
+        for identities in attempts {
+            let decryptor = Decryptor::new_buffered(BufReader::with_capacity(256 << 10, file()?)).map_err(|e| damaged(&e))?;
+            match decryptor.decrypt(identities.into_iter()) {
+                Ok(stream) => return Ok(Plain(Inner::Age(Box::new(stream)))),
+                // A wrong passphrase fails to decrypt; so does a header that rotted, which `verify` tells apart.
+                Err(
+                    age::DecryptError::NoMatchingKeys
+                    | age::DecryptError::KeyDecryptionFailed
+                    | age::DecryptError::DecryptionFailed
+                    | age::DecryptError::ExcessiveWork { .. },
+                ) => {}
+                Err(e) => return Err(damaged(&e)),
             }
-            Err(e) => Err(damaged(&e)),
         }
+        if encryption.recipients == [PASSPHRASE] {
+            let why = if keys.passphrases.is_empty() { "no passphrase was given" } else { "the passphrase is another one" };
+            return Err(LibraryError::Missing(format!(
+                "{} is encrypted with a passphrase, and {why}: 'encrypt_passphrase' in the inventory, or a terminal to ask on",
+                self.name()
+            )));
+        }
+        Err(LibraryError::Missing(format!(
+            "{} is encrypted to {} and none of the keys here opens it: name one with 'decrypt_with' in the inventory or --key",
+            self.name(),
+            printable(&encryption.recipients.join(", "))
+        )))
     }
 }

@@ -10,14 +10,14 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
 use super::verify::hex;
-use super::{LibraryError, MANIFEST};
+use super::{Entry, LibraryError, MANIFEST};
 
 /// The digests' file.
 pub(super) const SUMS: &str = "SHA256SUMS";
 /// The file of an encrypted archive's seal.
 pub(super) const SEAL: &str = "seal";
 /// A digest file larger than this is none.
-const LARGEST: u64 = 1 << 16;
+const LARGEST: u64 = 16 << 20;
 
 /// Writes a new file of the owner's only, and brings it to the disk.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
@@ -57,28 +57,34 @@ pub(super) fn seal(plain_sha256: &str, manifest: &[u8]) -> String {
 }
 
 /// What is wrong with an entry's manifest and digest file; the archive itself is not read.
-pub(super) fn check_sums(folder: &Path, archive: (&str, &str)) -> Result<(), String> {
-    let manifest = fs::read(folder.join(MANIFEST)).map_err(|e| format!("its manifest can't be read: {e}"))?;
-    let found = read_small(&folder.join(SUMS)).map_err(|e| format!("its {SUMS} can't be read: {e}"))?;
-    if found == sums(archive, &manifest).as_bytes() {
+pub(super) fn check_sums(entry: &Entry) -> Result<(), LibraryError> {
+    let archive = (entry.manifest.archive.file.as_str(), entry.manifest.archive.sha256.as_str());
+    let manifest = read_small(entry, MANIFEST)?;
+    if read_small(entry, SUMS)? == sums(archive, &manifest).as_bytes() {
         return Ok(());
     }
-    Err(format!("its manifest or its {SUMS} was changed: they don't fit each other"))
+    Err(damaged(entry, format!("its manifest or its {SUMS} was changed: they don't fit each other")))
 }
 
 /// Whether a seal is that of this manifest and this archive.
-pub(super) fn check_seal(folder: &Path, plain_sha256: &str) -> Result<(), String> {
-    let manifest = fs::read(folder.join(MANIFEST)).map_err(|e| format!("its manifest can't be read: {e}"))?;
-    let found = read_small(&folder.join(SEAL)).map_err(|e| format!("its {SEAL} can't be read: {e}"))?;
-    if found == seal(plain_sha256, &manifest).as_bytes() {
+pub(super) fn check_seal(entry: &Entry, plain_sha256: &str) -> Result<(), LibraryError> {
+    if read_small(entry, SEAL)? == seal(plain_sha256, &read_small(entry, MANIFEST)?).as_bytes() {
         return Ok(());
     }
-    Err("its manifest is not the one that was written with this archive".into())
+    Err(damaged(entry, "its manifest is not the one that was written with this archive".into()))
 }
 
-fn read_small(path: &Path) -> std::io::Result<Vec<u8>> {
-    if fs::metadata(path)?.len() > LARGEST {
-        return Err(std::io::Error::other("it is far too large"));
+fn damaged(entry: &Entry, reason: String) -> LibraryError {
+    LibraryError::Damaged { name: entry.name(), reason }
+}
+
+/// A file that isn't there, or is none, is damage; one that can't be read for another reason is not.
+fn read_small(entry: &Entry, name: &str) -> Result<Vec<u8>, LibraryError> {
+    let path = entry.folder.join(name);
+    match fs::metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(damaged(entry, format!("its {name} is not there"))),
+        Ok(found) if found.len() > LARGEST => return Err(damaged(entry, format!("its {name} is far too large"))),
+        _ => {}
     }
-    fs::read(path)
+    fs::read(&path).map_err(LibraryError::file(&path, "can't be read"))
 }

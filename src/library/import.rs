@@ -35,7 +35,10 @@ impl Library {
                 "lrzip is not installed here, and an archive that nobody has decompressed is not taken".into(),
             ));
         }
-        let stock = read_stock(file).map_err(damaged)?;
+        let stock = read_stock(file).map_err(|why| match why.starts_with("it was made by tanker") {
+            true => LibraryError::Missing(format!("{}: {why}", crate::model::text::printable(&name))),
+            false => damaged(why),
+        })?;
         let release = stock.facts.release(told).map_err(LibraryError::Missing)?;
         let no_id = || {
             LibraryError::Missing(format!(

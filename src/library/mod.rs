@@ -174,7 +174,7 @@ impl Library {
             return closest(id.as_str(), ids).map(|near| format!(" (did you mean {}@{near}?)", name.host)).unwrap_or_default();
         }
         if !entries.is_empty() {
-            return format!(": of {} there are {} others ('tanker list {}')", name.host, entries.len(), name.host);
+            return format!(": 'tanker list {}' shows the {} there are of {0}", name.host, entries.len());
         }
         let hosts = self.hosts().unwrap_or_default();
         if let Some(near) = closest(name.host.as_str(), hosts.iter().map(|(host, _)| host.as_str())) {

@@ -84,7 +84,7 @@ impl Entry {
 }
 
 /// Held for the moment that reading and writing a record takes.
-fn lock_records(host_folder: &Path) -> Result<File, LibraryError> {
+pub(super) fn lock_records(host_folder: &Path) -> Result<File, LibraryError> {
     let path = host_folder.join(".record.lock");
     let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
     let file = file.map_err(LibraryError::file(&path, "can't be opened"))?;

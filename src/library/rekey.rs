@@ -6,7 +6,7 @@ use std::io::Read;
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 
 use super::digests::{sync_folder, write_private};
-use super::records::{FILE as RECORD, read_record, write_record};
+use super::records::{FILE as RECORD, lock_records, read_record, write_record};
 use super::verify::Depth;
 use super::writer::{HashedFile, write_manifest};
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
@@ -46,6 +46,8 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
     (manifest.archive.bytes, manifest.archive.sha256) = (sealed.bytes, sealed.sha256);
     manifest.archive.encryption = Some(Encryption { recipients: to.names.clone(), plain_bytes });
     write_manifest(&folder.partial, &manifest, Some(&sha256))?;
+    // Nobody marks the old one from here on until the new one stands in its place.
+    let marks = lock_records(entry.folder.parent().unwrap_or(&entry.folder))?;
     // As it is now, not as it was when the list was made; one that nobody can read is kept as it is, for it counts as protected.
     match read_record(&entry.folder) {
         Ok(mut record) => {
@@ -62,6 +64,7 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
     // Both names stand all the time; afterwards the old one is the partial one, which goes with `folder`.
     renameat_with(CWD, &folder.partial, CWD, &entry.folder, RenameFlags::EXCHANGE)
         .map_err(|e| LibraryError::file(&entry.folder, "can't be exchanged for the one that is encrypted anew")(e.into()))?;
+    drop(marks);
     entry.folder.parent().map_or(Ok(()), sync_folder)?;
     fs::remove_dir_all(&folder.partial).map_err(LibraryError::file(&folder.partial, "is the old one, and can't be removed"))
 }

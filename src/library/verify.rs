@@ -67,7 +67,7 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
     let damaged = |reason: String| LibraryError::Damaged { name: entry.name(), reason };
     let expected = &entry.manifest.archive;
     if entry.manifest.format >= 2 {
-        check_sums(&entry.folder, (&expected.file, &expected.sha256)).map_err(damaged)?;
+        check_sums(entry)?;
     }
     let path = entry.archive();
     let mut file = File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
@@ -105,7 +105,7 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
     }
     let (bytes, sha256) = (blocks.bytes(), blocks.whole().map(|sum| hex(&sum)).unwrap_or_default());
     if let (true, Some(encryption)) = (decrypted, &expected.encryption) {
-        check_seal(&entry.folder, &sha256).map_err(damaged)?;
+        check_seal(entry, &sha256)?;
         if bytes != encryption.plain_bytes {
             return Err(damaged(format!("it has {bytes} bytes decrypted and the manifest says {}", encryption.plain_bytes)));
         }

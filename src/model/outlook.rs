@@ -65,15 +65,16 @@ impl Outlook<'_> {
     }
 }
 
-/// Looks at one master's backups, oldest first.
+/// Looks at one master's backups, oldest first, and at what should be one and can't be read: a sentence each.
 #[must_use]
-pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, limits: Limits, now: DateTime<Utc>) -> Outlook<'a> {
+pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, broken: &[String], limits: Limits, now: DateTime<Utc>) -> Outlook<'a> {
     let mut concerns = Vec::new();
     let mut add = |weight, kind, text: String| concerns.push(Concern { weight, kind, text });
     let days = |time: DateTime<Utc>| (now - time).num_days();
     let good = |seen: &&Seen<'_>| seen.record.damage().is_none();
     match backups.iter().rev().find(good) {
-        None if backups.is_empty() => add(Weight::Risk, "none", "there is no backup of it".into()),
+        None if backups.is_empty() && broken.is_empty() => add(Weight::Risk, "none", "there is no backup of it".into()),
+        None if backups.is_empty() => {}
         None => add(Weight::Risk, "damaged", "all of its backups are damaged".into()),
         Some(newest) => {
             let started = newest.manifest.description.started;
@@ -97,6 +98,9 @@ pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, limits: Limits, now: 
     for seen in backups.iter().filter(|seen| !good(seen)) {
         let id = &seen.manifest.description.id;
         add(Weight::Risk, "damaged", format!("{id} is damaged: {}", seen.record.damage().unwrap_or_default()));
+    }
+    for why in broken {
+        add(Weight::Risk, "damaged", why.clone());
     }
     let drills = backups.iter().flat_map(|seen| &seen.record.drills);
     match drills.max_by_key(|drill| drill.at) {
@@ -130,7 +134,7 @@ mod tests {
         let manifest = manifest();
         let backups = records.iter().map(|record| Seen { manifest: &manifest, record }).collect();
         let now = manifest.description.started + Duration::days(days_later);
-        outlook("east".parse().unwrap(), backups, LIMITS, now).concerns.into_iter().map(|concern| concern.kind).collect()
+        outlook("east".parse().unwrap(), backups, &[], LIMITS, now).concerns.into_iter().map(|concern| concern.kind).collect()
     }
 
     fn drilled(failure: Option<&str>) -> Drill {

@@ -36,7 +36,7 @@ impl Choice<'_> {
     pub fn select(&self, patterns: &[String], limits: &[String]) -> Result<Vec<HostName>, BadPattern> {
         let hosts = || self.inventory.hosts.iter().map(|host| &host.name);
         if hosts().next().is_none() {
-            return Err(BadPattern("the inventory names no host".into()));
+            return Err(BadPattern("the inventory names no host: a [hosts.NAME] for each master belongs into it".into()));
         }
         let mut chosen = self.chosen(patterns)?;
         if !limits.is_empty() {

@@ -67,7 +67,8 @@ pub struct Check {
 
 impl Check {
     /// How far it looked, in order; a word of a later tanker's counts as little.
-    fn rank(&self) -> usize {
+    #[must_use]
+    pub fn rank(&self) -> usize {
         ["sealed", "hashed", "decompressed", "deep"].iter().position(|word| *word == self.depth).unwrap_or(0)
     }
 }
@@ -136,7 +137,13 @@ pub fn parse_record(json: &str) -> Result<Record, String> {
     if probe.format > RECORD_FORMAT {
         return Err(format!("its record.json has format {}: this tanker reads up to {RECORD_FORMAT}, a newer one is needed", probe.format));
     }
-    serde_json::from_str(json).map_err(unreadable)
+    let record: Record = serde_json::from_str(json).map_err(unreadable)?;
+    // It may come from a remote (I8).
+    let odd = record.tags.iter().find_map(|tag| parse_tag(tag).err());
+    let odd = odd
+        .or_else(|| record.copies.iter().find(|copy| parse_tag(&copy.remote).is_err()).map(|_| "a remote has an impossible name".into()));
+    let odd = odd.or_else(|| record.checks.iter().find(|check| parse_tag(&check.depth).is_err()).map(|_| "a check is of no depth".into()));
+    odd.map_or(Ok(record), |why| Err(format!("its record.json can't be right: {why}")))
 }
 
 /// A tag: letters, digits, `.`, `-`, `_`, at most 40.

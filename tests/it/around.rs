@@ -17,6 +17,10 @@ fn a_report_says_what_is_at_risk_by_its_exit_code_too() {
     shelf.tanker(&["report", "east", "--max-age", "1d"]).code(1).says("2 days old");
     let json: serde_json::Value = serde_json::from_str(&shelf.tanker(&["report", "--json"]).code(1).stdout).unwrap();
     assert_eq!(json["hosts"][1]["concerns"][0]["kind"], "none");
+    // What can't be read is no backup, and at risk for that.
+    fs::create_dir_all(shelf.path("tanker/north/2026-01-01-00_00")).unwrap();
+    shelf.tanker(&["report"]).code(5).says("!! north: north@2026-01-01-00_00: it has no readable manifest");
+    fs::remove_dir_all(shelf.path("tanker/north")).unwrap();
     let file = shelf.path("tanker.prom");
     shelf.tanker(&["report", "--prometheus", "tanker.prom"]).code(1);
     let text = fs::read_to_string(file).unwrap();
@@ -77,7 +81,7 @@ fn init_writes_an_inventory_that_is_read_and_overwrites_none() {
     shelf.tanker(&["init", "--to", "inventory.toml"]).code(2).says("is there already");
     shelf.tanker(&["init", "--to", "other.toml", "ops@10.20.0.2:2222", "10.20.0.3"]).code(0);
     shelf.tanker(&["-i", "other.toml", "hosts", "list"]).code(0).says("ops@10.20.0.2:2222").says("root@10.20.0.3:22");
-    shelf.tanker(&["init", "--to", "bad.toml", "a b"]).code(2).says("is no jump host");
+    shelf.tanker(&["init", "--to", "bad.toml", "a b"]).code(2).says("is no host");
     assert!(!shelf.path("bad.toml").exists());
     shelf.tanker(&["init"]).code(0).says(".config/tanker/inventory.toml");
 }
@@ -85,9 +89,11 @@ fn init_writes_an_inventory_that_is_read_and_overwrites_none() {
 #[test]
 fn config_check_finds_what_is_named_and_not_there() {
     let shelf = Shelf::new("[defaults]\ndecrypt_with = ['~/nowhere.txt']\n[hosts.east]\nidentity = ['~/no_key']\n");
-    shelf.tanker(&["config", "check"]).code(3).says("nowhere.txt is not there").says("no_key is not there");
+    shelf.tanker(&["config", "check"]).code(2).says("nowhere.txt is not there").says("no_key is not there");
     shelf.inventory("[hosts.east]\nencrypt_to = ['age1no']\n");
-    shelf.tanker(&["config", "check"]).code(3).says("is no age recipient");
+    shelf.tanker(&["config", "check"]).code(2).says("is no age recipient");
+    shelf.inventory("[remotes.s3]\nurl = 's3://b/x'\nsecret_key = 'env:NOT_SET_ANYWHERE'\n[hosts.east]\npassword = 'file:/nowhere'\n");
+    shelf.tanker(&["config", "check"]).code(2).says("/nowhere is not there").says("NOT_SET_ANYWHERE");
     shelf.inventory("[remotes.s3]\nurl = 's3://bucket/x'\n[hosts.east]\nkeep = { daily = 7 }\n");
     shelf.tanker(&["config", "check"]).code(0).says("1 remotes").says("1 with a retention policy");
 }

@@ -66,8 +66,11 @@ fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
     tanker(&["list"]).code(0).says(remote);
     // Rebuilt from nothing.
     let entries = shelf.library().list(None).unwrap().0;
+    tanker(&["tag", "east@2026-11-20", "--add", "kept"]).code(0);
+    tanker(&["copy", "east@2026-11-20", "--to", remote]).code(0).says("was there already");
     fs::rename(shelf.path("tanker"), shelf.path("lost")).unwrap();
     tanker(&["copy", "east", "--from", remote]).code(0);
+    tanker(&["list", "--tag", "kept"]).code(0).says("east@2026-11-20-02_00");
     let back = shelf.library().list(None).unwrap().0;
     assert_eq!(back.iter().map(|e| &e.manifest).collect::<Vec<_>>(), entries.iter().map(|e| &e.manifest).collect::<Vec<_>>());
     tanker(&["verify", "--all"]).code(0);
@@ -76,7 +79,7 @@ fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
         assert_eq!(fs::read(lost.join(&old.manifest.archive.file)).unwrap(), fs::read(new.archive()).unwrap());
     }
     fs::remove_dir_all(shelf.path("lost")).unwrap();
-    tanker(&["copy", "east", "--from", remote]).code(3).says("in the library already");
+    tanker(&["copy", "east", "--from", remote]).code(0).says("was there already");
     // What is protected here is protected there; the last one stays.
     tanker(&["protect", "east@2026-11-20"]).code(0);
     tanker(&["forget", "--remote", remote, "--yes"]).code(0).says("nothing is to be forgotten");
@@ -101,6 +104,7 @@ fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
 fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     let shelf = Shelf::new("");
     let folder = shelf.path("disk");
+    fs::create_dir_all(folder.join("backups")).unwrap();
     shelf.inventory(&format!("{MASTER}[remotes.disk]\nurl = 'file://{}/backups'\n", folder.display()));
     add(&shelf, 20, None);
     let public = shelf.keygen("key.txt");
@@ -136,6 +140,13 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     shelf.tanker(&["rekey", "east@2026-11-21", "--yes"]).code(0);
     shelf.tanker(&["sync", "--to", "disk"]).code(0).says("east@2026-11-21-02_00  copied");
     shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(0);
+    // What is rotten here never takes the place of what is whole there.
+    let manifest = shelf.library().list(None).unwrap().0.pop().unwrap().folder.join("manifest.json");
+    let good = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, good.replace("\"consistent\": true", "\"consistent\": false")).unwrap();
+    shelf.tanker(&["copy", "east@2026-11-21", "--to", "disk"]).code(5).says("SHA256SUMS");
+    fs::write(&manifest, good).unwrap();
+    shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(0);
     // A copy without what proves it is not taken back.
     let sums = fs::read(away.join("SHA256SUMS")).unwrap();
     fs::remove_file(away.join("SHA256SUMS")).unwrap();
@@ -157,6 +168,9 @@ fn i2_a_copy_that_was_cut_off_on_its_way_back_goes_on_and_is_listed_only_whole()
     let shelf = Shelf::new("");
     shelf.inventory(&format!("{MASTER}[remotes.disk]\nurl = 'file://{}'\n", shelf.path("disk").display()));
     let entry = add(&shelf, 20, None);
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(2).says("is its disk mounted?");
+    assert!(!shelf.path("disk").exists());
+    fs::create_dir(shelf.path("disk")).unwrap();
     shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
     let archive = fs::read(entry.archive()).unwrap();
     let partial = entry.folder.with_extension("partial");

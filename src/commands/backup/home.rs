@@ -17,12 +17,14 @@ use crate::model::pending::Pending;
 use crate::model::report::Severity;
 use crate::model::tasks::parse_tasks;
 use crate::monitor::Step;
-use crate::remote::Script;
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
+use crate::remote::{RemoteError, Script};
 
 /// lrzip testing a large archive on an old master.
 const PROVING: Duration = Duration::from_secs(6 * 3600);
+/// How long a line may stay broken meanwhile.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// An archive that has arrived and was proven, with what the manifest needs of it.
 pub(super) struct Captured {
@@ -81,8 +83,15 @@ impl Way<'_> {
             file: self.job.file(&file),
             list: self.job.file("blocks"),
         };
-        let following = self.follow_job(link, seen, tell);
-        let ((), writer) = tokio::try_join!(following, follower.fetch(writer, &mut size))?;
+        let sealing = writer.is_sealing();
+        let writer = if sealing {
+            // Only who has a key could decompress it here: the master does, before hours of transfer that can't be gone on with.
+            self.follow_job(link, seen, tell).await?;
+            self.prove_there(link, &file).await?;
+            follower.fetch(writer, &mut size).await?
+        } else {
+            tokio::try_join!(self.follow_job(link, seen, tell), follower.fetch(writer, &mut size))?.1
+        };
         let (bytes, sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
@@ -92,15 +101,10 @@ impl Way<'_> {
         self.ctx.step(self.host, Step::Transfer);
         let writer = follower.settle(writer).await?;
         follower.close().await;
-        // Only who has a key could decompress it here.
-        let proven = if lrzip_is_here() && !writer.is_sealing() {
-            ProofPlace::Workstation
-        } else {
-            self.ctx.step(self.host, Step::Prove);
-            let proven = link.run_once(&Script::prove([self.job.file(&file)]), b"", PROVING).await;
-            proven.map_err(|e| NotHome::of(self.host, &e))?;
-            ProofPlace::Master
-        };
+        let proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
+        if proven == ProofPlace::Master && !sealing {
+            self.prove_there(link, &file).await?;
+        }
         let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?;
         let received = received.map_err(|e| NotHome::Failed(library_ending(&e)))?;
         if received.bytes != bytes || received.sha256 != sha256 {
@@ -114,6 +118,17 @@ impl Way<'_> {
             prove_here(&received, &self.pending.description, &members).await?;
         }
         Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
+    }
+
+    /// lrzip tests the archive on the master; a line that breaks meanwhile is made again.
+    async fn prove_there(&self, link: &mut Link, file: &str) -> Result<(), NotHome> {
+        self.ctx.step(self.host, Step::Prove);
+        match link.run(&Script::prove([self.job.file(file)]), PROVING, PATIENCE).await {
+            Ok(_) => Ok(()),
+            // Asked again, it would take as long again.
+            Err(e @ RemoteError::TimedOut { .. }) => Err(NotHome::Failed(remote_ending(self.host, &e))),
+            Err(e) => Err(NotHome::of(self.host, &e)),
+        }
     }
 
     async fn follow_job(&self, link: &mut Link, seen: &mut Seen, tell: watch::Sender<Size>) -> Result<(), NotHome> {

@@ -155,11 +155,6 @@ pub async fn resume(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport 
         let ctx = ctx.clone();
         async move {
             let ending = resume_host(&ctx, &name).await.unwrap_or_else(|ending| ending);
-            // The run that began it had the command before it, and was gone before the one after it.
-            let ending = match ctx.host(&name) {
-                Ok(host) => hooks::after(&ctx, &host, ending).await,
-                Err(_) => ending,
-            };
             ctx.monitor.event(&name, Event::Finished);
             ending
         }
@@ -170,22 +165,43 @@ pub async fn resume(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport 
 async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
     let library = ctx.library(&host);
+    let nothing = || {
+        let why = "there is nothing to go on with: no backup of it was left under way in this library".to_owned();
+        refused(&[why], None)
+    };
+    // A library that knows nothing of it stays as it is.
+    if library.pending(name).map_err(|e| library_ending(&e))?.is_none() {
+        return Err(nothing());
+    }
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
     let Some((id, note)) = library.pending(name).map_err(|e| library_ending(&e))? else {
-        let why = "there is nothing to go on with: no backup of it was left under way in this library".to_owned();
-        return Err(refused(&[why], None));
+        return Err(nothing());
     };
     let pending = parse_pending(&note).map_err(|why| refused(&[why], Some("run a new backup".into())))?;
-    let mut link = ctx.open(&host).await?;
-    ctx.step(&host, Step::Preflight);
-    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    hooks::before(ctx, &host).await?;
+    let ending = resume_pending(ctx, &host, library, lock, id, pending).await.unwrap_or_else(|ending| ending);
+    Ok(hooks::after(ctx, &host, ending).await)
+}
+
+async fn resume_pending(
+    ctx: &Context,
+    host: &Host,
+    library: Library,
+    lock: HostLock,
+    id: BackupId,
+    pending: Pending,
+) -> Result<Ending, Ending> {
+    let name = &host.name;
+    let mut link = ctx.open(host).await?;
+    ctx.step(host, Step::Preflight);
+    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(host, &e))?;
     if !jobs.iter().any(|job| job.name == pending.job) {
         library.give_up(&lock, name, &id).map_err(|e| library_ending(&e))?;
         let why = format!("the master has nothing left of {id}: it was rebuilt, or cleaned up");
         return Err(Ending::bad(Severity::Failed, why, Some("run a new backup".into())));
     }
     let job = Job::new(&pending.job);
-    let way = Way { ctx, host: &host, job: &job, library: &library, pending: &pending };
+    let way = Way { ctx, host, job: &job, library: &library, pending: &pending };
     let mut seen = Seen::default();
     let work = async {
         let file = archive_name(&pending.description.stock_id);
@@ -194,7 +210,7 @@ async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
         let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file, to.as_deref())).await;
         let writer = writer.map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
         let writer = writer.map_err(|e| NotHome::Failed(library_ending(&e)))?;
-        ctx.note(&host, format!("{} of {id} are here already", human_bytes(writer.bytes())));
+        ctx.note(host, format!("{} of {id} are here already", human_bytes(writer.bytes())));
         way.bring_home(&mut link, writer, &mut seen).await
     };
     let outcome = tokio::select! {

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
-use super::super::{Context, Vault};
+use super::super::{Context, library_ending};
 use super::{Stopped, stopped};
+use crate::fleet::Ending;
 use crate::library::{BLOCK, Entry, Plain, Sum, Verified, parse_sum};
 use crate::model::facts::parse_frames;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
+use crate::model::report::Severity;
 use crate::model::text::human_bytes;
 use crate::monitor::{Event, Monitor, Step};
 use crate::remote::job::Job;
@@ -40,8 +42,8 @@ const WRONG: u32 = 8;
 
 /// An archive on its way.
 struct Cargo {
-    entry: Entry,
-    vault: Arc<Vault>,
+    /// One reader for all streams: what it takes to open an archive is paid once.
+    plain: Mutex<Plain>,
     bytes: u64,
     sums: Vec<Sum>,
     sha256: String,
@@ -59,7 +61,11 @@ pub(in crate::commands) async fn push(
 ) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
     let Verified { sums, bytes, sha256, .. } = verified;
-    let cargo = Arc::new(Cargo { entry: entry.clone(), vault: Arc::clone(&ctx.vault), bytes, sums, sha256, job: job.clone() });
+    let (opening, vault) = (entry.clone(), Arc::clone(&ctx.vault));
+    let opened = tokio::task::spawn_blocking(move || opening.open(&vault.keys)).await;
+    let opened = opened.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?;
+    let plain = opened.map_err(|e| Stopped::Clean(library_ending(&e)))?;
+    let cargo = Arc::new(Cargo { plain: Mutex::new(plain), bytes, sums, sha256, job: job.clone() });
     let (mut since, mut reached, mut pause) = (Instant::now(), 0, Duration::from_millis(500));
     let mut wrong = 0;
     loop {
@@ -155,9 +161,9 @@ async fn send(
         first,
         host: host.name.clone(),
         monitor: Arc::clone(&ctx.monitor),
-        file: None,
         header: Vec::new(),
-        left: 0,
+        block: Vec::new(),
+        gone: 0,
         ended: false,
     };
     // Several streams inside one connection through a jump host can wait for each other for ever.
@@ -206,16 +212,16 @@ struct Frames {
     first: u64,
     host: HostName,
     monitor: Arc<dyn Monitor>,
-    file: Option<Plain>,
     header: Vec<u8>,
-    /// How many bytes are left of the current block.
-    left: u64,
+    block: Vec<u8>,
+    /// How many bytes of the current block have gone.
+    gone: usize,
     ended: bool,
 }
 
 impl Read for Frames {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.header.is_empty() && self.left == 0 && !self.ended {
+        if self.header.is_empty() && self.gone == self.block.len() && !self.ended {
             self.next_block()?;
         }
         if !self.header.is_empty() {
@@ -224,16 +230,13 @@ impl Read for Frames {
             self.header.drain(..now);
             return Ok(now);
         }
-        if self.left == 0 {
+        let rest = &self.block[self.gone..];
+        let read = rest.len().min(buffer.len());
+        if read == 0 {
             return Ok(0);
         }
-        let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
-        let file = self.file.as_mut().ok_or_else(|| io::Error::other("the archive is not open"))?;
-        let read = file.read(&mut buffer[..most])?;
-        if read == 0 {
-            return Err(io::Error::other("the archive became shorter"));
-        }
-        self.left -= read as u64;
+        buffer[..read].copy_from_slice(&rest[..read]);
+        self.gone += read;
         let bytes = self.first + self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
         self.monitor.event(&self.host, Event::Progress { bytes, total: Some(self.cargo.bytes) });
         Ok(read)
@@ -245,16 +248,18 @@ impl Frames {
         let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
         let Some(index) = next else {
             self.ended = true;
+            (self.gone, self.block) = (0, Vec::new());
             return writeln!(self.header, ". 0 -");
         };
-        let file = match &mut self.file {
-            Some(file) => file,
-            none => none.insert(self.cargo.entry.open(&self.cargo.vault.keys).map_err(io::Error::other)?),
-        };
-        file.seek(SeekFrom::Start(index as u64 * BLOCK))?;
-        self.left = length_of(self.cargo.bytes, index);
+        let length = length_of(self.cargo.bytes, index);
+        self.block.resize(usize::try_from(length).unwrap_or(0), 0);
+        self.gone = 0;
+        let mut plain = self.cargo.plain.lock().unwrap_or_else(PoisonError::into_inner);
+        plain.seek(SeekFrom::Start(index as u64 * BLOCK))?;
+        plain.read_exact(&mut self.block)?;
+        drop(plain);
         let sum: String = self.cargo.sums[index].iter().map(|b| format!("{b:02x}")).collect();
-        writeln!(self.header, "{index} {} {sum}", self.left)
+        writeln!(self.header, "{index} {length} {sum}")
     }
 }
 

@@ -10,6 +10,8 @@ use super::super::LibraryError;
 use super::Offsite;
 
 const TRIES: u32 = 6;
+/// A server that takes less than this in a second, on the whole, is given up.
+const SLOWEST: u64 = 16 << 10;
 
 /// A WebDAV server's folder. No `Debug` (I6).
 #[derive(Clone)]
@@ -24,7 +26,8 @@ impl Offsite {
     pub(super) async fn stream(&self, dav: &Dav, file: &Path, path: &str) -> Result<(), LibraryError> {
         let failed =
             |what: String| LibraryError::Offsite { remote: self.name.clone(), reason: format!("doesn't take the archive: {what}") };
-        let client = Client::builder().connect_timeout(Duration::from_secs(30)).read_timeout(Duration::from_secs(300)).build();
+        // A line that is dead is noticed by what it doesn't acknowledge; a whole archive may take as long as it takes.
+        let client = Client::builder().connect_timeout(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(120)).build();
         let client = client.map_err(|e| failed(e.to_string()))?;
         let mut last = String::new();
         for attempt in 0..TRIES {
@@ -33,7 +36,9 @@ impl Offsite {
             }
             let source = tokio::fs::File::open(file).await.map_err(LibraryError::file(file, "can't be read"))?;
             let bytes = source.metadata().await.map_err(LibraryError::file(file, "can't be read"))?.len();
-            let mut request = client.put(format!("{}/{path}", dav.base)).header(CONTENT_LENGTH, bytes).body(Body::from(source));
+            let longest = Duration::from_secs(1800 + bytes / SLOWEST);
+            let mut request =
+                client.put(format!("{}/{path}", dav.base)).header(CONTENT_LENGTH, bytes).body(Body::from(source)).timeout(longest);
             if let Some(user) = &dav.user {
                 request = request.basic_auth(user, Some(&dav.password));
             }

@@ -5,6 +5,7 @@ use std::fs;
 use sha2::{Digest, Sha256};
 
 use super::super::digests::{SEAL, SUMS, sums, sync_folder, write_private};
+use super::super::records::{FILE as RECORD, read_record};
 use super::super::verify::hex;
 use super::super::writer::{Folder, HashedFile, remove};
 use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
@@ -112,13 +113,21 @@ impl Offsite {
                 e => e,
             });
         }
+        remove(&folder.partial.join(RECORD))?;
+        if let Some(text) = self.small(&away.path(RECORD)).await? {
+            write_private(&folder.partial.join(RECORD), &text)?;
+        }
         remove(&folder.partial.join(COPYING))?;
         sync_folder(&folder.partial)?;
         fs::rename(&folder.partial, &folder.published).map_err(LibraryError::file(&folder.published, "can't be published"))?;
         folder.keep = true;
         folder.published.parent().map_or(Ok(()), sync_folder)?;
         drop(lock);
-        Ok(Entry { folder: folder.published.clone(), ..entry })
+        let (record, unreadable_record) = match read_record(&folder.published) {
+            Ok(record) => (record, None),
+            Err(why) => (Record::default(), Some(why)),
+        };
+        Ok(Entry { folder: folder.published.clone(), record, unreadable_record, ..entry })
     }
 }
 

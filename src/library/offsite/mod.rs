@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::digests::{SEAL, SUMS};
+use super::records::FILE as RECORD;
 use super::{LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
@@ -121,6 +122,11 @@ impl Offsite {
                 let webdav = webdav.username(&option("user").unwrap_or_default()).password(&secret("password"));
                 Operator::new(webdav).map(opendal::OperatorBuilder::finish)
             }
+            RemoteKind::Folder if !Path::new(&root).is_dir() => {
+                let why =
+                    format!("{} of the remote {} is not there: is its disk mounted? The first time, make the folder", root, remote.name);
+                return Err(LibraryError::Missing(why));
+            }
             RemoteKind::Folder => Operator::new(services::Fs::default().root(&root)).map(opendal::OperatorBuilder::finish),
         };
         let operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
@@ -225,7 +231,7 @@ impl Offsite {
     /// # Errors
     /// When the remote doesn't let it go.
     pub async fn remove(&self, away: &Away) -> Result<(), LibraryError> {
-        for file in [MANIFEST, SUMS, SEAL, away.manifest.archive.file.as_str()] {
+        for file in [MANIFEST, SUMS, SEAL, RECORD, away.manifest.archive.file.as_str()] {
             self.operator.delete(&away.path(file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
         // Object stores have no folders; where there are some an empty one is nothing.

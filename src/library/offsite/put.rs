@@ -5,12 +5,13 @@ use std::io::Read;
 
 use sha2::{Digest, Sha256};
 
-use super::super::digests::{SEAL, SUMS};
+use super::super::digests::{SEAL, SUMS, check_sums};
+use super::super::records::FILE as RECORD;
 use super::super::verify::hex;
 use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
 use super::dav::Dav;
 use super::{AT_ONCE, Copied, Offsite, path_of};
-use crate::model::manifest::parse_manifest;
+use crate::model::manifest::{BadManifest, parse_manifest};
 
 /// Parts of an upload: at least this large, and never more than S3 takes.
 const LEAST_PART: u64 = 16 << 20;
@@ -26,6 +27,9 @@ impl Offsite {
         let read = |file: &str| fs::read(entry.folder.join(file)).map_err(LibraryError::file(&entry.folder.join(file), "can't be read"));
         let text = read(MANIFEST)?;
         let archive = &entry.manifest.archive;
+        if entry.manifest.format >= 2 {
+            check_sums(entry)?;
+        }
         if let Some(there) = self.small(&path(MANIFEST)).await? {
             if there != text {
                 self.make_way(entry, &there).await?;
@@ -35,6 +39,7 @@ impl Offsite {
                         self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
                     }
                 }
+                self.put_record(entry).await?;
                 return Ok(Copied::Before);
             }
         }
@@ -47,6 +52,7 @@ impl Offsite {
         for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
             self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
         }
+        self.put_record(entry).await?;
         if read(MANIFEST)? != text {
             return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
         }
@@ -54,9 +60,24 @@ impl Offsite {
         Ok(Copied::Now)
     }
 
+    /// Tags, protection and what checks found travel with a copy.
+    pub async fn put_record(&self, entry: &Entry) -> Result<(), LibraryError> {
+        match fs::read(entry.folder.join(RECORD)) {
+            Ok(text) => {
+                let written = self.operator.write(&path_of(&entry.manifest, RECORD), text).await;
+                written.map(drop).map_err(|e| self.wrong("can't be written", &e))
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(LibraryError::file(&entry.folder, "can't be read")(e)),
+        }
+    }
+
     /// An earlier copy of the same backup, encrypted otherwise, or what is left of one goes; a copy of another one stays.
     async fn make_way(&self, entry: &Entry, there: &[u8]) -> Result<(), LibraryError> {
         let old = match parse_manifest(&String::from_utf8_lossy(there)) {
+            Err(e @ BadManifest::TooNew(_)) => {
+                return Err(LibraryError::Missing(format!("the remote {} has a backup of the name {}: {e}", self.name, entry.name())));
+            }
             Ok(manifest) if manifest.description != entry.manifest.description => {
                 let why = format!("the remote {} has another backup of the name {}: its manifest differs", self.name, entry.name());
                 return Err(LibraryError::Missing(why));
@@ -64,6 +85,8 @@ impl Offsite {
             Ok(manifest) => Some(manifest.archive.file),
             Err(_) => None,
         };
+        // What is there may be the only good one: it gives way to one that is whole.
+        tokio::task::block_in_place(|| verify(entry, &Keys::default(), Depth::Hashed, &mut |_| {}))?;
         for file in [MANIFEST, SUMS, SEAL].into_iter().map(str::to_owned).chain(old) {
             self.operator.delete(&path_of(&entry.manifest, &file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }

@@ -165,7 +165,12 @@ fn toml_reason(error: &toml::de::Error) -> String {
             Some(near) => format!("unknown key '{key}' (did you mean '{near}'?)"),
             None => format!("unknown key '{key}'"),
         },
-        None => message,
+        None => ["usize", "u64", "u32", "u16", "i64"].iter().fold(message, |message, kind| {
+            message.replace(
+                &format!("expected {kind}"),
+                if *kind == "u16" { "expected a number from 0 to 65535" } else { "expected a whole number" },
+            )
+        }),
     }
 }
 
