@@ -92,6 +92,9 @@ impl Context {
         for note in &host.notes {
             self.note(host, note);
         }
+        if let Some(why) = self.keyring.unusable(&host.name) {
+            return Err(Ending::bad(Severity::Refused, why, None));
+        }
         let mut link = Link::open(host, &self.keyring, self.home.clone()).await.map_err(|e| remote_ending(host, &e))?;
         if let Ok(session) = link.session().await
             && !session.sha1.is_empty()

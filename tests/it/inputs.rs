@@ -127,6 +127,19 @@ fn bad_input_gets_one_clear_sentence_and_code_2() {
 }
 
 #[test]
+fn i5_a_host_whose_key_is_not_there_is_refused_and_the_others_go_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let inventory = folder.path().join("inventory.toml");
+    std::fs::write(&inventory, "[hosts.a]\naddress='127.0.0.1'\nport=1\nidentity=['/no/key']\n[hosts.b]\naddress='127.0.0.1'\nport=2\n").unwrap();
+    let output = tanker(&["-i", &inventory.display().to_string(), "hosts", "check"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(4), "{text}");
+    assert!(text.contains("a  refused      the identity /no/key can't be read") && text.contains("b  unreachable"), "{text}");
+    // Where nobody else is left, nothing was begun at all.
+    assert_eq!(tanker(&["-i", &inventory.display().to_string(), "hosts", "check", "a"]).status.code(), Some(2));
+}
+
+#[test]
 fn an_unknown_host_is_refused_with_what_was_probably_meant() {
     let folder = tempfile::tempdir().unwrap();
     let inventory = folder.path().join("inventory.toml");

@@ -61,6 +61,7 @@ pub struct Keyring {
     certificates: BTreeMap<PathBuf, Certificate>,
     passwords: BTreeMap<HostName, Secret>,
     sudo_passwords: BTreeMap<HostName, Secret>,
+    unusable: BTreeMap<HostName, String>,
     home: PathBuf,
     /// Shared by all connections of a run.
     pub(super) gates: Gates,
@@ -81,7 +82,8 @@ impl Keyring {
     /// and for passwords. `bwlimit` is for all hosts together, in bytes a second.
     ///
     /// # Errors
-    /// When a key that the inventory names isn't there, can't be read or stays encrypted, or a password can't be had.
+    /// When for every host a key that the inventory names isn't there, can't be read or stays encrypted, or a password can't be had. Where
+    /// only some hosts lack something the others go on: [`Self::unusable`] says why those can't.
     pub async fn load<'a>(
         hosts: impl IntoIterator<Item = &'a Host>,
         home: &Path,
@@ -91,25 +93,54 @@ impl Keyring {
         let mut ring = Self { home: home.to_owned(), throttle: Throttle::of(bwlimit), ..Self::default() };
         let mut shared = BTreeMap::new();
         let mut agents: BTreeMap<Agent, Vec<PublicKey>> = BTreeMap::new();
+        let (mut usable, mut first) = (0, None);
         for host in hosts {
-            for (n, target) in host.jump.iter().chain([&host.target]).enumerate() {
+            for target in host.jump.iter().chain([&host.target]) {
                 if !agents.contains_key(&target.agent) {
                     agents.insert(target.agent.clone(), identities(&target.agent, home).await);
                 }
-                let in_agent = agents.get(&target.agent).map(Vec::as_slice).unwrap_or_default();
-                // Jump hosts are offered the inventory's keys as well.
-                let named = host.given.identity && n == host.jump.len();
-                ring.load_identities(target, named, in_agent, ask)?;
             }
-            let who = format!("{}@{}", host.target.endpoint.user, host.target.endpoint.address);
-            if let Some(source) = &host.password {
-                ring.passwords.insert(host.name.clone(), ring.secret(source, "SSH password", &who, &mut shared, ask)?);
-            }
-            if let (Some(source), true) = (&host.sudo_password, host.sudo) {
-                ring.sudo_passwords.insert(host.name.clone(), ring.secret(source, "sudo password", &who, &mut shared, ask)?);
+            match ring.load_host(host, &agents, &mut shared, ask) {
+                Ok(()) => usable += 1,
+                Err(e) => {
+                    ring.unusable.insert(host.name.clone(), e.0.clone());
+                    first = first.or(Some(e));
+                }
             }
         }
-        Ok(ring)
+        match first {
+            Some(e) if usable == 0 => Err(e),
+            _ => Ok(ring),
+        }
+    }
+
+    fn load_host(
+        &mut self,
+        host: &Host,
+        agents: &BTreeMap<Agent, Vec<PublicKey>>,
+        shared: &mut BTreeMap<(SecretSource, &'static str), Secret>,
+        ask: Ask<'_>,
+    ) -> Result<(), KeyringError> {
+        for (n, target) in host.jump.iter().chain([&host.target]).enumerate() {
+            let in_agent = agents.get(&target.agent).map(Vec::as_slice).unwrap_or_default();
+            // Jump hosts are offered the inventory's keys as well.
+            let named = host.given.identity && n == host.jump.len();
+            self.load_identities(target, named, in_agent, ask)?;
+        }
+        let who = format!("{}@{}", host.target.endpoint.user, host.target.endpoint.address);
+        if let Some(source) = &host.password {
+            self.passwords.insert(host.name.clone(), self.secret(source, "SSH password", &who, shared, ask)?);
+        }
+        if let (Some(source), true) = (&host.sudo_password, host.sudo) {
+            self.sudo_passwords.insert(host.name.clone(), self.secret(source, "sudo password", &who, shared, ask)?);
+        }
+        Ok(())
+    }
+
+    /// Why nobody can log in to a host: a key or password of its own can't be had.
+    #[must_use]
+    pub fn unusable(&self, host: &HostName) -> Option<&str> {
+        self.unusable.get(host).map(String::as_str)
     }
 
     fn load_identities(&mut self, target: &Target, named: bool, in_agent: &[PublicKey], ask: Ask<'_>) -> Result<(), KeyringError> {
