@@ -25,7 +25,7 @@ impl Drop for Server {
 fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let began = Instant::now();
     while !there() {
-        assert!(began.elapsed() < Duration::from_secs(90), "{what} did not come up");
+        assert!(began.elapsed() < Duration::from_secs(180), "{what} did not come up");
         std::thread::sleep(Duration::from_millis(100));
     }
 }

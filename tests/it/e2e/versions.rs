@@ -1,5 +1,5 @@
 //! Every release from 5.1 to 8.0, its state where that release keeps it, its Docker played by the wrapper: backed up, lost,
-//! restored. 6.0 is among the freezes, 8.0 among the journeys, which also run 5.1 on a Docker of today.
+//! restored. 6.0 is the one without room (no_spool), 8.0 among the journeys, which also run 5.1 on a Docker of today.
 
 use super::Lab;
 
