@@ -130,7 +130,8 @@ fn bad_input_gets_one_clear_sentence_and_code_2() {
 fn i5_a_host_whose_key_is_not_there_is_refused_and_the_others_go_on() {
     let folder = tempfile::tempdir().unwrap();
     let inventory = folder.path().join("inventory.toml");
-    std::fs::write(&inventory, "[hosts.a]\naddress='127.0.0.1'\nport=1\nidentity=['/no/key']\n[hosts.b]\naddress='127.0.0.1'\nport=2\n").unwrap();
+    std::fs::write(&inventory, "[hosts.a]\naddress='127.0.0.1'\nport=1\nidentity=['/no/key']\n[hosts.b]\naddress='127.0.0.1'\nport=2\n")
+        .unwrap();
     let output = tanker(&["-i", &inventory.display().to_string(), "hosts", "check"]);
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(output.status.code(), Some(4), "{text}");

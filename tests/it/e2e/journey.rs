@@ -56,15 +56,18 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.tanker(&["trust", "m", "--yes"]).expect_code(3);
     lab.tanker(&["check"]).expect_code(4);
     lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0).says("trusted m");
-    let before = lab.snapshot();
+    // The spool's own folder tells that a job's folder was in it.
+    let in_use = || lab.snapshot().lines().filter(|line| !line.starts_with("/var/backup/fuel ")).collect::<Vec<_>>().join("\n");
+    let before = in_use();
     lab.break_docker("run", "exit 7");
     lab.tanker(&["drill", "m@latest", "--on", "m"]).expect_code(1).says("start: ");
     lab.heal();
     lab.tanker(&["list"]).expect_code(0).says("DRILL FAILED");
     let drilled = lab.tanker(&["drill", "m@latest", "--on", "m"]).expect_code(0).says("restores: pushed in");
     assert!(drilled.stderr.contains("every table was read: clusters "), "{}", drilled.stderr);
-    assert_eq!(lab.snapshot(), before, "a drill leaves everything as it was");
+    assert_eq!(in_use(), before, "a drill leaves everything as it was");
     lab.tanker(&["list"]).expect_code(0).says("drilled");
+    let before = lab.snapshot();
     lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run"]).expect_code(0).says("Restore m@");
     lab.tanker(&["restore", "m@latest", "--to", "m"]).expect_code(3);
     assert_eq!(lab.snapshot(), before, "a plan changes nothing");
