@@ -52,6 +52,9 @@ echo "tanker-drill done"
 start_postgres() {
   local -a mounts=()
   [ "$data" = - ] || mounts=(-v "$job/root$data:/var/lib/pgsql")
+  # What an earlier run of this drill left is in the way.
+  timeout 120 docker rm -f -v "$throwaway" >/dev/null 2>&1
+  echo "$throwaway" > "$job/throwaway" || return 1
   timeout 3600 docker run --name "$throwaway" --net none ${mounts[@]+"${mounts[@]}"} --entrypoint /bin/sh "$postgres_image" -c "$start_and_read" \
     > "$job/postgres.out" 2>&1 </dev/null || { tail -n 5 "$job/postgres.out"; return 1; }
   grep -q '^tanker-drill done' "$job/postgres.out" || { tail -n 5 "$job/postgres.out"; return 1; }
@@ -61,10 +64,8 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   [ $code -eq 0 ] || say_failure "stopped with code $code: $(last_words)"
-  # One that never came to be can't be removed; what counts is that none is left.
-  timeout 120 docker rm -f -v "$throwaway" >/dev/null 2>&1
-  ! docker inspect "$throwaway" >/dev/null 2>&1 || note "the container $throwaway could not be removed"
   remove_images "$job" || note "loaded images could not be removed"
+  ! docker inspect "$throwaway" >/dev/null 2>&1 || note "the container $throwaway could not be removed"
   rm -rf --one-file-system "$job/x" "$job/root" "$job/volume" "$job/archive.tar"
 }
 
@@ -72,7 +73,7 @@ main() {
   job=$1; job_dir "$job"
   : > "$job/events"
   sign_job "$1"; begin_job
-  stock_id=$2 data=$3 postgres_image='' throwaway=tanker-drill-$$
+  stock_id=$2 data=$3 postgres_image='' throwaway=tanker-${job##*/}
   local member
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP

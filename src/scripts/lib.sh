@@ -242,7 +242,9 @@ job_alive() {
 process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
 
 remove_images() {
-  local image failed=0
+  local image name failed=0
+  # A drill's container holds the image that it runs from, also after the master was restarted. One that never came to be can't be removed.
+  if read -r name 2>/dev/null < "$1/throwaway"; then timeout 120 docker rm -f -v "$name" >/dev/null 2>&1; fi
   [ -f "$1/images" ] || return 0
   while read -r image; do
     timeout 60 docker inspect "$image" >/dev/null 2>&1 || continue
