@@ -1,12 +1,13 @@
 //! `tanker drill`: proves that a backup restores. The archive is pushed to a machine with Docker, unpacked and walked there, its images
 //! are loaded, PostgreSQL runs on its data in a container without a network, every table is read; and all of it is removed again.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::restore::{Stopped, push, show_event, stopped};
-use super::{Context, Vault, library_ending};
+use super::{Context, library_ending};
 use crate::fleet::Ending;
-use crate::library::{Depth, Entry, lrzip_is_here, verify};
+use crate::library::{Depth, Entry, Verified, verify};
 use crate::model::id::{BackupRef, HostName};
 use crate::model::inventory::Host;
 use crate::model::record::Drill;
@@ -32,10 +33,8 @@ async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Insta
     let mut entry = library.find(backup).map_err(|e| library_ending(&e))?;
     entry.open(&ctx.vault.keys).map_err(|e| library_ending(&e))?;
     ctx.step(&host, Step::Prove);
-    let (proven, vault) = (entry.clone(), std::sync::Arc::clone(&ctx.vault));
-    let depth = if lrzip_is_here() { Depth::Deep } else { Depth::Hashed };
-    let walked = move |vault: &Vault| verify(&proven, &vault.keys, depth, &mut |_| {});
-    let verified = tokio::task::spawn_blocking(move || walked(&vault)).await;
+    let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
+    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut |_| {})).await;
     let verified = verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))?;
     let mut link = ctx.open(&host).await?;
     let job = Job::new(&format!(
@@ -57,21 +56,18 @@ async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Insta
     if let Err(e) = cleaned {
         ctx.note(&host, format!("the machine could not be cleaned up: {e}"));
     }
+    // What ends a drill before its verdict - a line, an operator, a machine that is restarted - says nothing of the backup.
+    let tried = match tried {
+        Ok(tried) => tried,
+        Err(Stopped::Keep(ending) | Stopped::Clean(ending)) => return Err(ending),
+    };
     let took = began.elapsed();
     let (failure, mut ending) = match tried {
-        Ok(taken) => {
-            let what = format!(
-                "{} restores: pushed in {}, unpacked, loaded and started in {}",
-                entry.name(),
-                shown(taken.push),
-                shown(taken.rest)
-            );
-            (None, Ending::ok(what))
+        Tried::Restores { push, rest } => {
+            let (push, rest) = (human_duration(push), human_duration(rest));
+            (None, Ending::ok(format!("{} restores: pushed in {push}, unpacked, loaded and started in {rest}", entry.name())))
         }
-        // The archive isn't to blame for a line or an operator.
-        Err(Stopped::Keep(ending)) => return Err(ending),
-        Err(Stopped::Clean(ending)) if ending.severity != Severity::Failed => return Err(ending),
-        Err(Stopped::Clean(ending)) => (Some(ending.summary.clone()), ending),
+        Tried::Fails(why) => (Some(why.clone()), Ending::bad(Severity::Failed, why, None)),
     };
     let record = Drill { at: (ctx.clock)(), on: on.to_string(), seconds: took.as_secs(), failure };
     let recorded = entry.update(false, |known| known.drills.push(record));
@@ -81,24 +77,15 @@ async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Insta
     Ok(ending)
 }
 
-fn shown(took: Duration) -> String {
-    human_duration(took)
+/// A drill's verdict.
+enum Tried {
+    /// How long it took to bring it there, and all the rest.
+    Restores { push: Duration, rest: Duration },
+    /// In which step, and why.
+    Fails(String),
 }
 
-/// How long the parts of it took.
-struct Taken {
-    push: Duration,
-    rest: Duration,
-}
-
-async fn try_out(
-    ctx: &Context,
-    host: &Host,
-    job: &Job,
-    link: &mut Link,
-    entry: &Entry,
-    verified: crate::library::Verified,
-) -> Result<Taken, Stopped> {
+async fn try_out(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry, verified: Verified) -> Result<Tried, Stopped> {
     let began = Instant::now();
     push(ctx, host, job, link, entry, verified).await?;
     let pushed = began.elapsed();
@@ -117,7 +104,7 @@ async fn try_out(
     match failed {
         // The machine has too little for it: no fault of the backup's.
         Some((step, reason)) if step == "preflight" => Err(Stopped::Clean(Ending::bad(Severity::Refused, reason, None))),
-        Some((step, reason)) => Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}"), None))),
-        None => Ok(Taken { push: pushed, rest: began.elapsed().saturating_sub(pushed) }),
+        Some((step, reason)) => Ok(Tried::Fails(format!("{step}: {reason}"))),
+        None => Ok(Tried::Restores { push: pushed, rest: began.elapsed().saturating_sub(pushed) }),
     }
 }

@@ -90,8 +90,8 @@ impl Keys {
         }
         let text = fs::read(path).map_err(|e| bad(&e.to_string()))?;
         if text.starts_with(b"age-encryption.org/") {
-            let plain = unlock(path, ask, |passphrase| {
-                let identity = super::crypt::passphrase(passphrase);
+            let plain = unlock(path, ask, |answer| {
+                let identity = passphrase(answer);
                 let decryptor = Decryptor::new(text.as_slice()).map_err(|e| e.to_string())?;
                 let mut reader = decryptor.decrypt(std::iter::once(&identity as &dyn age::Identity)).map_err(|e| e.to_string())?;
                 let mut plain = Vec::new();
@@ -105,7 +105,7 @@ impl Keys {
         }
         match age::ssh::Identity::from_buffer(BufReader::new(text.as_slice()), None).map_err(|e| bad(&e.to_string()))? {
             age::ssh::Identity::Encrypted(key) => {
-                let key = unlock(path, ask, |passphrase| key.decrypt(passphrase).map_err(|e| e.to_string()))?;
+                let key = unlock(path, ask, |answer| key.decrypt(answer).map_err(|e| e.to_string()))?;
                 self.identities.push(Box::new(age::ssh::Identity::from(key)));
             }
             age::ssh::Identity::Unsupported(_) => return Err(bad("age opens nothing with SSH keys of this kind: Ed25519 or RSA")),

@@ -9,6 +9,7 @@ mod no_spool;
 mod reach;
 mod refusals;
 mod restore;
+mod sealed;
 mod servers;
 mod stock;
 mod transfer;

@@ -61,7 +61,7 @@ fn i1_fuel_7_0_whose_docker_1_5_thaws_what_it_commits_comes_back() {
 }
 
 /// Archives are encrypted to a key that lies beside the inventory.
-fn inventory_with_keys(lab: &Lab) -> std::path::PathBuf {
+pub(super) fn inventory_with_keys(lab: &Lab) -> std::path::PathBuf {
     let key = lab.path("key.txt");
     assert!(std::process::Command::new("age-keygen").arg("-o").arg(&key).status().unwrap().success());
     let text = std::fs::read_to_string(&key).unwrap();

@@ -1,0 +1,58 @@
+//! An encrypted backup and a drill, each with the cable pulled in the middle.
+
+use std::time::Duration;
+
+use super::{Lab, signal, wait_until};
+
+#[test]
+fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_done_again() {
+    let lab = Lab::up("sealed", "8.0");
+    let inventory = super::versions::inventory_with_keys(&lab);
+    let slow = lab.path("slow.toml");
+    let text = std::fs::read_to_string(&inventory).unwrap();
+    std::fs::write(&slow, text.replace("[defaults]\n", "[defaults]\nbwlimit = \"2M\"\n")).unwrap();
+    let library = text.lines().find_map(|line| line.strip_prefix("library = ")).unwrap().trim_matches('"').to_owned();
+
+    // Killed on the way home: nothing is listed and nothing is frozen; the master has it still, and it is fetched anew.
+    let mut child = lab.command(&slow, &["backup"]).spawn().unwrap();
+    let arrived = format!("cat '{library}'/m/*.partial/*.age 2>/dev/null | wc -c");
+    wait_until("some of it has arrived", Duration::from_secs(120), || {
+        let counted = std::process::Command::new("sh").args(["-c", &arrived]).output().unwrap();
+        String::from_utf8_lossy(&counted.stdout).trim().parse::<u64>().unwrap() > 4_000_000
+    });
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    assert_eq!(lab.listed(), 0);
+    assert_eq!(lab.paused(), [""; 0]);
+    lab.tanker_with(&inventory, &["backup", "--resume"]).expect_code(0).says("frozen");
+    lab.assert_clean();
+    assert_eq!(lab.listed(), 1);
+    lab.tanker_with(&inventory, &["verify", "--all", "--deep"]).expect_code(0).says("every file in it");
+
+    let container = "/usr/bin/docker ps -a --format '{{.Names}}' | grep -c '^tanker-' || true";
+    let drilling = || {
+        let child = lab.command(&inventory, &["drill", "m@latest", "--on", "m"]).spawn().unwrap();
+        wait_until("PostgreSQL is being tried out", Duration::from_secs(120), || lab.ask(container) == "1");
+        child
+    };
+    // tanker gone: the job ends by itself, and takes its container and images along.
+    let mut child = drilling();
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("the job has ended", Duration::from_secs(120), || lab.tanker(&["status"]).stdout.contains("has ended"));
+    assert_eq!(lab.ask(container), "0");
+    lab.tanker(&["clean", "m", "--yes", "--running"]).expect_code(0);
+    lab.assert_clean();
+
+    // The machine restarted in the middle: what was left goes with the job.
+    let mut child = drilling();
+    lab.lab(&["reboot", "m"]).expect_code(0);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    lab.tanker(&["clean", "m", "--yes", "--running"]).expect_code(0);
+    assert_eq!(lab.ask(container), "0");
+    lab.assert_clean();
+    assert!(!lab.tanker(&["list"]).expect_code(0).stdout.contains("DRILL FAILED"), "the backup is not to blame");
+    lab.tanker_with(&inventory, &["drill", "m@latest", "--on", "m"]).expect_code(0).says("restores: pushed in");
+    lab.assert_clean();
+}
