@@ -64,7 +64,7 @@ impl Start {
     async fn begin(&self, verb: &'static str, fleet: &cli::Fleet) -> Result<Run, Report> {
         let mut inventory = self.inventory()?;
         let hosts = self.choose(&inventory, &fleet.hosts)?;
-        override_hosts(&mut inventory, &hosts, fleet.ask_pass, fleet.ask_sudo_pass, fleet.bwlimit);
+        override_hosts(&mut inventory, &hosts, fleet.login, fleet.bwlimit);
         let pace = Pace {
             forks: fleet.forks.map_or(inventory.forks, usize::from),
             serial: fleet.serial,
@@ -170,7 +170,7 @@ impl Start {
     pub(crate) async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
         let mut inventory = self.inventory()?;
         let hosts = self.the_one(&inventory, &args.to)?;
-        override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, args.bwlimit);
+        override_hosts(&mut inventory, &hosts, args.login, args.bwlimit);
         let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
         let mut args = args;
         let away = match (&args.backup, &args.from) {
@@ -237,7 +237,7 @@ impl Start {
     pub(crate) async fn drill(&self, args: &cli::Drill) -> Result<Severity, Report> {
         let mut inventory = self.inventory()?;
         let hosts = self.the_one(&inventory, &args.on)?;
-        override_hosts(&mut inventory, &hosts, args.ask_pass, args.ask_sudo_pass, None);
+        override_hosts(&mut inventory, &hosts, args.login, None);
         let vault = Vault { keys: self.keys(&self.find(&args.backup)?.ok())?, ..Vault::default() };
         let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
@@ -302,12 +302,12 @@ impl Start {
 }
 
 /// What the command line says of hosts outranks the inventory.
-fn override_hosts(inventory: &mut Inventory, hosts: &[HostName], ask_pass: bool, ask_sudo_pass: bool, bwlimit: Option<u64>) {
+fn override_hosts(inventory: &mut Inventory, hosts: &[HostName], login: cli::Login, bwlimit: Option<u64>) {
     let asked = || Some(Password { source: SecretSource::Ask, shared: true });
     for host in inventory.hosts.iter_mut().filter(|host| hosts.contains(&host.name)) {
-        host.password = if ask_pass { asked() } else { host.password.take() };
-        host.sudo |= ask_sudo_pass;
-        host.sudo_password = if ask_sudo_pass { asked() } else { host.sudo_password.take() };
+        host.password = if login.ask_pass { asked() } else { host.password.take() };
+        host.sudo |= login.ask_sudo_pass;
+        host.sudo_password = if login.ask_sudo_pass { asked() } else { host.sudo_password.take() };
         host.bwlimit = bwlimit.or(host.bwlimit);
     }
 }

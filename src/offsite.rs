@@ -11,12 +11,22 @@ use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::Inventory;
 use tanker::model::pattern::closest;
 use tanker::model::report::Severity;
-use tanker::model::retention::{Candidate, decide};
+use tanker::model::retention::Candidate;
 use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
 use crate::shelf::{chosen_in_library, complain, severity_of};
+use crate::upkeep::Judged;
+
+/// What a remote has.
+struct Survey {
+    inventory: Inventory,
+    offsite: Offsite,
+    away: Vec<Away>,
+    problems: Vec<String>,
+    worst: Severity,
+}
 
 impl Start {
     /// Opens a remote of the inventory; whatever it needs to be let in is asked for now.
@@ -53,10 +63,7 @@ impl Start {
                 }
                 Ok(worst.max(self.put_all(&offsite, &entries).await))
             }
-            (None, Some(from)) => {
-                let offsite = self.remote(&inventory, from)?;
-                self.get_all(&inventory, &offsite, &patterns, &backups).await
-            }
+            (None, Some(from)) => self.get_all(from, &patterns, &backups).await,
             (None, None) => Err(Report::msg("say --to or --from a remote")),
         }
     }
@@ -78,18 +85,32 @@ impl Start {
         worst
     }
 
-    async fn get_all(
-        &self,
-        inventory: &Inventory,
-        offsite: &Offsite,
-        patterns: &[String],
-        backups: &[BackupRef],
-    ) -> Result<Severity, Report> {
-        let (away, problems) = match offsite.list().await {
-            Ok(found) => found,
-            Err(e) => return Ok(complain(&e)),
+    /// Opens a remote and lists it; what is odd there is said.
+    async fn survey(&self, remote: &str) -> Result<Result<Survey, Severity>, Report> {
+        let inventory = self.inventory()?;
+        let offsite = self.remote(&inventory, remote)?;
+        Ok(match offsite.list().await {
+            Ok((away, problems)) => {
+                for problem in &problems {
+                    ui::err(&format!("tanker: at the remote {remote}: {problem}\n"));
+                }
+                let worst = if problems.is_empty() { Severity::Ok } else { Severity::Damaged };
+                Ok(Survey { inventory, offsite, away, problems, worst })
+            }
+            Err(e) => Err(complain(&e)),
+        })
+    }
+
+    /// Whether this very backup is in the library.
+    fn is_here(&self, away: &Away) -> Result<bool, Report> {
+        Ok(self.find(&away.manifest.description.named())?.is_ok_and(|entry| entry.manifest == away.manifest))
+    }
+
+    async fn get_all(&self, remote: &str, patterns: &[String], backups: &[BackupRef]) -> Result<Severity, Report> {
+        let Survey { inventory, offsite, away, mut worst, .. } = match self.survey(remote).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(severity),
         };
-        let mut worst = tell_problems(offsite, &problems);
         let mut wanted: Vec<&Away> = Vec::new();
         if !patterns.is_empty() {
             let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), patterns)?;
@@ -102,13 +123,11 @@ impl Start {
             }
         }
         for away in wanted {
-            let description = &away.manifest.description;
-            let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
-            if self.find(&named)?.is_ok_and(|entry| entry.manifest == away.manifest) {
+            if self.is_here(away)? {
                 ui::out(&format!("{}  was there already\n", away.name()));
                 continue;
             }
-            match self.get_one(inventory, offsite, away).await {
+            match self.get_one(&inventory, &offsite, away).await {
                 Ok(entry) => ui::out(&format!("{}  copied  {}\n", entry.name(), entry.folder.display())),
                 Err(e) => worst = worst.max(complain(&e)),
             }
@@ -131,13 +150,9 @@ impl Start {
 
     /// A backup at a remote, before anything is moved: what is to be asked is asked first.
     pub(crate) async fn look_for_restore(&self, backup: &BackupRef, remote: &str) -> Result<Result<(Offsite, Away), Severity>, Report> {
-        let offsite = self.remote(&self.inventory()?, remote)?;
-        let away = match offsite.list().await {
-            Ok((away, problems)) => {
-                tell_problems(&offsite, &problems);
-                away
-            }
-            Err(e) => return Ok(Err(complain(&e))),
+        let Survey { offsite, away, .. } = match self.survey(remote).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(Err(severity)),
         };
         match find_away(&away, backup) {
             Ok(found) => Ok(Ok((offsite, found.clone()))),
@@ -147,9 +162,8 @@ impl Start {
 
     /// Brings it into the library, unless it is there already.
     pub(crate) async fn fetch_for_restore(&self, offsite: &Offsite, away: &Away) -> Result<Result<BackupRef, Severity>, Report> {
-        let description = &away.manifest.description;
-        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
-        if self.find(&named)?.is_ok_and(|entry| entry.manifest == away.manifest) {
+        let named = away.manifest.description.named();
+        if self.is_here(away)? {
             return Ok(Ok(named));
         }
         match self.get_one(&self.inventory()?, offsite, away).await {
@@ -159,19 +173,16 @@ impl Start {
     }
 
     pub(crate) async fn sync(&self, args: &cli::Sync) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        let offsite = self.remote(&inventory, &args.to)?;
         let (entries, problems) = self.everything()?;
         let entries = self.of_hosts(entries, &args.pattern)?;
-        let mut worst = if problems.is_empty() { Severity::Ok } else { Severity::Damaged };
+        let Survey { offsite, away, mut worst, .. } = match self.survey(&args.to).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(severity),
+        };
+        worst = worst.max(if problems.is_empty() { Severity::Ok } else { Severity::Damaged });
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is not copied\n", problem.name(), problem.reason));
         }
-        let (away, odd) = match offsite.list().await {
-            Ok(found) => found,
-            Err(e) => return Ok(complain(&e)),
-        };
-        worst = worst.max(tell_problems(&offsite, &odd));
         let lacking: Vec<Entry> =
             entries.iter().filter(|entry| !away.iter().any(|away| away.manifest == entry.manifest)).cloned().collect();
         if args.dry_run {
@@ -194,28 +205,23 @@ impl Start {
     }
 
     pub(crate) async fn list_remote(&self, args: &cli::List, remote: &str) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        let offsite = self.remote(&inventory, remote)?;
-        let (mut away, problems) = match offsite.list().await {
-            Ok(found) => found,
-            Err(e) => return Ok(complain(&e)),
+        let Survey { inventory, mut away, problems, worst, .. } = match self.survey(remote).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(severity),
         };
         if !args.pattern.is_empty() {
             let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory), &args.pattern)?;
             away.retain(|away| hosts.contains(&away.manifest.description.host));
         }
         ui::out(&if args.json { ui::away_json(&away, &problems) } else { ui::away_table(&away, Utc::now()) });
-        Ok(if args.json && problems.is_empty() { Severity::Ok } else { tell_problems(&offsite, &problems) })
+        Ok(worst)
     }
 
     pub(crate) async fn verify_remote(&self, args: &cli::Verify, remote: &str) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        let offsite = self.remote(&inventory, remote)?;
-        let (away, problems) = match offsite.list().await {
-            Ok(found) => found,
-            Err(e) => return Ok(complain(&e)),
+        let Survey { offsite, away, mut worst, .. } = match self.survey(remote).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(severity),
         };
-        let mut worst = tell_problems(&offsite, &problems);
         let mut wanted: Vec<&Away> = Vec::new();
         if args.all {
             wanted.extend(&away);
@@ -245,8 +251,7 @@ impl Start {
         let progress = ui::Progress::begin("verify", wanted.iter().map(|away| away.manifest.archive.bytes).sum());
         for away in wanted {
             let result = offsite.verify(away, &|bytes| progress.add(bytes)).await;
-            let named = BackupRef { host: away.manifest.description.host.clone(), which: Which::Id(away.manifest.description.id.clone()) };
-            if let Some(entry) = self.find(&named)?.ok().filter(|entry| entry.manifest == away.manifest) {
+            if let Some(entry) = self.find(&away.manifest.description.named())?.ok().filter(|entry| entry.manifest == away.manifest) {
                 match &result {
                     Ok(()) => record_copy(&entry, &offsite.name),
                     Err(LibraryError::Damaged { .. }) => strike_copy(std::slice::from_ref(&entry), away, &offsite.name),
@@ -262,13 +267,10 @@ impl Start {
     }
 
     pub(crate) async fn forget_remote(&self, args: &cli::Forget, remote: &str) -> Result<Severity, Report> {
-        let inventory = self.inventory()?;
-        let offsite = self.remote(&inventory, remote)?;
-        let (away, problems) = match offsite.list().await {
-            Ok(found) => found,
-            Err(e) => return Ok(complain(&e)),
+        let Survey { inventory, offsite, away, mut worst, .. } = match self.survey(remote).await? {
+            Ok(survey) => survey,
+            Err(severity) => return Ok(severity),
         };
-        let mut worst = tell_problems(&offsite, &problems);
         let (entries, _) = self.everything()?;
         let mut by_host: BTreeMap<_, Vec<Away>> = BTreeMap::new();
         let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), &args.pattern)?;
@@ -278,31 +280,28 @@ impl Start {
         let mut plan = Vec::new();
         for (host, away) in by_host {
             let policy = args.policy().or(inventory.host(&host).and_then(|host| host.upkeep.keep.clone())).unwrap_or_default();
-            let candidates: Vec<Candidate> = away.iter().map(|away| candidate_away(away, &entries, args.accept_unknown)).collect();
-            let (kept, withheld): (BTreeMap<_, _>, _) = match decide(&policy, &candidates, args.accept_small, Utc::now()) {
-                Ok(verdicts) => (verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), None),
-                Err(e) => (BTreeMap::new(), Some(e.to_string())),
-            };
+            let candidates: Vec<Candidate> =
+                away.iter().map(|away| candidate_away(away, &offsite.name, &entries, args.accept_unknown)).collect();
+            let judged = Judged::of(&policy, &candidates, args.accept_small);
             let mut rows = Vec::new();
             for away in away {
-                let reasons = match withheld {
-                    Some(_) => vec!["nothing of this host goes".to_owned()],
-                    None => kept.get(&away.manifest.description.id).cloned().unwrap_or_default(),
-                };
-                let mut reasons = reasons;
+                let mut reasons = judged.reasons(&away.manifest.description.id);
                 if args.yes && reasons.is_empty() && !args.accept_unknown && !self.is_free(&away)? {
                     reasons.push("protected meanwhile".into());
                 }
                 if args.yes && reasons.is_empty() {
                     match offsite.remove(&away).await {
                         Ok(()) => strike_copy(&entries, &away, &offsite.name),
-                        Err(e) => worst = worst.max(complain(&e)),
+                        Err(e) => {
+                            worst = worst.max(complain(&e));
+                            reasons.push("it could not be removed".into());
+                        }
                     }
                 }
                 rows.push((away.manifest, reasons));
             }
-            worst = worst.max(if withheld.is_some() { Severity::Refused } else { Severity::Ok });
-            plan.push((host, rows, withheld));
+            worst = worst.max(judged.severity());
+            plan.push((host, rows, judged.withheld));
         }
         let shown: Vec<_> = plan.iter().map(|(host, rows, withheld)| (host, rows.as_slice(), withheld.as_deref())).collect();
         ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, Some(remote)) });
@@ -311,32 +310,26 @@ impl Start {
 
     /// Whether the backup here, as it is now, lets its copy go.
     fn is_free(&self, away: &Away) -> Result<bool, Report> {
-        let description = &away.manifest.description;
-        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
-        Ok(self.find(&named)?.is_ok_and(|entry| !crate::upkeep::candidate(&entry).protected))
+        Ok(self.find(&away.manifest.description.named())?.is_ok_and(|entry| !crate::upkeep::candidate(&entry).protected))
     }
 }
 
-/// What is protected here is protected there. What isn't here, or can't be read here, may be all that is left of it.
-fn candidate_away(away: &Away, entries: &[Entry], accept_unknown: bool) -> Candidate {
-    let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description).map(crate::upkeep::candidate);
+/// What is protected here is protected there. A copy that nobody here has seen whole proves nothing, and may be all that is left of its
+/// backup: it takes no other one's place, and stays.
+fn candidate_away(away: &Away, remote: &str, entries: &[Entry], accept_unknown: bool) -> Candidate {
+    let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description);
+    let seen_whole = here.is_some_and(|entry| entry.record.copies.iter().any(|copy| copy.remote == remote));
+    let own = here.map(crate::upkeep::candidate);
     let description = &away.manifest.description;
     Candidate {
         id: description.id.clone(),
         started: description.started,
         bytes: away.manifest.archive.bytes,
         contents: description.contents,
-        proven: true,
-        protected: here.as_ref().map_or(!accept_unknown, |here| here.protected),
-        tags: here.map(|here| here.tags).unwrap_or_default(),
+        proven: seen_whole || (here.is_none() && accept_unknown),
+        protected: own.as_ref().is_some_and(|own| own.protected) || (!seen_whole && !accept_unknown),
+        tags: own.map(|own| own.tags).unwrap_or_default(),
     }
-}
-
-fn tell_problems(offsite: &Offsite, problems: &[String]) -> Severity {
-    for problem in problems {
-        ui::err(&format!("tanker: at the remote {}: {problem}\n", offsite.name));
-    }
-    if problems.is_empty() { Severity::Ok } else { Severity::Damaged }
 }
 
 fn find_away<'a>(away: &'a [Away], backup: &BackupRef) -> Result<&'a Away, String> {

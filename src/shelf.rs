@@ -12,7 +12,7 @@ use tanker::cli;
 use tanker::library::{
     Depth, Entry, Keys, Library, LibraryError, Problem, Source, Verified, diff, export, extract, list_files, lrzip_is_here, verify,
 };
-use tanker::model::id::{BackupRef, HostName, Which};
+use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::select;
 use tanker::model::record::Check;
@@ -188,9 +188,7 @@ impl Start {
         if !matches!(result, Err(LibraryError::Damaged { .. })) {
             return Ok(());
         }
-        let description = &entry.manifest.description;
-        let named = BackupRef { host: description.host.clone(), which: Which::Id(description.id.clone()) };
-        let still = match self.find(&named)? {
+        let still = match self.find(&entry.manifest.description.named())? {
             Ok(now) => now.manifest == entry.manifest,
             Err(LibraryError::NoSuchBackup { .. }) => false,
             Err(_) => true,

@@ -9,7 +9,7 @@ use color_eyre::eyre::Report;
 
 use tanker::cli;
 use tanker::library::{Entry, Library, LibraryError, rekey};
-use tanker::model::id::{BackupRef, HostName, Which};
+use tanker::model::id::{BackupId, BackupRef, HostName, Which};
 use tanker::model::manifest::Manifest;
 use tanker::model::record::Record;
 use tanker::model::report::Severity;
@@ -28,19 +28,40 @@ struct Forgotten {
     withheld: Option<String>,
 }
 
+/// What was decided over one host's backups, here or at a remote.
+pub(crate) struct Judged {
+    kept: BTreeMap<BackupId, Vec<String>>,
+    /// Why nothing goes at all.
+    pub(crate) withheld: Option<String>,
+}
+
+impl Judged {
+    pub(crate) fn of(policy: &Policy, candidates: &[Candidate], accept_small: bool) -> Self {
+        match decide(policy, candidates, accept_small, Utc::now()) {
+            Ok(verdicts) => Self { kept: verdicts.into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect(), withheld: None },
+            Err(e) => Self { kept: BTreeMap::new(), withheld: Some(e.to_string()) },
+        }
+    }
+
+    /// Why a backup stays; empty where it goes.
+    pub(crate) fn reasons(&self, id: &BackupId) -> Vec<String> {
+        match self.withheld {
+            Some(_) => vec!["nothing of this host goes".to_owned()],
+            None => self.kept.get(id).cloned().unwrap_or_default(),
+        }
+    }
+
+    pub(crate) fn severity(&self) -> Severity {
+        if self.withheld.is_some() { Severity::Refused } else { Severity::Ok }
+    }
+}
+
 /// Decides for one host.
 fn judge(host: HostName, entries: Vec<Entry>, policy: &Policy, accept_small: bool) -> (Forgotten, Severity) {
-    let candidates: Vec<Candidate> = entries.iter().map(candidate).collect();
-    let decided = decide(policy, &candidates, accept_small, Utc::now());
-    let withheld = decided.as_ref().err().map(ToString::to_string);
-    let kept: BTreeMap<_, _> = decided.unwrap_or_default().into_iter().map(|verdict| (verdict.id, verdict.kept_for)).collect();
-    let reasons = |entry: &Entry| match &withheld {
-        Some(_) => vec!["nothing of this host goes".to_owned()],
-        None => kept.get(&entry.manifest.description.id).cloned().unwrap_or_default(),
-    };
-    let rows = entries.iter().map(|entry| (entry.manifest.clone(), reasons(entry))).collect();
-    let severity = if withheld.is_some() { Severity::Refused } else { Severity::Ok };
-    (Forgotten { host, entries, rows, withheld }, severity)
+    let judged = Judged::of(policy, &entries.iter().map(candidate).collect::<Vec<_>>(), accept_small);
+    let rows = entries.iter().map(|entry| (entry.manifest.clone(), judged.reasons(&entry.manifest.description.id))).collect();
+    let severity = judged.severity();
+    (Forgotten { host, entries, rows, withheld: judged.withheld }, severity)
 }
 
 impl Start {

@@ -175,10 +175,10 @@ pub struct Forget {
     /// Do it: move them into the trash, and empty it of what has lain there for its days
     #[arg(long)]
     pub yes: bool,
-    /// The copies of this remote of the inventory, for good: it has no trash. What is protected here, or isn't here, stays
+    /// The copies of this remote of the inventory, for good: it has no trash. What is protected here, or was not seen whole from here, stays
     #[arg(long, value_name = "REMOTE")]
     pub remote: Option<String>,
-    /// Also copies of backups that are not in this library
+    /// Also copies that were never seen whole from this library
     #[arg(long, requires = "remote")]
     pub accept_unknown: bool,
     /// What came of it as JSON

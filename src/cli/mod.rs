@@ -155,15 +155,23 @@ pub struct Fleet {
     /// The same for all hosts together
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub bwlimit_all: Option<u64>,
-    /// Ask for the password of the hosts' logins
-    #[arg(short = 'k', long)]
-    pub ask_pass: bool,
-    /// Use sudo on the hosts, and ask for its password (one for all)
-    #[arg(short = 'K', long)]
-    pub ask_sudo_pass: bool,
+    /// What opens their doors
+    #[command(flatten)]
+    pub login: Login,
     /// What happens as a stream of JSON objects, a line each; the last one says what came of it
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is asked for to log in.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct Login {
+    /// Ask for the password of the logins
+    #[arg(short = 'k', long)]
+    pub ask_pass: bool,
+    /// Use sudo, and ask for its password (one for all hosts)
+    #[arg(short = 'K', long)]
+    pub ask_sudo_pass: bool,
 }
 
 /// Which hosts.
@@ -297,12 +305,9 @@ pub struct Restore {
     /// Push the archive at no more than this, in bytes a second: 512K, 10M; instead of what the inventory says
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub bwlimit: Option<u64>,
-    /// Ask for the password of the host's login
-    #[arg(short = 'k', long)]
-    pub ask_pass: bool,
-    /// Use sudo on the host, and ask for its password
-    #[arg(short = 'K', long)]
-    pub ask_sudo_pass: bool,
+    /// What opens its door
+    #[command(flatten)]
+    pub login: Login,
     /// What happens as a stream of JSON objects, a line each; the plan goes to stderr
     #[arg(long)]
     pub json: bool,

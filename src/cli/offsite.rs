@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::Login;
 use crate::model::id::{BackupRef, HostName};
 
 /// Options of `copy`.
@@ -39,12 +40,9 @@ pub struct Drill {
     /// A machine of the inventory with Docker, lrzip and tar to try it out on; nothing that it uses is touched
     #[arg(long, value_name = "HOST")]
     pub on: HostName,
-    /// Ask for the password of the host's login
-    #[arg(short = 'k', long)]
-    pub ask_pass: bool,
-    /// Use sudo on the host, and ask for its password
-    #[arg(short = 'K', long)]
-    pub ask_sudo_pass: bool,
+    /// What opens its door
+    #[command(flatten)]
+    pub login: Login,
     /// What happens as a stream of JSON objects, a line each; the last one says what came of it
     #[arg(long)]
     pub json: bool,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::id::{BackupId, HostName};
+use super::id::{BackupId, BackupRef, HostName, Which};
 use super::release::Release;
 use super::tasks::Task;
 
@@ -68,6 +68,14 @@ pub struct Description {
     /// Who made the archive.
     #[serde(default)]
     pub origin: Origin,
+}
+
+impl Description {
+    /// The backup by its name.
+    #[must_use]
+    pub fn named(&self) -> BackupRef {
+        BackupRef { host: self.host.clone(), which: Which::Id(self.id.clone()) }
+    }
 }
 
 /// Who made an archive.

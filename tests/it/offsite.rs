@@ -122,6 +122,17 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
         assert_eq!(code, Some(5), "{}", file.display());
         fs::write(&file, good).unwrap();
     }
+    // I3 there too: a copy that was found rotten takes no whole one's place.
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
+    let good = fs::read(&archive).unwrap();
+    let mut rotten = good.clone();
+    rotten[good.len() / 2] ^= 1;
+    fs::write(&archive, rotten).unwrap();
+    shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(5);
+    shelf.tanker(&["forget", "--remote", "disk", "--keep-last", "1", "--yes"]).code(0).says("nothing is to be forgotten");
+    fs::write(&archive, good).unwrap();
+    shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(0);
+    shelf.tanker(&["forget", "--remote", "disk", "--keep-last", "1", "--yes"]).code(0).says("1 removed from");
     // An archive that is gone there is missed by sync, which brings it again.
     fs::remove_file(&archive).unwrap();
     shelf.tanker(&["list", "--remote", "disk"]).code(5).says("its archive is not there");
