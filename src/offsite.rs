@@ -16,7 +16,7 @@ use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
-use crate::shelf::{chosen_in_library, complain, severity_of};
+use crate::shelf::{chosen_in_library, complain};
 use crate::upkeep::Judged;
 
 /// What a remote has.
@@ -258,7 +258,7 @@ impl Start {
                     Err(_) => {}
                 }
             }
-            worst = worst.max(result.as_ref().map_or_else(severity_of, |()| Severity::Ok));
+            worst = worst.max(result.as_ref().map_or_else(LibraryError::severity, |()| Severity::Ok));
             results.push((away.name(), result.err().map(|e| e.to_string())));
         }
         progress.end();

@@ -173,7 +173,7 @@ impl Start {
             self.record_check(entry, depth, result);
             match result {
                 Err(LibraryError::Damaged { .. }) => worst = worst.max(Severity::Damaged),
-                Err(e) if args.json => worst = worst.max(severity_of(e)),
+                Err(e) if args.json => worst = worst.max(e.severity()),
                 Err(e) => worst = worst.max(complain(e)),
                 Ok(_) => {}
             }
@@ -319,15 +319,7 @@ fn without_lrzip() -> Option<Severity> {
 
 pub(crate) fn complain(error: &LibraryError) -> Severity {
     ui::err(&format!("tanker: {error}\n"));
-    severity_of(error)
-}
-
-pub(crate) fn severity_of(error: &LibraryError) -> Severity {
-    match error {
-        LibraryError::Damaged { .. } => Severity::Damaged,
-        LibraryError::File { .. } | LibraryError::Offsite { .. } => Severity::Failed,
-        _ => Severity::Refused,
-    }
+    error.severity()
 }
 
 /// The library that a listed backup lies in.

@@ -144,12 +144,7 @@ fn look_ending(host: &Host, error: &RemoteError) -> Ending {
 }
 
 fn library_ending(error: &LibraryError) -> Ending {
-    let severity = match error {
-        LibraryError::Damaged { .. } => Severity::Damaged,
-        LibraryError::Locked { .. } | LibraryError::NoSuchBackup { .. } | LibraryError::Missing(_) => Severity::Refused,
-        LibraryError::File { .. } | LibraryError::Offsite { .. } => Severity::Failed,
-    };
-    Ending::bad(severity, error.to_string(), None)
+    Ending::bad(error.severity(), error.to_string(), None)
 }
 
 fn refused(reasons: &[String], hint: Option<String>) -> Ending {

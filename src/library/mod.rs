@@ -42,6 +42,7 @@ pub use writer::{Arrival, HashedFile, Received, Writer};
 
 use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
+use crate::model::report::Severity;
 use crate::model::text::printable_path;
 
 /// The manifest's file name.
@@ -104,6 +105,16 @@ pub enum LibraryError {
 }
 
 impl LibraryError {
+    /// How serious it is.
+    #[must_use]
+    pub fn severity(&self) -> Severity {
+        match self {
+            Self::Damaged { .. } => Severity::Damaged,
+            Self::File { .. } | Self::Offsite { .. } => Severity::Failed,
+            Self::Locked { .. } | Self::NoSuchBackup { .. } | Self::Missing(_) => Severity::Refused,
+        }
+    }
+
     fn file(path: &Path, what: &'static str) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.to_owned();
         move |cause| Self::File { path, what, cause }

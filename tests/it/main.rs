@@ -12,3 +12,4 @@ mod inputs;
 mod library;
 mod offsite;
 mod upkeep;
+mod vault;

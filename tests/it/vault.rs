@@ -1,0 +1,119 @@
+//! Encryption at rest through the program: keys, passphrases, the seal, encrypting anew.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use tanker::library::Recipients;
+
+use crate::upkeep::{Shelf, day};
+
+#[test]
+fn i6_an_encrypted_archive_is_opened_by_any_of_its_keys_and_by_age_itself() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let ssh = |name: &str, kind: &str, passphrase: &str| {
+        let made = Command::new("ssh-keygen").args(["-q", "-t", kind, "-N", passphrase, "-f"]).arg(shelf.path(name)).status().unwrap();
+        assert!(made.success());
+        fs::read_to_string(shelf.path(&format!("{name}.pub"))).unwrap().trim().to_owned()
+    };
+    let (ed25519, rsa) = (ssh("id_ed25519", "ed25519", ""), ssh("id_rsa", "rsa", ""));
+    let entry = shelf.add(day(), Some(&Recipients::parse(&[public.clone(), ed25519, rsa], "test").unwrap()));
+    assert!(entry.archive().to_string_lossy().ends_with(".tar.lrz.age"));
+    let with = |key: &str, args: &[&str]| {
+        let key = shelf.path(key).display().to_string();
+        let args: Vec<&str> = ["--library", "tanker", "--key", &key].iter().chain(args).copied().collect();
+        shelf.tanker(&args)
+    };
+    for key in ["key.txt", "id_ed25519", "id_rsa"] {
+        with(key, &["verify", "east@latest", "--deep"]).code(0).says("every file in it");
+    }
+    let out = shelf.path("out").display().to_string();
+    with("key.txt", &["files", "east@latest"]).code(0).says("/etc/fuel/astute.yaml");
+    with("key.txt", &["extract", "east@latest", "/etc/fuel/astute.yaml", "--to", &out]).code(0);
+    assert_eq!(fs::read_to_string(shelf.path("out/etc/fuel/astute.yaml")).unwrap(), "HOSTNAME: east\n");
+    with("key.txt", &["export", "east@latest", "--to", &out]).code(0).says(".tar.lrz\n");
+
+    // Without a key the encrypted form is held against the manifest, and what needs more says which keys would do.
+    shelf.tanker(&["--library", "tanker", "verify", "east@latest"]).code(0).says("no key here opens it");
+    shelf.tanker(&["--library", "tanker", "files", "east@latest"]).code(3).says(&public);
+    shelf.keygen("other.txt");
+    with("other.txt", &["files", "east@latest"]).code(3).says("none of the keys here opens it");
+    with("nowhere.txt", &["files", "east@latest"]).code(2).says("can't be used");
+
+    // By hand, without tanker.
+    let by_hand = "cd tanker/east/* && sha256sum -c SHA256SUMS && age -d -i ../../../key.txt *.age | lrzip -q -d -o - - | tar -tf -";
+    let listed = Command::new("sh").args(["-c", by_hand]).current_dir(shelf.home.path()).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("system-dirs.tar"), "{}", String::from_utf8_lossy(&listed.stderr));
+}
+
+#[test]
+fn i2_a_manifest_of_another_encrypted_archive_is_found_out_by_who_has_a_key() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let to = Recipients::parse(&[public], "test").unwrap();
+    let entry = shelf.add(day(), Some(&to));
+    // Whoever relabels it can make the digests fit, but not the seal.
+    let manifest = entry.folder.join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    fs::write(&manifest, text.replace("\"consistent\": true", "\"consistent\": false")).unwrap();
+    let sums = "sha256sum *.age manifest.json > SHA256SUMS";
+    assert!(Command::new("sh").args(["-c", sums]).current_dir(&entry.folder).status().unwrap().success());
+    shelf.tanker(&["--library", "tanker", "verify", "--all"]).code(0);
+    let key = shelf.path("key.txt").display().to_string();
+    shelf.tanker(&["--library", "tanker", "--key", &key, "verify", "--all"]).code(5).says("not the one that was written with this archive");
+}
+
+#[test]
+fn rekey_encrypts_anew_to_those_that_the_inventory_names_and_keeps_the_marks() {
+    let shelf = Shelf::new("");
+    let (old, new) = (shelf.keygen("old.txt"), shelf.keygen("new.txt"));
+    let inventory = |to: &str| format!("[defaults]\nencrypt_to = ['{to}']\ndecrypt_with = ['~/old.txt', '~/new.txt']\n[hosts.east]\n");
+    shelf.inventory(&inventory(&old));
+    let plain = shelf.add(day(), None);
+    shelf.tanker(&["protect", "east@latest"]).code(0);
+    shelf.tanker(&["rekey", "--all"]).code(0).says("would be encrypted").says("say --yes");
+    assert!(plain.archive().exists());
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says(&old);
+    assert!(!plain.archive().exists(), "what lay there in the clear is gone");
+    shelf.tanker(&["show", "east@latest"]).code(0).says(&old).says("never takes it");
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    shelf.inventory(&inventory(&new));
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says(&new);
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0);
+    fs::remove_file(shelf.path("old.txt")).unwrap();
+    shelf.inventory(&inventory(&new).replace("'~/old.txt', ", ""));
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    assert_eq!(fs::read_dir(shelf.path("tanker/east")).unwrap().count(), 3, "the backup and two locks");
+}
+
+#[test]
+fn i6_a_passphrase_comes_from_a_file_and_a_wrong_one_opens_nothing() {
+    let shelf = Shelf::new("[hosts.east]\nencrypt_passphrase = 'file:~/passphrase'\n");
+    private(&shelf.path("passphrase"), "correct horse\n");
+    shelf.add(day(), Some(&Recipients::passphrase("correct horse")));
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0).says("every file in it");
+    private(&shelf.path("passphrase"), "wrong horse\n");
+    let wrong = shelf.tanker(&["files", "east@latest"]).code(3).says("the passphrase is another one");
+    assert!(!wrong.stderr.contains("horse"));
+    fs::remove_file(shelf.path("passphrase")).unwrap();
+    shelf.tanker(&["files", "east@latest"]).code(2).says("can't be read");
+}
+
+#[test]
+fn what_is_protected_or_unreadable_stays_so_when_it_is_encrypted_anew() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    shelf.inventory(&format!("[defaults]\nencrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n[hosts.east]\nkeep = {{ last = 1 }}\n"));
+    let entries = shelf.days(2);
+    fs::write(entries[0].folder.join("record.json"), "{").unwrap();
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("nothing is to be forgotten");
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
+}
+
+fn private(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt;
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
