@@ -117,7 +117,7 @@ fn containers(data: &[u8]) {
         + &frame("release", "release: \"5.1\"")
         + &frame("docker", "Docker version 1.8.0, build x")
         + &frame("spool_free_kib", "1");
-    let _ = parse_facts((all + &frame("docker_free_kib", "1") + &frame("containers", &body) + &frame("images", &body)).as_bytes());
+    let _ = parse_facts((all + &frame("docker_free_kib", "1") + &frame("docker_objects", &body)).as_bytes());
 }
 
 fn tasks(data: &[u8]) {

@@ -2,6 +2,7 @@
 
 mod around;
 mod awake;
+mod homes;
 mod masters;
 mod offsite;
 mod shelf;
@@ -11,7 +12,7 @@ mod vault;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use chrono::Utc;
 use clap::Parser;
@@ -29,6 +30,8 @@ use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
 use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
+
+use crate::homes::{Home, concerns_libraries};
 
 fn main() -> ExitCode {
     // Its panic hook shows a short report instead of a raw backtrace; that it is installed already would be no fault.
@@ -51,41 +54,26 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
     if cli.quiet {
         ui::be_quiet();
     }
-    let start = Start { inventory: cli.inventory, library: cli.library, key: cli.key, quiet: cli.quiet, verbose: cli.verbose, home };
-    match cli.command {
-        Command::Check(args) => start.check(args).await,
-        Command::Backup(args) => start.backup(args).await,
-        Command::Status(args) => start.status(args).await,
-        Command::Thaw(args) => start.thaw(args).await,
-        Command::Clean(args) => start.clean(args).await,
-        Command::Restore(args) => start.restore(args).await,
-        Command::Hosts(args) => start.hosts(args).await,
-        Command::Trust(args) => start.trust(args).await,
-        Command::List(args) => start.list(&args).await,
-        Command::Show(args) => start.show(&args),
-        Command::Verify(args) => start.verify(&args).await,
-        Command::Stats(args) => start.stats(&args),
-        Command::Diff(args) => start.diff(&args),
-        Command::Tag(args) => start.tag(&args),
-        Command::Protect(args) => start.protect(&args),
-        Command::Unprotect(args) => start.unprotect(&args),
-        Command::Note(args) => start.note(&args),
-        Command::Forget(args) => start.forget(&args).await,
-        Command::Undelete(args) => start.undelete(&args),
-        Command::Rekey(args) => start.rekey(&args),
-        Command::Copy(args) => start.copy(&args).await,
-        Command::Sync(args) => start.sync(&args).await,
-        Command::Report(args) => start.report(&args),
-        Command::Init(args) => start.init(&args),
-        Command::Config(cli::Config { verb: cli::ConfigVerb::Check }) => start.config_check(),
-        Command::Completions(args) => start.completions(&args),
-        Command::Man(args) => start.man(&args),
-        Command::Drill(args) => start.drill(&args).await,
-        Command::Files(args) => start.files(&args.backup),
-        Command::Extract(args) => start.extract(&args),
-        Command::Export(args) => start.export(&args),
-        Command::Import(args) => start.import(&args),
+    let start = Start {
+        inventory: cli.inventory,
+        library: cli.library,
+        key: cli.key,
+        quiet: cli.quiet,
+        verbose: cli.verbose,
+        home,
+        homes: OnceLock::new(),
+    };
+    let (concerned, only_looks) = concerns_libraries(&cli.command);
+    if !concerned {
+        return start.run(cli.command).await;
     }
+    if let Some(severity) = start.open_homes(only_looks).await? {
+        return Ok(severity);
+    }
+    let result = start.run(cli.command).await;
+    // Also where the verb failed: what it did change is brought home.
+    let settled = start.settle().await;
+    Ok(result?.max(settled))
 }
 
 /// What every verb starts from.
@@ -96,9 +84,47 @@ struct Start {
     quiet: bool,
     verbose: u8,
     home: PathBuf,
+    homes: OnceLock<Vec<Home>>,
 }
 
 impl Start {
+    async fn run(&self, command: Command) -> Result<Severity, Report> {
+        match command {
+            Command::Check(args) => self.check(args).await,
+            Command::Backup(args) => self.backup(args).await,
+            Command::Status(args) => self.status(args).await,
+            Command::Thaw(args) => self.thaw(args).await,
+            Command::Clean(args) => self.clean(args).await,
+            Command::Restore(args) => self.restore(args).await,
+            Command::Hosts(args) => self.hosts(args).await,
+            Command::Trust(args) => self.trust(args).await,
+            Command::List(args) => self.list(&args).await,
+            Command::Show(args) => self.show(&args),
+            Command::Verify(args) => self.verify(&args).await,
+            Command::Stats(args) => self.stats(&args),
+            Command::Diff(args) => self.diff(&args).await,
+            Command::Tag(args) => self.tag(&args),
+            Command::Protect(args) => self.protect(&args),
+            Command::Unprotect(args) => self.unprotect(&args),
+            Command::Note(args) => self.note(&args),
+            Command::Forget(args) => self.forget(&args).await,
+            Command::Undelete(args) => self.undelete(&args),
+            Command::Rekey(args) => self.rekey(&args).await,
+            Command::Copy(args) => self.copy(&args).await,
+            Command::Sync(args) => self.sync(&args).await,
+            Command::Report(args) => self.report(&args),
+            Command::Init(args) => self.init(&args),
+            Command::Config(cli::Config { verb: cli::ConfigVerb::Check }) => self.config_check(),
+            Command::Completions(args) => self.completions(&args),
+            Command::Man(args) => self.man(&args),
+            Command::Drill(args) => self.drill(&args).await,
+            Command::Files(args) => self.files(&args.backup).await,
+            Command::Extract(args) => self.extract(&args).await,
+            Command::Export(args) => self.export(&args).await,
+            Command::Import(args) => self.import(&args),
+        }
+    }
+
     fn inventory(&self) -> Result<Inventory, Report> {
         let path = self.inventory_path()?;
         let unreadable = || format!("the inventory {} can't be read", path.display());
@@ -122,6 +148,9 @@ impl Start {
         if let Some(library) = &self.library {
             inventory.library.clone_from(library);
             inventory.hosts.iter_mut().for_each(|host| host.library.clone_from(library));
+        }
+        for library in inventory.hosts.iter_mut().map(|host| &mut host.library).chain([&mut inventory.library]) {
+            *library = self.root_of(library);
         }
         Ok(inventory)
     }

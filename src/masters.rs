@@ -22,6 +22,7 @@ use tanker::ui;
 
 use crate::Start;
 use crate::awake::Awake;
+use crate::shelf::complain;
 
 /// A verb at work on some hosts.
 struct Run {
@@ -194,6 +195,14 @@ impl Start {
                 Err(severity) => return Ok(severity),
             }
         }
+        let entry = match &args.backup {
+            Some(backup) => self.find(backup)?.ok(),
+            None => None,
+        };
+        let _brought = match self.bring_here(&entry).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("restore"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: !args.dry_run, _awake: awake };
@@ -236,15 +245,27 @@ impl Start {
 
     pub(crate) async fn drill(&self, args: &cli::Drill) -> Result<Severity, Report> {
         let mut inventory = self.inventory()?;
-        let hosts = self.the_one(&inventory, &args.on)?;
+        let usual = inventory.host(&args.backup.host).and_then(|host| host.upkeep.drill_on.as_ref());
+        let on = args.on.as_ref().or(usual).cloned().ok_or_else(|| {
+            Report::msg(format!(
+                "say where to drill it: '--on HOST', or 'drill_on' of {} in the inventory; a spare machine is better than a master at work",
+                args.backup.host
+            ))
+        })?;
+        let hosts = self.the_one(&inventory, &on)?;
         override_hosts(&mut inventory, &hosts, args.login, None);
-        let vault = Vault { keys: self.keys(&self.find(&args.backup)?.ok())?, ..Vault::default() };
+        let entry = self.find(&args.backup)?.ok();
+        let vault = Vault { keys: self.keys(&entry)?, ..Vault::default() };
         let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
+        let _brought = match self.bring_here(&entry).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("drill"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: true, _awake: awake };
-        let report = drill::drill(&ctx, &args.backup, &args.on).await;
+        let report = drill::drill(&ctx, &args.backup, &on).await;
         Ok(run.end(&report).await)
     }
 

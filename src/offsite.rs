@@ -6,9 +6,9 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite};
+use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem};
 use tanker::model::id::{BackupRef, Which};
-use tanker::model::inventory::Inventory;
+use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
 use tanker::model::report::Severity;
 use tanker::model::retention::Candidate;
@@ -24,7 +24,7 @@ struct Survey {
     inventory: Inventory,
     offsite: Offsite,
     away: Vec<Away>,
-    problems: Vec<String>,
+    problems: Vec<Problem>,
     worst: Severity,
 }
 
@@ -36,6 +36,11 @@ impl Start {
             let hint = closest(name, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
             Report::msg(format!("the inventory has no remote '{}'{hint}", tanker::model::text::printable(name)))
         })?;
+        self.open_remote(remote)
+    }
+
+    pub(crate) fn open_remote(&self, remote: &Remote) -> Result<Offsite, Report> {
+        let name = &remote.name;
         let mut secrets = BTreeMap::new();
         for (key, source) in &remote.secrets {
             let what = format!("the {} of the remote {name}", key.replace('_', " "));
@@ -72,7 +77,11 @@ impl Start {
         let progress = ui::Progress::begin("copy", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
         let mut worst = Severity::Ok;
         for entry in entries {
-            match offsite.put(entry, &|bytes| progress.add(bytes)).await {
+            let put = match self.bring_here([entry]).await {
+                Ok(_brought) => offsite.put(entry, &|bytes| progress.add(bytes)).await,
+                Err(e) => Err(e),
+            };
+            match put {
                 Ok(copied) => {
                     record_copy(entry, &offsite.name);
                     let word = if copied == Copied::Now { "copied" } else { "was there already" };
@@ -92,7 +101,7 @@ impl Start {
         Ok(match offsite.list().await {
             Ok((away, problems)) => {
                 for problem in &problems {
-                    ui::err(&format!("tanker: at the remote {remote}: {problem}\n"));
+                    ui::err(&format!("tanker: at the remote {remote}: {}: {}\n", problem.name(), problem.reason));
                 }
                 let worst = if problems.is_empty() { Severity::Ok } else { Severity::Damaged };
                 Ok(Survey { inventory, offsite, away, problems, worst })

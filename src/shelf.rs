@@ -10,7 +10,8 @@ use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli;
 use tanker::library::{
-    Depth, Entry, Keys, Library, LibraryError, Problem, Source, Verified, diff, export, extract, list_files, lrzip_is_here, verify,
+    Away, Depth, Entry, Keys, Library, LibraryError, Offsite, Problem, Source, Verified, diff, export, extract, list_files, lrzip_is_here,
+    verify,
 };
 use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
@@ -26,10 +27,11 @@ impl Start {
     /// Every library that the inventory names; with `--library` only that one, and no inventory is needed.
     pub(crate) fn libraries(&self) -> Result<Vec<Library>, Report> {
         if let Some(library) = &self.library {
-            if !library.is_dir() {
+            let root = self.root_of(library);
+            if !root.is_dir() {
                 return Err(Report::msg(format!("there is no library at {}", library.display())));
             }
-            return Ok(vec![Library::at(library.clone())]);
+            return Ok(vec![Library::at(root)]);
         }
         let inventory = self.inventory()?;
         let mut roots: Vec<PathBuf> = vec![expand(&inventory.library, &self.home)];
@@ -167,7 +169,7 @@ impl Start {
             }
             keys => keys?,
         };
-        let mut results = verify_all(&entries, &keys, depth, args.jobs.map_or(2, usize::from));
+        let mut results = self.verify_each(&entries, &keys, depth, args.jobs.map_or(2, usize::from)).await;
         for (entry, result) in entries.iter().zip(&mut results) {
             self.unless_changed(entry, result)?;
             self.record_check(entry, depth, result);
@@ -181,6 +183,25 @@ impl Start {
         let results: Vec<_> = entries.iter().zip(&results).collect();
         ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
         Ok(worst)
+    }
+
+    /// Archives that are at a remote are hashed on their way from there; to look deeper one at a time is fetched.
+    async fn verify_each(&self, entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<Result<Verified, LibraryError>> {
+        if entries.iter().all(|entry| self.away(entry).is_none()) {
+            return verify_all(entries, keys, depth, jobs);
+        }
+        let mut results = Vec::new();
+        for entry in entries {
+            let result = match self.away(entry) {
+                Some(offsite) if depth == Depth::Hashed => verify_at_home(offsite, entry).await,
+                _ => match self.bring_here([entry]).await {
+                    Ok(_brought) => verify_all(std::slice::from_ref(entry), keys, depth, 1).remove(0),
+                    Err(e) => Err(e),
+                },
+            };
+            results.push(result);
+        }
+        results
     }
 
     /// What was encrypted anew, forgotten or otherwise changed while it was looked at is not damaged.
@@ -213,7 +234,7 @@ impl Start {
         }
     }
 
-    pub fn diff(&self, args: &cli::Diff) -> Result<Severity, Report> {
+    pub async fn diff(&self, args: &cli::Diff) -> Result<Severity, Report> {
         if let Some(severity) = without_lrzip() {
             return Ok(severity);
         }
@@ -222,6 +243,10 @@ impl Start {
             (Err(e), _) | (_, Err(e)) => return Ok(complain(&e)),
         };
         let keys = self.keys([&before, &after])?;
+        let _brought = match self.bring_here([&before, &after]).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
         match diff(&before, &after, &keys) {
             Ok(found) => {
                 ui::out(&if args.json { ui::diff_json(&before, &after, &found) } else { ui::difference(&before, &after, &found) });
@@ -231,7 +256,7 @@ impl Start {
         }
     }
 
-    pub fn files(&self, backup: &BackupRef) -> Result<Severity, Report> {
+    pub async fn files(&self, backup: &BackupRef) -> Result<Severity, Report> {
         if let Some(severity) = without_lrzip() {
             return Ok(severity);
         }
@@ -240,6 +265,10 @@ impl Start {
             Err(e) => return Ok(complain(&e)),
         };
         let keys = self.keys([&entry])?;
+        let _brought = match self.bring_here([&entry]).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
         let source = match Source::of(&entry, &keys) {
             Ok(source) => source,
             Err(e) => return Ok(complain(&e)),
@@ -253,12 +282,17 @@ impl Start {
         }
     }
 
-    pub fn export(&self, args: &cli::Export) -> Result<Severity, Report> {
+    pub async fn export(&self, args: &cli::Export) -> Result<Severity, Report> {
         let entry = match self.find(&args.backup)? {
             Ok(entry) => entry,
             Err(e) => return Ok(complain(&e)),
         };
-        match export(&entry, &self.keys([&entry])?, &args.to) {
+        let keys = self.keys([&entry])?;
+        let _brought = match self.bring_here([&entry]).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
+        match export(&entry, &keys, &args.to) {
             Ok(file) => {
                 ui::out(&format!("{}\n", file.display()));
                 Ok(Severity::Ok)
@@ -269,7 +303,7 @@ impl Start {
 
     pub fn import(&self, args: &cli::Import) -> Result<Severity, Report> {
         let library = match &self.library {
-            Some(root) => Library::at(root.clone()),
+            Some(root) => Library::at(self.root_of(root)),
             None => {
                 let inventory = self.inventory()?;
                 let root = inventory.host(&args.host).map_or(&inventory.library, |host| &host.library);
@@ -290,7 +324,7 @@ impl Start {
         }
     }
 
-    pub fn extract(&self, args: &cli::Extract) -> Result<Severity, Report> {
+    pub async fn extract(&self, args: &cli::Extract) -> Result<Severity, Report> {
         if let Some(severity) = without_lrzip() {
             return Ok(severity);
         }
@@ -300,6 +334,10 @@ impl Start {
         };
         std::fs::create_dir_all(&args.to).wrap_err_with(|| format!("the folder {} can't be made", args.to.display()))?;
         let keys = self.keys([&entry])?;
+        let _brought = match self.bring_here([&entry]).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(complain(&e)),
+        };
         let source = match Source::of(&entry, &keys) {
             Ok(source) => source,
             Err(e) => return Ok(complain(&e)),
@@ -365,6 +403,20 @@ fn verify_all(entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<
         .enumerate()
         .map(|(n, slot)| slot.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(|| missed(n)))
         .collect()
+}
+
+async fn verify_at_home(offsite: &Offsite, entry: &Entry) -> Result<Verified, LibraryError> {
+    let archive = &entry.manifest.archive;
+    let progress = ui::Progress::begin("verify", archive.bytes);
+    let verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;
+    progress.end();
+    verified.map(|()| Verified {
+        depth: Depth::Hashed,
+        decrypted: !entry.is_encrypted(),
+        sums: Vec::new(),
+        bytes: archive.bytes,
+        sha256: archive.sha256.clone(),
+    })
 }
 
 /// Patterns over the hosts of the library, which may hold more than the inventory knows.

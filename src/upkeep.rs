@@ -229,7 +229,7 @@ impl Start {
         Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
     }
 
-    pub(crate) fn rekey(&self, args: &cli::Rekey) -> Result<Severity, Report> {
+    pub(crate) async fn rekey(&self, args: &cli::Rekey) -> Result<Severity, Report> {
         let inventory = self.inventory()?;
         let mut worst = Severity::Ok;
         let mut entries = if args.all { self.everything()?.0 } else { Vec::new() };
@@ -263,10 +263,20 @@ impl Start {
                 continue;
             }
             let library = of_folder(entry);
+            let brought = match self.bring_here([entry]).await {
+                Ok(brought) => brought,
+                Err(e) => {
+                    worst = worst.max(complain(&e));
+                    continue;
+                }
+            };
             let done =
                 library.lock(&entry.manifest.description.host, &crate::owner()).and_then(|lock| rekey(&library, &lock, entry, &keys, to));
             match done {
-                Ok(()) => ui::out(&format!("{}  is encrypted to {}\n", entry.name(), to.names.join(", "))),
+                Ok(()) => {
+                    brought.keep();
+                    ui::out(&format!("{}  is encrypted to {}\n", entry.name(), to.names.join(", ")));
+                }
                 Err(e) => worst = worst.max(complain(&e)),
             }
         }

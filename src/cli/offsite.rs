@@ -37,9 +37,10 @@ pub struct Sync {
 pub struct Drill {
     /// HOST@ID or HOST@latest
     pub backup: BackupRef,
-    /// A machine of the inventory with Docker, lrzip and tar to try it out on; nothing that it uses is touched
+    /// A machine of the inventory with Docker, lrzip and tar to try it out on; nothing that it uses is touched; 'drill_on' of the
+    /// inventory unless given
     #[arg(long, value_name = "HOST")]
-    pub on: HostName,
+    pub on: Option<HostName>,
     /// What opens its door
     #[command(flatten)]
     pub login: Login,

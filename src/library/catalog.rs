@@ -9,6 +9,12 @@ use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::record::Record;
 
+/// In a mirror's folder: the url of its home.
+pub(super) const HOME: &str = ".home";
+/// Instead of a mirror's manifest: why there can't be one.
+pub(super) const FLAW: &str = ".flaw";
+/// What of a mirror was forgotten for good, and is to be removed at home.
+pub(super) const GONE: &str = ".gone";
 /// A manifest larger than this is none.
 const LARGEST_MANIFEST: u64 = 16 << 20;
 
@@ -63,6 +69,12 @@ impl Entry {
     #[must_use]
     pub fn archive(&self) -> PathBuf {
         self.folder.join(&self.manifest.archive.file)
+    }
+
+    /// Whether its archive is on this disk: where the library's home is a remote it need not be.
+    #[must_use]
+    pub fn is_here(&self) -> bool {
+        self.archive().exists()
     }
 }
 
@@ -148,6 +160,9 @@ pub(super) fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, 
 
 pub(super) fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result<Entry, String> {
     let id: BackupId = name.parse().map_err(|_| "its name is no backup id".to_owned())?;
+    if let Ok(flaw) = fs::read_to_string(folder.join(FLAW)) {
+        return Err(flaw);
+    }
     let path = folder.join(MANIFEST);
     let size = fs::metadata(&path).map_err(|e| format!("it has no readable manifest: {e}"))?.len();
     if size > LARGEST_MANIFEST {
@@ -161,15 +176,20 @@ pub(super) fn read_entry(host: &HostName, name: &str, folder: PathBuf) -> Result
     let archive = folder.join(&manifest.archive.file);
     match fs::metadata(&archive) {
         Ok(found) if found.len() != manifest.archive.bytes => {
-            Err(format!("its archive has {} bytes and the manifest says {}", found.len(), manifest.archive.bytes))
+            return Err(format!("its archive has {} bytes and the manifest says {}", found.len(), manifest.archive.bytes));
         }
-        Ok(_) => {
-            let (record, unreadable_record) = match read_record(&folder) {
-                Ok(record) => (record, None),
-                Err(why) => (Record::default(), Some(why)),
-            };
-            Ok(Entry { folder, manifest, record, unreadable_record })
-        }
-        Err(e) => Err(format!("its archive {} can't be read: {e}", manifest.archive.file)),
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && is_in_mirror(&folder) => {}
+        Err(e) => return Err(format!("its archive {} can't be read: {e}", manifest.archive.file)),
     }
+    let (record, unreadable_record) = match read_record(&folder) {
+        Ok(record) => (record, None),
+        Err(why) => (Record::default(), Some(why)),
+    };
+    Ok(Entry { folder, manifest, record, unreadable_record })
+}
+
+/// Of a backup's folder, listed or in the trash.
+fn is_in_mirror(folder: &std::path::Path) -> bool {
+    folder.ancestors().skip(2).take(2).any(|above| above.join(HOME).exists())
 }

@@ -34,8 +34,12 @@ pub(super) fn read_record(folder: &Path) -> Result<Record, String> {
         Ok(found) if found.len() > LARGEST => return Err(format!("its {FILE} is far too large")),
         Ok(_) => {}
     }
-    let text = fs::read_to_string(&path).map_err(|e| unreadable(&e))?;
-    let sheet: Sheet = serde_json::from_str(&text).map_err(|e| unreadable(&e))?;
+    parse_sheet(&fs::read(&path).map_err(|e| unreadable(&e))?)
+}
+
+/// The same, of a file's text.
+pub(super) fn parse_sheet(text: &[u8]) -> Result<Record, String> {
+    let sheet: Sheet = serde_json::from_slice(text).map_err(|e| format!("its {FILE} can't be read: {e}"))?;
     if hex(&Sha256::digest(sheet.record.get().as_bytes())) != sheet.sha256 {
         return Err(format!("its {FILE} was changed: its digest is another one"));
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 
-use super::catalog::{folders, read_entry};
+use super::catalog::{GONE, folders, read_entry};
 use super::digests::sync_folder;
 use super::records::{read_record, write_record};
 use super::{Entry, HostLock, Library, LibraryError};
@@ -96,9 +96,20 @@ impl Library {
     pub fn purge(&self, _lock: &HostLock, trashed: &Trashed) -> Result<(), LibraryError> {
         let folder = &trashed.entry.folder;
         // Under a name of its own first: a removal that is cut off must not leave half a backup to be taken back.
+        if self.is_mirror() {
+            return move_folder(folder, &self.gone(&trashed.entry)?);
+        }
         let going = folder.with_extension("partial");
         fs::rename(folder, &going).map_err(LibraryError::file(folder, "can't be removed"))?;
         fs::remove_dir_all(&going).map_err(LibraryError::file(&going, "can't be removed"))
+    }
+
+    /// Where a mirror keeps what is to be removed at home.
+    fn gone(&self, entry: &Entry) -> Result<PathBuf, LibraryError> {
+        let description = &entry.manifest.description;
+        let gone = self.root.join(description.host.as_str()).join(GONE);
+        DirBuilder::new().recursive(true).mode(0o700).create(&gone).map_err(LibraryError::file(&gone, "can't be made"))?;
+        Ok(gone.join(description.id.as_str()))
     }
 
     /// Removes what removals that were cut off have left.

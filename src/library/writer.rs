@@ -96,7 +96,7 @@ impl Library {
         self.room_for(&self.root.join(host.as_str()), entries.last().map_or(0, |entry| entry.manifest.archive.bytes))
     }
 
-    fn room_for(&self, folder: &Path, bytes: u64) -> Result<(), LibraryError> {
+    pub(super) fn room_for(&self, folder: &Path, bytes: u64) -> Result<(), LibraryError> {
         let disk = rustix::fs::statvfs(folder).map_err(|e| LibraryError::file(folder, "can't be read")(e.into()))?;
         let free = disk.f_bavail.saturating_mul(disk.f_frsize);
         if free >= bytes {

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::release::{DIRECTORIES, PLUGINS, Release, START_ORDER};
 use super::text::printable;
@@ -190,7 +191,7 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         .filter(|version| version.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())))
         .ok_or_else(|| BadFacts(format!("Docker's version can't be read from '{}'", printable(text("docker")))))?
         .to_owned();
-    let (containers, other_containers) = parse_containers(&release, text("containers"), text("images"))?;
+    let (containers, other_containers) = parse_containers(&release, text("docker_objects"))?;
     let kib = |name: &str| text(name).parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
     let free = |name: &str| kib(name).ok_or_else(|| BadFacts(format!("the free space can't be read from '{}'", printable(text(name)))));
     let size = |directory: &str| kib(&format!("directory.{directory}")).map(|bytes| (directory.to_owned(), bytes));
@@ -240,10 +241,13 @@ fn parse_release(version_yaml: &str, fuel_release: &str) -> Result<Release, BadF
     named.parse().map_err(|e| BadFacts(format!("{e}")))
 }
 
-fn parse_containers(release: &Release, containers: &str, images: &str) -> Result<(Vec<Container>, usize), BadFacts> {
-    let bad = |e: serde_json::Error| BadFacts(format!("'docker inspect' printed something unexpected (line {})", e.line()));
-    let inspected: Vec<Inspected> = if containers.is_empty() { Vec::new() } else { serde_json::from_str(containers).map_err(bad)? };
-    let images: Vec<Image> = if images.is_empty() { Vec::new() } else { serde_json::from_str(images).map_err(bad)? };
+/// What `docker inspect` says of containers and images, in one list: an image has no state.
+fn parse_containers(release: &Release, objects: &str) -> Result<(Vec<Container>, usize), BadFacts> {
+    let bad = |e: serde_json::Error| BadFacts(format!("'docker inspect' printed something unexpected: {}", printable(&e.to_string())));
+    let objects: Vec<Value> = if objects.is_empty() { Vec::new() } else { serde_json::from_str(objects).map_err(bad)? };
+    let (inspected, images): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|object| object.get("State").is_some());
+    let inspected: Vec<Inspected> = serde_json::from_value(inspected.into()).map_err(bad)?;
+    let images: Vec<Image> = serde_json::from_value(images.into()).map_err(bad)?;
     let total = inspected.len();
     let mut own = Vec::new();
     for found in inspected {
@@ -310,7 +314,7 @@ mod tests {
         out += &(frame("docker", "Docker version 0.10.0, build dc9c28f/0.10.0")
             + &frame("spool_free_kib", "1000")
             + &frame("docker_free_kib", "2000"));
-        out += &(frame("directory./etc/fuel", "8") + &frame("containers", containers));
+        out += &(frame("directory./etc/fuel", "8") + &frame("docker_objects", containers));
         out.into_bytes()
     }
 

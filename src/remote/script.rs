@@ -82,7 +82,7 @@ impl Script {
             String::new()
         };
         let load = format!(
-            "{skip}s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"",
+            "LC_ALL=C; export LC_ALL; {skip}s=$(head -c {0}); [ ${{#s}} -eq {0} ] || {{ echo 'the script did not arrive whole' >&2; exit 1; }}; eval \"$s\"",
             self.text.len()
         );
         let title = format!("tanker-{}", self.name);
@@ -92,7 +92,7 @@ impl Script {
             Form::Sudo => vec!["env", "LC_ALL=C", "sudo", "-k", "-n", "--"],
             Form::SudoWithPassword => SUDO_WITH_PASSWORD.to_vec(),
         };
-        words.extend(["env", "LC_ALL=C", "bash", "-c", load.as_str(), title.as_str()]);
+        words.extend(["bash", "-c", load.as_str(), title.as_str()]);
         words.extend(self.args.iter().map(String::as_str));
         words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
     }

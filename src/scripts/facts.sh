@@ -4,7 +4,7 @@
 
 slurp() { REPLY=; [ ! -r "$1" ] || IFS= read -r -d '' REPLY < "$1"; REPLY=${REPLY%$'\n'}; }
 emit_file() { slurp "$2"; emit "$1" "$REPLY"; }
-first_line() { REPLY=; IFS= read -r REPLY < <("$@" 2>&1 </dev/null); }
+first_line() { REPLY=; IFS= read -r REPLY < <(exec "$@" 2>&1 </dev/null); }
 nearest_existing() { REPLY=$1; while [ ! -e "$REPLY" ]; do REPLY=${REPLY%/*}; REPLY=${REPLY:-/}; done; }
 
 free_space() {
@@ -13,7 +13,7 @@ free_space() {
   nearest_existing /var/lib/docker; docker=$REPLY
   while read -r _ _ _ kib _; do
     case $((n++)) in 1) emit spool_free_kib "$kib" ;; 2) emit docker_free_kib "$kib" ;; esac
-  done < <(df -Pk "$spool" "$docker")
+  done < <(exec df -Pk "$spool" "$docker")
 }
 
 tools() {
@@ -38,7 +38,7 @@ directories() {
   done < /proc/mounts
   for directory in "$@"; do
     [ -d "$directory" ] || continue
-    read -r kib _ < <(du -skx "$directory" 2>/dev/null)
+    read -r kib _ < <(exec du -skx "$directory" 2>/dev/null)
     emit "directory.$directory" "$kib"
     for at in "${mounts[@]}"; do
       case $at in "$directory"|"$directory"/*) emit "mountpoint.$directory" "$at"; break ;; esac
@@ -52,12 +52,11 @@ containers() {
   hash docker 2>/dev/null || return 0
   first_line docker -v
   emit docker "$REPLY"
-  ids=$(timeout 60 docker ps -aq --no-trunc 2>&1) || { emit docker_error "$ids"; return; }
-  # shellcheck disable=SC2086 # a list of ids
-  [ -z "$ids" ] || emit containers "$(timeout 60 docker inspect $ids 2>/dev/null)"
-  images=$(timeout 60 docker images -q --no-trunc 2>/dev/null)
-  # shellcheck disable=SC2086
-  [ -z "$images" ] || emit images "$(timeout 60 docker inspect $images 2>/dev/null)"
+  ids=$(exec timeout 60 docker ps -aq --no-trunc 2>&1) || { emit docker_error "$ids"; return; }
+  images=$(exec timeout 60 docker images -q --no-trunc 2>/dev/null)
+  # One question for all of them: what is asked is the one as well as the other, and each answers as what it is.
+  # shellcheck disable=SC2086 # lists of ids
+  [ -z "$ids$images" ] || emit docker_objects "$(exec timeout 120 docker inspect $ids $images 2>/dev/null)"
 }
 
 jobs_of_tanker() {
@@ -71,17 +70,14 @@ jobs_of_tanker() {
 
 # Asks nailgun through the master's own client, and reports code, stdout and stderr as they came.
 tasks() {
-  local out code err=/tmp/tanker-tasks.$$.$RANDOM$RANDOM
-  # Somebody else's file or link is never written to.
-  set -C
-  { : > "$err"; } 2>/dev/null || die "no temporary file could be made in /tmp"
-  set +C
-  out=$(timeout 90 fuel task --list --json 2>"$err" </dev/null); code=$?
-  emit tasks.code "$code"
-  emit tasks.out "$out"
-  slurp "$err"
-  emit tasks.err "${REPLY:0:4096}"
-  rm -f "$err"
+  local err
+  {
+    err=$({
+      out=$(exec timeout 90 fuel task --list --json </dev/null); code=$?
+      { emit tasks.code "$code"; emit tasks.out "$out"; } >&3
+    } 2>&1)
+  } 3>&1
+  emit tasks.err "${err:0:4096}"
 }
 
 main() {

@@ -115,7 +115,11 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
         "archive",
         format!(
             "{} ({}, {} unpacked)",
-            printable(&entry.archive().display().to_string()),
+            if entry.is_here() {
+                printable(&entry.archive().display().to_string())
+            } else {
+                format!("{}, which is at the library's home, not on this disk", printable(&manifest.archive.file))
+            },
             human_bytes(manifest.archive.bytes),
             human_bytes(manifest.archive.tar_bytes)
         ),

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::render::table;
-use crate::library::{Away, Depth, Difference, Entry, LibraryError, Trashed, Verified};
+use crate::library::{Away, Depth, Difference, Entry, LibraryError, Problem, Trashed, Verified};
 use crate::model::id::HostName;
 use crate::model::manifest::Manifest;
 use crate::model::text::{human_age, human_bytes, printable};
@@ -269,7 +269,8 @@ pub fn away_table(away: &[Away], now: DateTime<Utc>) -> String {
 
 /// The same as JSON.
 #[must_use]
-pub fn away_json(away: &[Away], problems: &[String]) -> String {
+pub fn away_json(away: &[Away], problems: &[Problem]) -> String {
+    let problems: Vec<String> = problems.iter().map(|problem| format!("{}: {}", problem.name(), problem.reason)).collect();
     let list: Vec<Value> = away.iter().map(|found| json!({ "name": found.name(), "manifest": found.manifest })).collect();
     format!("{:#}\n", json!({ "format": 1, "backups": list, "problems": problems }))
 }

@@ -8,6 +8,7 @@ mod clients;
 mod e2e;
 mod events;
 mod fuzz;
+mod homes;
 mod inputs;
 mod library;
 mod offsite;

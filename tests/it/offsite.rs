@@ -223,6 +223,12 @@ fn copies_live_a_whole_life_in_swift_by_its_own_protocol_and_by_s3() {
     let environment = [("SWIFT_TOKEN", read("token")), ("S3_KEY", "admin:admin".to_owned())];
     a_whole_life(&shelf, "swift", &environment);
     a_whole_life(&shelf, "s3", &environment);
+    let (before, text) = (shelf.path("inventory.toml"), fs::read_to_string(shelf.path("inventory.toml")).unwrap());
+    let own = format!(
+        "[remotes.whole]\nurl = 's3://backups/library'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'command:echo s3cret'\n"
+    );
+    crate::homes::lives_at_a_remote(&shelf, "s3://backups/library", &own, &environment);
+    fs::write(before, text).unwrap();
     let refused = shelf.command(&["list", "--remote", "swift"]).env("SWIFT_TOKEN", "no").env("S3_KEY", "x").output().unwrap();
     assert_eq!(refused.status.code(), Some(1), "{}", String::from_utf8_lossy(&refused.stderr));
     shelf.tanker(&["list", "--remote", "swift"]).code(2).says("SWIFT_TOKEN, which is not set");

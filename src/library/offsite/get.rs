@@ -48,7 +48,7 @@ impl Offsite {
         }
     }
 
-    async fn download(
+    pub(super) async fn download(
         &self,
         away: &Away,
         from: u64,

@@ -3,21 +3,24 @@
 
 mod dav;
 mod get;
+mod home;
 mod put;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::digests::{SEAL, SUMS};
 use super::records::FILE as RECORD;
-use super::{LibraryError, MANIFEST};
+use super::{LibraryError, MANIFEST, Problem};
 use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
+
+pub use home::{Hold, Settled};
 
 /// A small file of a remote's that is larger than this is none (I8).
 const LARGEST_SMALL: u64 = 16 << 20;
@@ -148,31 +151,38 @@ impl Offsite {
     ///
     /// # Errors
     /// When the remote can't be read.
-    pub async fn list(&self) -> Result<(Vec<Away>, Vec<String>), LibraryError> {
+    pub async fn list(&self) -> Result<(Vec<Away>, Vec<Problem>), LibraryError> {
         let (mut found, mut problems) = (Vec::new(), Vec::new());
         for host in self.folders("/").await? {
             let Ok(name) = host.parse::<HostName>() else { continue };
             for id in self.folders(&format!("{host}/")).await? {
                 let Ok(id) = id.parse::<BackupId>() else { continue };
-                match self.look(&name, &id).await {
-                    Ok(Ok(Some(away))) => match self.size(&away.path(&away.manifest.archive.file)).await? {
-                        Some(bytes) if bytes == away.manifest.archive.bytes => found.push(away),
-                        Some(bytes) => problems.push(format!(
-                            "{name}@{id}: its archive has {bytes} bytes and the manifest says {}",
-                            away.manifest.archive.bytes
-                        )),
-                        None => problems.push(format!("{name}@{id}: its archive is not there")),
-                    },
-                    Ok(Ok(None)) => {}
-                    Ok(Err(reason)) => problems.push(format!("{name}@{id}: {reason}")),
-                    // One odd object must not hide the others; a remote that doesn't answer is another matter.
-                    Err(LibraryError::Missing(reason)) => problems.push(format!("{name}@{id}: {reason}")),
-                    Err(e) => return Err(e),
+                match self.look_whole(&name, &id).await? {
+                    Ok(Some(away)) => found.push(away),
+                    Ok(None) => {}
+                    Err(reason) => problems.push(Problem { path: PathBuf::from(name.as_str()).join(id.as_str()), reason }),
                 }
             }
         }
         found.sort_by_key(|away| (away.manifest.description.started, away.name()));
         Ok((found, problems))
+    }
+
+    /// A backup whose archive is there too, as large as it should be.
+    async fn look_whole(&self, host: &HostName, id: &BackupId) -> Result<Result<Option<Away>, String>, LibraryError> {
+        let away = match self.look(host, id).await {
+            Ok(Ok(Some(away))) => away,
+            Ok(other) => return Ok(other),
+            // One odd object must not hide the others; a remote that doesn't answer is another matter.
+            Err(LibraryError::Missing(reason)) => return Ok(Err(reason)),
+            Err(e) => return Err(e),
+        };
+        let expected = away.manifest.archive.bytes;
+        Ok(match self.size(&away.path(&away.manifest.archive.file)).await? {
+            Some(bytes) if bytes == expected => Ok(Some(away)),
+            Some(bytes) => Err(format!("its archive has {bytes} bytes and the manifest says {expected}")),
+            None => Err("its archive is not there".to_owned()),
+        })
     }
 
     async fn folders(&self, path: &str) -> Result<Vec<String>, LibraryError> {

@@ -2,6 +2,7 @@
 
 mod parse;
 mod reach;
+mod remotes;
 mod upkeep;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 pub use parse::{BadInventory, parse_inventory};
 pub use reach::{AskConfig, BadJump, parse_jump};
-pub use upkeep::{EncryptTo, Remote, RemoteKind, Upkeep, recipient_file};
+pub use remotes::{Remote, RemoteKind, is_remote};
+pub use upkeep::{EncryptTo, Upkeep, recipient_file};
 
 use super::id::HostName;
 use super::manifest::FreezeMethod;

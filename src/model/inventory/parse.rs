@@ -8,7 +8,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::reach::{jump_target, parse_jump};
-use super::upkeep::{EncryptTo, KeepTable, RemoteTable, Upkeep, Wrong, encryption, policy, remote};
+use super::remotes::{Remote, RemoteTable, is_remote, remote};
+use super::upkeep::{EncryptTo, KeepTable, Upkeep, Wrong, encryption, policy};
 use super::{Agent, Endpoint, Given, Hooks, Host, Inventory, Password, Target};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
@@ -96,7 +97,7 @@ settings! {
     step_timeout: Spanned<u64>,
     job_days: Spanned<u64>,
     bwlimit: Spanned<String>,
-    library: PathBuf,
+    library: Spanned<PathBuf>,
     keep: KeepTable,
     trash_days: Spanned<u64>,
     encrypt_to: Vec<Spanned<String>>,
@@ -104,6 +105,7 @@ settings! {
     before: String,
     after: String,
     hook_timeout: Spanned<u64>,
+    drill_on: Spanned<String>,
 }
 
 struct Reader<'a> {
@@ -125,7 +127,7 @@ impl Reader<'_> {
 pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory> {
     let reader = Reader { file, text };
     let parsed: File = toml::from_str(text).map_err(|e| reader.bad(e.span().map_or(0, |s| s.start), toml_reason(&e)))?;
-    let library = parsed.defaults.library.clone().unwrap_or_else(|| PathBuf::from("~/tanker"));
+    let library = parsed.defaults.library.as_ref().map_or_else(|| PathBuf::from("~/tanker"), |library| library.get_ref().clone());
     let mut hosts: Vec<(usize, Host)> = Vec::new();
     let mut addresses: BTreeMap<(String, u16), String> = BTreeMap::new();
     for (name, table) in &parsed.hosts {
@@ -143,6 +145,14 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     hosts.sort_by_key(|(offset, _)| *offset);
     let hosts: Vec<Host> = hosts.into_iter().map(|(_, host)| host).collect();
     let groups = reader.groups(&parsed.groups, &hosts)?;
+    for name in parsed.hosts.values().map(|host| &host.drill_on).chain([&parsed.defaults.drill_on]).flatten() {
+        if !hosts.iter().any(|host| host.name.as_str() == name.get_ref()) {
+            let hint =
+                closest(name.get_ref(), hosts.iter().map(|host| host.name.as_str())).map(|near| format!(" (did you mean '{near}'?)"));
+            let reason = format!("drill_on names '{}', which is no host{}", printable(name.get_ref()), hint.unwrap_or_default());
+            return Err(reader.bad(name.span().start, reason));
+        }
+    }
     let forks = match &parsed.defaults.forks {
         Some(forks) if *forks.get_ref() == 0 => return Err(reader.bad(forks.span().start, "forks must be at least 1")),
         Some(forks) => *forks.get_ref(),
@@ -151,7 +161,13 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     let ssh_config = parsed.defaults.ssh_config.clone().unwrap_or_else(|| "~/.ssh/config".into());
     let ssh_config = Some(ssh_config).filter(|path| path.as_os_str() != "none");
     let remotes = parsed.remotes.iter().map(|(name, table)| remote(name, table).map_err(|(at, why)| reader.bad(at, why)));
-    let remotes = remotes.collect::<Result<Vec<_>, _>>()?;
+    let mut remotes = remotes.collect::<Result<Vec<_>, _>>()?;
+    for library in parsed.hosts.values().map(|host| &host.library).chain([&parsed.defaults.library]).flatten() {
+        let url = library.get_ref().to_string_lossy();
+        if is_remote(library.get_ref()) && !remotes.iter().any(|remote| remote.url == url) {
+            remotes.push(Remote::of_url(&url).map_err(|why| reader.bad(library.span().start, why))?);
+        }
+    }
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
     Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone() })
 }
@@ -223,9 +239,13 @@ impl Reader<'_> {
                 keep: set.keep.map(policy).transpose().map_err(|(at, why)| self.bad(at, why))?,
                 trash: self.days("trash_days", set.trash_days, 7)?,
                 encryption: own_encryption(table, defaults).map_err(|(at, why)| self.bad(at, why))?,
+                drill_on: set
+                    .drill_on
+                    .map(|name| name.get_ref().parse().map_err(|e| self.bad(name.span().start, format!("{e}"))))
+                    .transpose()?,
             },
             bwlimit: set.bwlimit.map(|text| parse_rate(text.get_ref()).map_err(|why| self.bad(text.span().start, why))).transpose()?,
-            library: set.library.cloned().unwrap_or_else(|| library.to_owned()),
+            library: set.library.map_or_else(|| library.to_owned(), |library| library.get_ref().clone()),
             hooks: Hooks { before: set.before.cloned(), after: set.after.cloned(), limit: self.seconds(set.hook_timeout, 300, 1)? },
             given: Given {
                 user: set.user.is_some(),

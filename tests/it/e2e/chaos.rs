@@ -20,6 +20,8 @@ const MARGIN: u64 = 12;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Verb {
     Backup,
+    /// A backup of a master without room: every member comes through a pipe, and is packed here.
+    BackupWithoutSpool,
     Restore,
 }
 
@@ -39,6 +41,23 @@ const BACKUP: [&str; 17] = [
     "compress",
     "digest",
     "transfer",
+    "prove",
+    "publish",
+    "clean",
+];
+const BACKUP_WITHOUT_SPOOL: [&str; 15] = [
+    "connect",
+    "preflight",
+    "dump",
+    "live",
+    "predict",
+    "freeze",
+    "commit",
+    "delta",
+    "thaw",
+    "tasks",
+    "save",
+    "compress",
     "prove",
     "publish",
     "clean",
@@ -102,7 +121,8 @@ impl Cell {
         let of = |verb, steps: &'static [&'static str]| {
             steps.iter().flat_map(move |step| FAULTS.map(|fault| Self { verb, step, fault })).collect::<Vec<_>>()
         };
-        let mut all = [of(Verb::Backup, &BACKUP), of(Verb::Restore, &RESTORE)].concat();
+        let mut all =
+            [of(Verb::Backup, &BACKUP), of(Verb::BackupWithoutSpool, &BACKUP_WITHOUT_SPOOL), of(Verb::Restore, &RESTORE)].concat();
         // A restore only reads the library.
         all.retain(|cell| !(cell.verb == Verb::Restore && cell.fault == Fault::LibraryFull));
         all
@@ -183,6 +203,7 @@ impl Bench {
     fn run(&self, cell: Cell) {
         let args: &[&str] = match cell.verb {
             Verb::Backup => &["backup"],
+            Verb::BackupWithoutSpool => &["backup", "--no-spool"],
             Verb::Restore => &["restore", "m@latest", "--to", "m", "--yes"],
         };
         let mut child = self.lab.command(&self.inventory, args).spawn().unwrap();

@@ -1,0 +1,143 @@
+//! A library whose home is a remote: the same verbs, and nothing of an archive stays on this disk.
+
+use std::fs;
+use std::path::PathBuf;
+
+use chrono::{TimeZone, Utc};
+use tanker::library::Library;
+
+use crate::library::add_backup;
+use crate::upkeep::{Ran, Shelf};
+
+/// Where the mirror of a remote lies.
+fn mirror(shelf: &Shelf, url: &str) -> PathBuf {
+    Library::mirror_path(&shelf.path(".local/state/tanker/libraries"), url)
+}
+
+/// The archives on this disk, whole or not.
+fn archives(folder: &std::path::Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() {
+            found.extend(archives(&entry.path()));
+        } else if name.contains(".lrz") || name == "fetching" {
+            found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// What a remote that is a library must do. `remotes`: the tables of the inventory.
+pub(crate) fn lives_at_a_remote(shelf: &Shelf, url: &str, remotes: &str, environment: &[(&str, String)]) {
+    let inventory = |keep: &str| {
+        shelf.inventory(&format!("[defaults]\nlibrary = '{url}'\ntrash_days = 0\n[hosts.east]\naddress = '127.0.0.1'\n{keep}{remotes}"));
+    };
+    inventory("");
+    let tanker = |args: &[&str]| Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap());
+    let mirror = mirror(shelf, url);
+    tanker(&["list"]).code(0);
+    // What a backup has written here, and a run that was cut off has not brought home: the next one does.
+    for day in [10, 11, 12] {
+        let work = tempfile::tempdir().unwrap();
+        add_backup(&Library::at(mirror.clone()), work.path(), Utc.with_ymd_and_hms(2026, 11, day, 2, 0, 0).unwrap(), None);
+    }
+    assert_eq!(archives(&mirror).len(), 3);
+    tanker(&["list"]).code(0).says("east@2026-11-12-02_00 is at ");
+    assert!(archives(&mirror).is_empty());
+    // Another workstation knows nothing of it but the url.
+    fs::remove_dir_all(&mirror).unwrap();
+    let listed = tanker(&["list"]).code(0).says("east@2026-11-10-02_00").says("east@2026-11-12-02_00");
+    assert_eq!(listed.stdout.lines().count(), 4, "{}", listed.stdout);
+    tanker(&["stats"]).code(0).says("east");
+    tanker(&["verify", "--all"]).code(0).says("east@2026-11-11-02_00");
+    tanker(&["verify", "east@latest", "--deep"]).code(0).says("every member");
+    tanker(&["diff", "east@2026-11-10", "east@latest"]).code(0);
+    assert!(!tanker(&["files", "east@latest"]).code(0).stdout.is_empty());
+    let exported = shelf.path("exported");
+    tanker(&["export", "east@latest", "--to", exported.to_str().unwrap()]).code(0);
+    assert_eq!(archives(&exported).len(), 1);
+    fs::remove_dir_all(&exported).unwrap();
+    assert!(archives(&mirror).is_empty());
+    // Marks and checks are at home, too.
+    tanker(&["tag", "east@2026-11-10", "--add", "golden"]).code(0);
+    tanker(&["protect", "east@2026-11-10"]).code(0);
+    fs::remove_dir_all(&mirror).unwrap();
+    tanker(&["list", "--tag", "golden"]).code(0).says("east@2026-11-10-02_00");
+    tanker(&["show", "east@latest"]).code(0).says("deep");
+    // Forgotten as from any library: the trash first, then for good; never the last one, never a protected one.
+    inventory("trash_days = 7\n");
+    tanker(&["forget", "--keep-last", "1", "--yes"]).code(0).says("gone  2026-11-11-02_00");
+    fs::remove_dir_all(&mirror).unwrap();
+    let listed = tanker(&["list"]).code(0);
+    assert!(!listed.stdout.contains("east@2026-11-11"), "{}", listed.stdout);
+    tanker(&["list", "--trash"]).code(0).says("east@2026-11-11-02_00");
+    tanker(&["undelete", "east@2026-11-11-02_00"]).code(0).says("is listed again");
+    fs::remove_dir_all(&mirror).unwrap();
+    tanker(&["list"]).code(0).says("east@2026-11-11-02_00");
+    inventory("");
+    tanker(&["unprotect", "east@2026-11-10"]).code(0);
+    tanker(&["forget", "--keep-last", "1", "--yes"]).code(0);
+    fs::remove_dir_all(&mirror).unwrap();
+    let listed = tanker(&["list"]).code(0).says("east@2026-11-12-02_00");
+    assert_eq!(listed.stdout.lines().count(), 2, "{}", listed.stdout);
+    assert_eq!(tanker(&["list", "--trash"]).code(0).stdout.lines().count(), 1);
+    // By its url alone, without an inventory that names it so.
+    tanker(&["--library", url, "list"]).code(0).says("east@2026-11-12-02_00");
+}
+
+#[test]
+fn a_folder_by_url_is_a_library_and_damage_at_home_is_found() {
+    let shelf = Shelf::new("");
+    let disk = shelf.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let url = format!("file://{}", disk.display());
+    lives_at_a_remote(&shelf, &url, "", &[]);
+    // Rot at home.
+    let archive = archives(&disk).pop().unwrap();
+    let good = fs::read(&archive).unwrap();
+    let mut rotten = good.clone();
+    rotten[good.len() / 2] ^= 1;
+    fs::write(&archive, rotten).unwrap();
+    shelf.tanker(&["verify", "--all"]).code(5);
+    shelf.tanker(&["verify", "--all", "--deep"]).code(5);
+    shelf.tanker(&["show", "east@latest"]).code(0).says("hashed: its archive has another SHA-256");
+    // An archive that is shorter than it should be is no backup, and `latest` doesn't pass over it in silence.
+    fs::write(&archive, &good[1..]).unwrap();
+    shelf.tanker(&["list"]).code(5).says("its archive has");
+    shelf.tanker(&["show", "east@latest"]).code(5).says("is damaged");
+    fs::write(&archive, &good).unwrap();
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    // Encrypted anew at home.
+    let public = shelf.keygen("key.txt");
+    let text = fs::read_to_string(shelf.path("inventory.toml")).unwrap();
+    shelf.inventory(&text.replace("[defaults]\n", &format!("[defaults]\nencrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n")));
+    shelf.tanker(&["rekey", "east@latest", "--yes"]).code(0).says("is encrypted to").says("is at file://");
+    assert!(archives(&mirror(&shelf, &url)).is_empty());
+    assert!(archives(&disk).iter().all(|path| path.extension().is_some_and(|end| end == "age")));
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+}
+
+#[test]
+fn a_library_that_cannot_be_reached_is_shown_as_it_was_known_and_nothing_is_lost() {
+    let shelf = Shelf::new("");
+    let disk = shelf.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let url = format!("file://{}", disk.display());
+    shelf.inventory(&format!("[defaults]\nlibrary = '{url}'\n[hosts.east]\naddress = '127.0.0.1'\n"));
+    shelf.tanker(&["list"]).code(0);
+    let work = tempfile::tempdir().unwrap();
+    let mirror = mirror(&shelf, &url);
+    add_backup(&Library::at(mirror.clone()), work.path(), Utc.with_ymd_and_hms(2026, 11, 10, 2, 0, 0).unwrap(), None);
+    // Its disk is full, or read only: the archive stays here, and is said to.
+    fs::remove_dir(&disk).unwrap();
+    fs::write(&disk, "no folder").unwrap();
+    shelf.tanker(&["backup"]).code(2).says("is its disk mounted?");
+    assert_eq!(archives(&mirror).len(), 1);
+    fs::remove_file(&disk).unwrap();
+    fs::create_dir(&disk).unwrap();
+    shelf.tanker(&["verify", "--all"]).code(0).says("is at file://");
+    assert_eq!(archives(&mirror).len(), 0);
+    shelf.inventory("[defaults]\nlibrary = 'ftp://x/y'\n[hosts.east]\naddress = '127.0.0.1'\n");
+    shelf.tanker(&["list"]).code(2).says("inventory.toml:2: 'ftp://x/y' is no remote");
+}
