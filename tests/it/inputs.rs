@@ -110,14 +110,14 @@ fn bad_input_gets_one_clear_sentence_and_code_2() {
     let inventory = folder.path().join("bad.toml");
     std::fs::write(&inventory, "[hosts.a]\naddress = 'x'\nprot = 22\n").unwrap();
     let (nowhere, drills) = (folder.path().join("nowhere.toml"), folder.path().join("drills.toml"));
-    std::fs::write(&nowhere, "[hosts.b]\naddress = 'x'\n[defaults]\ndrill_on = 'bb'\n").unwrap();
+    std::fs::write(&nowhere, "[hosts.spare]\naddress = 'x'\n[defaults]\ndrill_on = 'sparse'\n").unwrap();
     std::fs::write(&drills, "[hosts.b]\naddress = 'x'\n").unwrap();
     let cases: &[(&[&str], &str)] = &[
         (&["check"], "there is no inventory"),
         (&["-i", "/nowhere.toml", "check"], "/nowhere.toml can't be read"),
         (&["-i", inventory.to_str().unwrap(), "check"], "bad.toml:3: unknown key 'prot' (did you mean 'port'?)"),
         (&["--library", "/nowhere", "verify", "--all"], "there is no library at /nowhere"),
-        (&["-i", nowhere.to_str().unwrap(), "check"], "nowhere.toml:4: drill_on names 'bb', which is no host (did you mean 'b'?)"),
+        (&["-i", nowhere.to_str().unwrap(), "check"], "nowhere.toml:4: drill_on names 'sparse', which is no host (did you mean 'spare'?)"),
         (&["-i", drills.to_str().unwrap(), "drill", "b@latest"], "say where to drill it: '--on HOST', or 'drill_on' of b"),
         (&["show", "east"], "HOST@ID"),
         (&["verify"], "required"),
