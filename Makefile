@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library lab-up lab-down dist deny
+.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ chaos: ## the whole kill matrix (hours; CELLS=20 for some of it, SEED=n for othe
 fuzz: ## the fuzzers for a while (SECONDS=600 for longer); needs cargo-fuzz, which it installs
 	tests/fuzz.sh $(or $(SECONDS),60)
 
-bench: bench-library bench-freeze bench-fleet bench-transfer ## every benchmark; one table, and target/bench.json
+bench: bench-library bench-freeze bench-fleet bench-transfer bench-growth ## every benchmark; one table, target/bench.json and target/growth.json
 	tests/bench-table.sh
 
 bench-freeze: ## how long containers are frozen, ours against the by-hand procedure
@@ -42,6 +42,9 @@ bench-transfer: ## archives over a long line, ours against scp and the by-hand p
 
 bench-library: ## what the library costs, ours against sha256sum, age, cp; 10,000 backups listed
 	tests/bench-library.sh
+
+bench-growth: ## how a backup's cost grows with size, files, containers and masters
+	tests/bench-growth.sh
 
 lab-up: ## boot two masters to play with: east (5.1) and west (8.0)
 	tests/lab/lab up east --fuel 5.1

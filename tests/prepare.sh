@@ -1,7 +1,7 @@
 #!/bin/bash
 # Installs the Debian packages that the tests need and that are missing: these, or the ones that are named.
 set -euo pipefail
-[ $# -gt 0 ] || set -- chromium lrzip openssh-client openssh-server time age curl memcached rclone swift-proxy swift-account swift-container swift-object
+[ $# -gt 0 ] || set -- chromium lrzip openssh-client openssh-server time age curl memcached rclone strace swift-proxy swift-account swift-container swift-object
 missing=
 for package in "$@"; do dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"; done
 [ -n "$missing" ] || exit 0

@@ -34,11 +34,18 @@ load_images() {
   done < "$job/containers"
 }
 
+# Docker loads while the trees are unpacked: one waits for its digests, the other for the disk. What it says is kept apart, for the last
+# words of a failure are those of the step that failed.
+begin_loading() { load_images > "$job/loading" 2>&1 & loader=$!; }
+end_loading() { local code=0; wait "$loader" || code=$?; loader=; [ $code -eq 0 ] || cat "$job/loading"; return $code; }
+
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
   say_failure "stopped with code $code: $(last_words)"
+  # An image that came when the others had been removed would stay.
+  if [ -n "$loader" ]; then kill_tree "$loader"; wait "$loader" 2>/dev/null; sleep 1; fi
   remove_staged "$job"; remove_images "$job" || note "loaded images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/archive.tar"
 }
@@ -46,11 +53,12 @@ on_exit() {
 # What an earlier run of the same restore left is in the way; only the archive that was pushed is used again.
 begin_anew() {
   remove_staged "$job"
-  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged"
+  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged" "$job/loading"
 }
 
 main() {
   job=$1; job_dir "$job"
+  loader=
   [ ! -e "$job/cutover" ] || die "a restore is half done in $job"
   : > "$job/events"
   sign_job "$1"; begin_job
@@ -62,12 +70,13 @@ main() {
   step unpack
   attempt unpack_archive
   attempt check_members
+  begin_loading
   step stage
   attempt unpack_tree system-dirs.tar "$job/root"
   while read -r member service _; do attempt unpack_tree "$member" "$job/volume/$member"; done < "$job/volumes"
   attempt stage_directories
   step load
-  attempt load_images
+  attempt end_loading
   : > "$job/prepared"
   event finished
 }

@@ -12,5 +12,6 @@ mod homes;
 mod inputs;
 mod library;
 mod offsite;
+mod power;
 mod upkeep;
 mod vault;

@@ -109,6 +109,8 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     add(&shelf, 20, None);
     let public = shelf.keygen("key.txt");
     add(&shelf, 21, Some(&Recipients::parse(&[public], "test").unwrap()));
+    goes_on_there(&shelf, "disk", &folder.join("backups"), &[]);
+    fs::remove_dir_all(shelf.path("tanker/east/2026-11-23-02_00")).unwrap();
     a_whole_life(&shelf, "disk", &[]);
     let away = folder.join("backups/east/2026-11-21-02_00");
     let archive = fs::read_dir(&away).unwrap().map(|f| f.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".age")).unwrap();
@@ -172,6 +174,37 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     let listed = shelf.tanker(&["list", "--remote", "disk"]).code(0);
     assert!(!listed.stdout.contains("2026-11-21"), "{}", listed.stdout);
     shelf.tanker(&["sync", "--to", "disk"]).code(0).says("east@2026-11-21-02_00  copied");
+}
+
+/// A copy that was killed on its way to a remote whose folder lies here: gone on with in its place, or begun anew where what has arrived
+/// is not what it should be.
+fn goes_on_there(shelf: &Shelf, remote: &str, folder: &Path, environment: &[(&str, String)]) {
+    let entry = crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 23, 2, 0, 0).unwrap(), 40 << 20);
+    let run = |args: &[&str]| {
+        crate::upkeep::Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap())
+    };
+    let (bytes, manifest) = (fs::read(entry.archive()).unwrap(), fs::read(entry.folder.join("manifest.json")).unwrap());
+    let there = folder.join("east").join(entry.manifest.description.id.as_str());
+    let (archive, aside) = (there.join(&entry.manifest.archive.file), shelf.path("aside"));
+    for whole in [true, false] {
+        fs::create_dir_all(&there).unwrap();
+        let mut begun = bytes[..bytes.len() / 2].to_vec();
+        if !whole {
+            *begun.last_mut().unwrap() ^= 1;
+        }
+        fs::write(&archive, &begun).unwrap();
+        fs::write(there.join("copying.json"), &manifest).unwrap();
+        fs::hard_link(&archive, &aside).unwrap();
+        run(&["list", "--remote", remote]).code(0);
+        run(&["copy", "east@2026-11-23", "--to", remote]).code(0).says("copied");
+        // One that is begun anew is another file.
+        assert_eq!(fs::read(&aside).unwrap().len() == bytes.len(), whole, "gone on with in its place");
+        assert!(fs::read(&archive).unwrap() == bytes);
+        assert!(!there.join("copying.json").exists());
+        run(&["verify", "--remote", remote, "east@2026-11-23"]).code(0);
+        fs::remove_file(&aside).unwrap();
+        fs::remove_dir_all(&there).unwrap();
+    }
 }
 
 #[test]
@@ -295,6 +328,7 @@ fn i7_copies_live_a_whole_life_behind_sftp_whose_key_must_be_known() {
     let key = fs::read_to_string(shelf.path("host.pub")).unwrap();
     fs::write(known, format!("[127.0.0.1]:{port} {key}")).unwrap();
     a_whole_life(&shelf, "box", &path);
+    goes_on_there(&shelf, "box", &shelf.path("box"), &path);
 }
 
 /// What goes wrong between tanker and a remote, connection by connection.

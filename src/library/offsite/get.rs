@@ -15,8 +15,8 @@ use crate::model::record::Record;
 /// How much of an archive is asked for at a time, and in what pieces.
 const WINDOW: u64 = 32 << 20;
 const PIECE: usize = 8 << 20;
-/// What lies beside an archive that is on its way back from a remote, for a later run that goes on with it.
-const COPYING: &str = "copying.json";
+/// What lies beside an archive that is on its way to a remote or back, for a later run that goes on with it.
+pub(super) const COPYING: &str = "copying.json";
 
 impl Offsite {
     /// Reads a copy back and holds it against its manifest.

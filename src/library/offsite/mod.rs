@@ -17,7 +17,7 @@ use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
-use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::layers::{CapabilityOverrideLayer, RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
 
 pub use home::{Hold, Settled};
@@ -117,7 +117,12 @@ impl Offsite {
                     let path = key.strip_prefix("~/").map_or_else(|| key.clone().into(), |rest| home.join(rest));
                     sftp = sftp.key(&path.display().to_string());
                 }
-                Operator::new(sftp).map(opendal::OperatorBuilder::finish)
+                // It can append, and doesn't say so.
+                let appends = CapabilityOverrideLayer::new(|mut capability| {
+                    capability.write_can_append = true;
+                    capability
+                });
+                Operator::new(sftp).map(|operator| operator.finish().layer(appends))
             }
             RemoteKind::WebDav => {
                 let scheme = option("scheme").unwrap_or_default();
@@ -241,7 +246,7 @@ impl Offsite {
     /// # Errors
     /// When the remote doesn't let it go.
     pub async fn remove(&self, away: &Away) -> Result<(), LibraryError> {
-        for file in [MANIFEST, SUMS, SEAL, RECORD, away.manifest.archive.file.as_str()] {
+        for file in [MANIFEST, SUMS, SEAL, RECORD, get::COPYING, away.manifest.archive.file.as_str()] {
             self.operator.delete(&away.path(file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
         // Object stores have no folders; where there are some an empty one is nothing.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
@@ -10,12 +11,15 @@ use super::super::records::FILE as RECORD;
 use super::super::verify::hex;
 use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
 use super::dav::Dav;
+use super::get::COPYING;
 use super::{AT_ONCE, Copied, Offsite, path_of};
 use crate::model::manifest::{BadManifest, parse_manifest};
 
 /// Parts of an upload: at least this large, and never more than S3 takes.
 const LEAST_PART: u64 = 16 << 20;
 const MOST_PARTS: u64 = 9_000;
+/// So much of what an earlier run has brought is held against what is here, before it is gone on with.
+const TAIL: u64 = 8 << 20;
 
 impl Offsite {
     /// Copies a backup there: read once more and held against its manifest on the way, its size there looked at, the manifest last.
@@ -43,7 +47,7 @@ impl Offsite {
                 return Ok(Copied::Before);
             }
         }
-        self.upload(entry, &path(&archive.file), seen).await?;
+        self.upload(entry, &path(&archive.file), &text, seen).await?;
         let found = self.size(&path(&archive.file)).await?;
         if found != Some(archive.bytes) {
             let why = format!("the remote {} has {found:?} bytes of {} after the copy, not {}", self.name, entry.name(), archive.bytes);
@@ -57,6 +61,9 @@ impl Offsite {
             return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
         }
         self.operator.write(&path(MANIFEST), text).await.map_err(|e| self.wrong("can't be written", &e))?;
+        if self.appends() {
+            self.operator.delete(&path(COPYING)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        }
         Ok(Copied::Now)
     }
 
@@ -93,14 +100,44 @@ impl Offsite {
         Ok(())
     }
 
-    async fn upload(&self, entry: &Entry, path: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
+    /// Whether an archive there can be gone on with: the others only take it whole.
+    fn appends(&self) -> bool {
+        self.dav.is_none() && self.operator.info().full_capability().write_can_append
+    }
+
+    /// How much of the archive an earlier run has brought there: its last bytes there are those that it has here. What is anything else
+    /// is removed, and what it is from now on is written beside it.
+    async fn arrived(&self, entry: &Entry, path: &str, manifest: &[u8]) -> Result<u64, LibraryError> {
+        let marker = path_of(&entry.manifest, COPYING);
+        let there = self.size(path).await?.unwrap_or(0);
+        if (1..=entry.manifest.archive.bytes).contains(&there) && self.small(&marker).await?.as_deref() == Some(manifest) {
+            let from = there.saturating_sub(TAIL);
+            let tail = self.operator.read_with(path).range(from..there).await.map_err(|e| self.wrong("can't be read", &e))?.to_vec();
+            let source = entry.archive();
+            let mut ours = vec![0; tail.len()];
+            let read = File::open(&source).and_then(|file| file.read_exact_at(&mut ours, from));
+            read.map_err(LibraryError::file(&source, "can't be read"))?;
+            if ours == tail {
+                return Ok(there);
+            }
+        }
+        self.operator.delete(path).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        self.operator.write(&marker, manifest.to_vec()).await.map_err(|e| self.wrong("can't be written", &e))?;
+        Ok(0)
+    }
+
+    async fn upload(&self, entry: &Entry, path: &str, manifest: &[u8], seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
         let archive = &entry.manifest.archive;
         if let Some(dav) = &self.dav {
             return self.upload_to_dav(dav, entry, path, seen).await;
         }
         let part = usize::try_from((archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART)).unwrap_or(usize::MAX);
         let can_multi = self.operator.info().full_capability().write_can_multi;
+        let appends = self.appends();
+        let arrived = if appends { self.arrived(entry, path, manifest).await? } else { 0 };
         let begun = match self.operator.writer_with(path).chunk(part) {
+            // One piece behind the other: what is there has no holes.
+            in_order if appends => in_order.append(true).await,
             several if can_multi => several.concurrent(AT_ONCE).await,
             _ => self.operator.writer_with(path).await,
         };
@@ -108,6 +145,7 @@ impl Offsite {
         let source = entry.archive();
         let mut file = File::open(&source).map_err(LibraryError::file(&source, "can't be read"))?;
         let mut sum = Sha256::new();
+        let mut at = 0;
         loop {
             let mut buffer = vec![0; 1 << 20];
             let read = tokio::task::block_in_place(|| file.read(&mut buffer)).map_err(LibraryError::file(&source, "can't be read"))?;
@@ -116,15 +154,21 @@ impl Offsite {
             }
             buffer.truncate(read);
             sum.update(&buffer);
-            if let Err(e) = writer.write(buffer).await {
-                // What has arrived is no copy; a remote that can't be told keeps it as parts that nothing lists.
-                let _ = writer.abort().await;
+            let known = usize::try_from(arrived.saturating_sub(at)).unwrap_or(usize::MAX).min(read);
+            at += read as u64;
+            let written = if known < read { writer.write(buffer.split_off(known)).await } else { Ok(()) };
+            if let Err(e) = written {
+                // What has arrived is no copy, but to go on with; a remote that can't be told keeps it as parts that nothing lists.
+                let _ = if appends { writer.close().await.map(drop) } else { writer.abort().await };
                 return Err(self.wrong("doesn't take the archive", &e));
             }
             seen(read as u64);
         }
         if hex(&sum.finalize()) != archive.sha256 {
             let _ = writer.abort().await;
+            if appends {
+                self.operator.delete(path).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+            }
             return Err(LibraryError::Damaged {
                 name: entry.name(),
                 reason: "its archive has another SHA-256 than the manifest says".into(),

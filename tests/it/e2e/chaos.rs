@@ -145,13 +145,13 @@ fn shuffled(mut cells: Vec<Cell>, seed: u64) -> Vec<Cell> {
     cells
 }
 
-/// A folder in memory with room for little, for the library.
+/// A folder in memory with room for little, for the library; what has no spool on the master is unpacked here.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     fn mounted(path: PathBuf) -> Self {
         std::fs::create_dir_all(&path).unwrap();
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=300m", "tanker-chaos"]).arg(&path).status().unwrap();
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=1500m", "tanker-chaos"]).arg(&path).status().unwrap();
         assert!(mounted.success(), "{} can't be mounted", path.display());
         Self(path)
     }
@@ -222,13 +222,17 @@ impl Bench {
     /// The master's own log is the earliest to know its steps; the others are tanker's.
     fn await_step(&self, cell: Cell, steps: &Receiver<String>) {
         let limit = Duration::from_secs(120);
+        let mut said = String::new();
         loop {
             match steps.recv_timeout(limit) {
                 Ok(line) if line == format!("[m] {}", cell.step) => return,
-                Ok(line) => assert!(!line.contains("panicked"), "{line}"),
-                Err(RecvTimeoutError::Timeout) => panic!("the step {} did not come", cell.step),
+                Ok(line) => {
+                    assert!(!line.contains("panicked"), "{line}");
+                    said.push_str(&(line + "; "));
+                }
+                Err(RecvTimeoutError::Timeout) => panic!("the step {} did not come: {said}", cell.step),
                 // A restore's plan shows no `connect` again where it goes on with the same line.
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended before the step {}", cell.step),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended before the step {}: {said}", cell.step),
             }
         }
     }
