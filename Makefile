@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist deny
+.PHONY: cookbook help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-library: ## what the library costs, ours against sha256sum, age, cp; 10,00
 
 bench-growth: ## how a backup's cost grows with size, files, containers and masters
 	tests/bench-growth.sh
+
+cookbook: ## run every way to back up and restore, and write docs/cookbook.md
+	tests/cookbook.sh
 
 lab-up: ## boot two masters to play with: east (5.1) and west (8.0)
 	tests/lab/lab up east --fuel 5.1

@@ -31,12 +31,10 @@ agent = false
 address = "$east"
 [hosts.west]
 address = "$west"
-[hosts.east-behind]
-address = "$east"
-jump = ["root@$west"]
 [remotes.vault]
 url = "file://$work/vault"
 INVENTORY
+sed -e "/^\[hosts.west\]/,\$d; s/^address = .*/&\njump = [\"root@$west\"]/" "$work/home/inventory.toml" > "$work/home/behind.toml"
 cd "$work/home"
 export PATH=$root/target/debug:$PATH
 
@@ -44,13 +42,14 @@ text=''
 say() { text+="$*"$'\n'; }
 # The names of this run are those of nobody's masters.
 clean() { sed -e "s|$work/home|~|g; s|$work/vault|/mnt/vault|g; s|$east|10.20.0.2|g; s|$west|10.21.0.2|g; s|$identity|~/.ssh/id_ed25519|g" -e 's/[[:space:]]*$//'; }
+quoted() { local word; for word in "$@"; do case $word in *[!a-zA-Z0-9@./_=:-]*) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac; done; }
 # run CODE COMMAND...: shows a command and what it printed
 run() {
   local expected=$1 code=0 shown
   shift
   shown=$("$@" 2>"$work/said") || code=$?
   [ "$code" = "$expected" ] || { echo "cookbook: '$*' ended with $code: $shown $(tail -n 5 "$work/said")" >&2; exit 1; }
-  text+=$(printf '$ %s\n%s' "$*" "$shown" | clean)$'\n'
+  text+=$(printf '$%s\n%s' "$(quoted "$@")" "$shown" | clean)$'\n'
 }
 begin() { say; say '```text'; }
 end() { say '```'; say; }
@@ -71,13 +70,13 @@ say
 say '### Through a jump host'
 say
 say '`jump = ["root@10.21.0.2"]` in the inventory, or `ProxyJump` in `~/.ssh/config`; each host on the way has its own key check.'
-begin; run 0 tanker backup east-behind --light; end
+begin; run 0 tanker -i behind.toml backup; end
 say '### Without images and packages, or for a master without room'
 begin; run 0 tanker backup west --light; run 0 tanker backup west --no-spool; end
 say '### A second place'
 begin; run 0 tanker sync --to vault; run 0 tanker list --remote vault; run 0 tanker verify --remote vault --all; end
 say '### Look after it'
-begin; run 0 tanker verify --all --deep; run 0 tanker forget --keep-last 1; run 0 tanker drill west@latest --on west; run 1 tanker report; end
+begin; run 0 tanker verify --all --deep; run 0 tanker forget --keep-last 1; run 0 tanker drill west@latest --on west; run 0 tanker report; end
 
 say '## Restore'
 say
@@ -87,18 +86,18 @@ say '### A part of it'
 on_master west bash -c 'rm -r /etc/puppet/*'
 begin; run 0 tanker restore west@latest --to west --only config --yes; end
 say '### One file'
-begin; run 0 tanker files east@latest; run 0 tanker extract east@latest etc/fuel/version.yaml --to out; run 0 cat out/etc/fuel/version.yaml; end
-text=$(printf '%s' "$text" | awk '/^\$ tanker files /{ print; n = 0; short = 1; next } /^\$ /{ if (short && n > 4) print "…"; short = 0 } short { if (n++ < 4) print; next } { print }')$'\n'
+begin; run 0 tanker files east@latest; run 0 tanker extract east@latest etc/fuel/astute.yaml --to out; run 0 grep -A 1 ADMIN_NETWORK -r out; end
+text=$(printf '%s' "$text" | awk '/^\$ tanker files /{ print; n = 0; short = 1; next } /^\$ /{ if (short && n > 4) print "…"; short = 0 } short { if (n++ < 4) print; next } { print }')$'\n\n'
 say '### A dead master, and only this laptop'
 say
 say 'A machine with the same Fuel release and the same admin network stands in its place; its key is another one, and refused until somebody has compared it.'
 "$lab" rebuild east >/dev/null
 begin; run 4 tanker check east; run 0 tanker trust east --rebuilt --yes; run 0 tanker restore east@latest --to east --yes; end
-"$lab" oracle east >/dev/null
+"$lab" oracle east >&2
 say '### From the second place, with the library gone'
 mv "$work/home/tanker" "$work/lost"
 begin; run 0 tanker restore west@latest --from vault --to west --yes; end
-"$lab" oracle west >/dev/null
+"$lab" oracle west >&2
 say '### An archive of the stock tool'
 file=$("$lab" exec west /var/lab/bin/dockerctl-stock backup | tail -n 1)
 "$lab" exec west cat "$file" > "$work/home/${file##*/}"
@@ -109,7 +108,7 @@ exported=$(find out -name 'fuel_backup_*' | head -n 1)
 "$lab" rebuild west >/dev/null
 "$lab" exec west sh -c "cat > '/var/backup/fuel/${exported##*/}'" < "$exported"
 "$lab" exec west /var/lab/bin/dockerctl-stock restore "/var/backup/fuel/${exported##*/}" >/dev/null
-"$lab" oracle west >/dev/null
+"$lab" oracle west >&2
 say "There: \`dockerctl restore /var/backup/fuel/${exported##*/}\`."
 say
 say '### By hand, without tanker'

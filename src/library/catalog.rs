@@ -129,14 +129,20 @@ impl Library {
         Ok(found.into_iter().filter_map(|(name, path)| name.parse().ok().map(|host| (host, path))).collect())
     }
 
-    /// Whether this id is taken, by a listed backup, by one under way, or by one in the trash.
+    /// Whether this id is taken, by a listed backup, by one under way, by one in the trash, or by one that is to be removed at home.
     #[must_use]
     pub fn is_taken(&self, host: &HostName, id: &BackupId) -> bool {
         let folder = self.root.join(host.as_str());
         let trash = folder.join(super::trash::TRASH);
-        [folder.join(id.as_str()), folder.join(format!("{id}.partial")), trash.join(id.as_str()), trash.join(format!("{id}.partial"))]
-            .iter()
-            .any(|path| path.exists())
+        [
+            folder.join(GONE).join(id.as_str()),
+            folder.join(id.as_str()),
+            folder.join(format!("{id}.partial")),
+            trash.join(id.as_str()),
+            trash.join(format!("{id}.partial")),
+        ]
+        .iter()
+        .any(|path| path.exists())
     }
 }
 

@@ -312,8 +312,11 @@ fn put_file(folder: &Path, name: &str, text: Option<&[u8]>) -> Result<(), Librar
     }
 }
 
-/// Why something at home can't be taken for a backup, where the library's list finds it.
+/// Why something at home can't be taken for a backup, where the library's list finds it. A whole one that is here takes its place.
 fn mark_flaw(folder: &Path, reason: &str) -> Result<(), LibraryError> {
+    if has_archive(folder) {
+        return remove(&folder.join(FLAW));
+    }
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(LibraryError::file(folder, "can't be made"))?;
     replace_private(&folder.join(FLAW), reason.as_bytes())
 }

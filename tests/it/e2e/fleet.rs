@@ -99,8 +99,10 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
     fs::write(&inventory, text).unwrap();
     // Whatever is asked, this is what it says.
     let says = |script: &str| {
-        lab.ask("pkill -f '[s]shd.*2222'; true");
+        // The port is free only when the one before is gone, and the next one listens a moment after it has gone into the background.
+        lab.ask("pkill -f '[s]shd.*2222'; while pgrep -f '[s]shd.*-p 2222' >/dev/null; do sleep 0.1; done");
         lab.ask(&format!("printf '%s\\n' '#!/bin/bash' '{script}' > /root/evil; chmod 755 /root/evil; /usr/sbin/sshd -p 2222 -o PidFile=none -o ForceCommand=/root/evil"));
+        lab.ask("until (exec 3<>/dev/tcp/127.0.0.1/2222) 2>/dev/null; do sleep 0.1; done");
     };
     let cases = [
         ("yes", "printed more than"),
