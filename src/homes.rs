@@ -24,8 +24,8 @@ pub(crate) struct Home {
 
 /// Archives that were fetched for a verb, and go with it: they are at home.
 pub(crate) struct Brought {
-    archives: Vec<PathBuf>,
-    _holds: Vec<Hold>,
+    archives: Vec<(Library, Entry)>,
+    holds: Vec<Hold>,
 }
 
 impl Brought {
@@ -37,9 +37,15 @@ impl Brought {
 
 impl Drop for Brought {
     fn drop(&mut self) {
-        for archive in &self.archives {
-            // What can't be removed now the next run removes.
-            let _ = std::fs::remove_file(archive);
+        self.holds.clear();
+        for (mirror, entry) in &self.archives {
+            // Somebody else reads it, or has put another one in its place: whatever brings this library home next removes it.
+            let Ok(Some(_alone)) = mirror.unused() else { continue };
+            let found = mirror.find(&entry.manifest.description.named());
+            if found.is_ok_and(|found| found.manifest == entry.manifest) {
+                // What can't be removed now the next run removes.
+                let _ = std::fs::remove_file(entry.archive());
+            }
         }
     }
 }
@@ -51,6 +57,8 @@ pub(crate) fn concerns_libraries(command: &Command) -> (bool, bool) {
             (false, true)
         }
         Command::Init(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) => (false, true),
+        // Putting a master back needs no backup, and waits for no remote.
+        Command::Restore(args) if args.backup.is_none() => (false, true),
         Command::List(_) | Command::Show(_) | Command::Stats(_) | Command::Report(_) => (true, true),
         _ => (true, false),
     }
@@ -112,6 +120,11 @@ impl Start {
         Ok(None)
     }
 
+    /// Whether a remote is a library itself.
+    pub(crate) fn is_home(&self, remote: &str) -> bool {
+        self.homes().iter().any(|home| home.offsite.name == remote)
+    }
+
     fn homes(&self) -> &[Home] {
         self.homes.get().map_or(&[], Vec::as_slice)
     }
@@ -126,10 +139,10 @@ impl Start {
 
     /// Fetches the archives of entries that are at a remote, for as long as the result lives.
     pub(crate) async fn bring_here(&self, entries: impl IntoIterator<Item = &Entry>) -> Result<Brought, LibraryError> {
-        let mut brought = Brought { archives: Vec::new(), _holds: Vec::new() };
+        let mut brought = Brought { archives: Vec::new(), holds: Vec::new() };
         for entry in entries {
             let Some(home) = self.homes().iter().find(|home| entry.folder.starts_with(home.mirror.root())) else { continue };
-            brought._holds.push(home.mirror.hold()?);
+            brought.holds.push(home.mirror.hold()?);
             if entry.is_here() {
                 continue;
             }
@@ -137,7 +150,7 @@ impl Start {
             let fetched = home.offsite.fetch(&home.mirror, entry, &|bytes| progress.add(bytes)).await;
             progress.end();
             fetched?;
-            brought.archives.push(entry.archive());
+            brought.archives.push((home.mirror.clone(), entry.clone()));
         }
         Ok(brought)
     }

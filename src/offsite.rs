@@ -36,6 +36,9 @@ impl Start {
             let hint = closest(name, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
             Report::msg(format!("the inventory has no remote '{}'{hint}", tanker::model::text::printable(name)))
         })?;
+        if self.is_home(name) {
+            return Err(Report::msg(format!("the remote {name} is the library itself: the same without naming it")));
+        }
         self.open_remote(remote)
     }
 

@@ -410,6 +410,13 @@ async fn verify_at_home(offsite: &Offsite, entry: &Entry) -> Result<Verified, Li
     let progress = ui::Progress::begin("verify", archive.bytes);
     let verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;
     progress.end();
+    if matches!(verified, Err(LibraryError::Damaged { .. })) {
+        let about = &entry.manifest.description;
+        let still = offsite.look(&about.host, &about.id).await?.map_or(true, |there| there == Away::of(entry).ok());
+        if !still {
+            return Err(LibraryError::Missing(format!("{} was changed at its home meanwhile: verify it again", entry.name())));
+        }
+    }
     verified.map(|()| Verified {
         depth: Depth::Hashed,
         decrypted: !entry.is_encrypted(),

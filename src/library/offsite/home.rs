@@ -87,8 +87,11 @@ impl Library {
         }
     }
 
-    /// Whether nobody works with archives that are here.
-    fn unused(&self) -> Result<Option<Hold>, LibraryError> {
+    /// Held alone where nobody works with archives that are here.
+    ///
+    /// # Errors
+    /// When the lock can't be taken for another reason.
+    pub fn unused(&self) -> Result<Option<Hold>, LibraryError> {
         let (file, path) = self.use_lock()?;
         match file.try_lock() {
             Ok(()) => Ok(Some(Hold { _file: file })),
@@ -264,15 +267,25 @@ impl Offsite {
         let gone = mirror.root.join(host.as_str()).join(GONE);
         for (name, folder) in folders(&gone)? {
             match read_entry(host, &name, folder.clone()) {
-                Ok(entry) => {
-                    let away = Away { text: Vec::new(), manifest: entry.manifest };
-                    self.remove(&away).await?;
-                }
+                Ok(entry) => self.remove_forgotten(&entry).await?,
                 Err(reason) => settled.failed.push(LibraryError::Damaged { name: format!("{host}@{name}"), reason }),
             }
             fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?;
         }
         Ok(())
+    }
+
+    /// Removes at home what was forgotten here, unless it is another one by now, or somebody has taken it back or marked it since.
+    async fn remove_forgotten(&self, entry: &Entry) -> Result<(), LibraryError> {
+        let forgotten = Away::of(entry)?;
+        let about = &entry.manifest.description;
+        if !self.look(&about.host, &about.id).await?.is_ok_and(|there| there.is_some_and(|there| there == forgotten)) {
+            return Ok(());
+        }
+        let record = self.small(&forgotten.path(RECORD)).await?;
+        let unmarked = record == fs::read(entry.folder.join(SEEN)).ok();
+        let deleted = |text: &[u8]| parse_sheet(text).is_ok_and(|record| record.deleted.is_some() && !record.protected);
+        if unmarked || record.as_deref().is_some_and(deleted) { self.remove(&forgotten).await } else { Ok(()) }
     }
 
     /// Tells whether an archive was brought home that was not there.
