@@ -21,6 +21,8 @@ use crate::model::id::HostName;
 
 /// A record as it is at home: one that differs was changed here, and is on its way.
 const SEEN: &str = ".record-home";
+/// The manifest of an archive that was fetched: it is at home, and not to be brought there.
+const FETCHED: &str = ".fetched";
 /// What an archive is called until it has arrived whole.
 const FETCHING: &str = "fetching";
 
@@ -164,7 +166,9 @@ impl Offsite {
         if let Some(there) = there {
             let _records = lock_records(&host)?;
             let same = fs::read(there.join(MANIFEST)).is_ok_and(|text| text == away.text);
-            if same || has_archive(there) {
+            let stale =
+                !same && fs::read(there.join(FETCHED)).is_ok_and(|text| fs::read(there.join(MANIFEST)).is_ok_and(|own| own == text));
+            if same || (has_archive(there) && !stale) {
                 remove(&there.join(FLAW))?;
                 // What was marked here and is not at home yet counts.
                 if same && fs::read(there.join(RECORD)).ok() == fs::read(there.join(SEEN)).ok() {
@@ -221,6 +225,7 @@ impl Offsite {
             let reason = "its archive is not what the manifest says".to_owned();
             return Err(LibraryError::Damaged { name: format!("{} at {}", entry.name(), self.name), reason });
         }
+        put_file(&entry.folder, FETCHED, Some(&away.text))?;
         fs::rename(&path, entry.archive()).map_err(LibraryError::file(&path, "can't be renamed"))?;
         sync_folder(&entry.folder)
     }
@@ -295,11 +300,19 @@ impl Offsite {
         let mut sent = false;
         if entry.is_here() {
             sent = self.put(entry, seen).await? == super::Copied::Now;
-            if may_go {
+            // The last copy here goes only when the one at home was read: what was appended there nobody has hashed as a whole.
+            if sent && may_go && self.appends() {
+                self.verify(&Away::of(entry)?, &|_| {}).await?;
+            }
+            if may_go && entry.record.damage().is_none() {
                 remove(&entry.archive())?;
             }
         } else if marked {
-            self.put_record(entry).await?;
+            let about = &entry.manifest.description;
+            // What was forgotten for good elsewhere gets no record back.
+            if self.look(&about.host, &about.id).await?.is_ok_and(|there| there.is_some()) {
+                self.put_record(entry).await?;
+            }
         }
         if marked {
             put_file(&entry.folder, SEEN, record.as_deref())?;

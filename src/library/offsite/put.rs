@@ -57,6 +57,10 @@ impl Offsite {
             self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
         }
         self.put_record(entry).await?;
+        if !entry.folder.join(RECORD).exists() {
+            // One of an earlier backup of this name, which was forgotten.
+            self.operator.delete(&path(RECORD)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        }
         if read(MANIFEST)? != text {
             return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
         }
@@ -101,7 +105,7 @@ impl Offsite {
     }
 
     /// Whether an archive there can be gone on with: the others only take it whole.
-    fn appends(&self) -> bool {
+    pub(super) fn appends(&self) -> bool {
         self.dav.is_none() && self.operator.info().full_capability().write_can_append
     }
 
