@@ -106,7 +106,7 @@ impl Offsite {
 
     /// Whether an archive there can be gone on with: the others only take it whole.
     pub(super) fn appends(&self) -> bool {
-        self.dav.is_none() && self.operator.info().full_capability().write_can_append
+        ["fs", "sftp"].contains(&self.operator.info().scheme()) && self.operator.info().full_capability().write_can_append
     }
 
     /// How much of the archive an earlier run has brought there: its last bytes there are those that it has here. What is anything else
