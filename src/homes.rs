@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use color_eyre::eyre::Report;
 
 use tanker::cli::Command;
+use tanker::interrupt::interrupted;
 use tanker::library::{Entry, Hold, Library, LibraryError, Offsite};
 use tanker::model::inventory::{Remote, is_remote};
 use tanker::model::report::Severity;
@@ -16,10 +17,10 @@ use crate::shelf::complain;
 
 /// A remote that is a library, and what of it is on this disk.
 pub(crate) struct Home {
-    offsite: Offsite,
+    url: String,
     mirror: Library,
-    /// It can't be reached, and only what was known before is shown.
-    stale: bool,
+    /// None where it can't be reached: there is what was known of it before, and what is new stays here.
+    offsite: Option<Offsite>,
 }
 
 /// Archives that were fetched for a verb, and go with it: they are at home.
@@ -39,28 +40,19 @@ impl Drop for Brought {
     fn drop(&mut self) {
         self.holds.clear();
         for (mirror, entry) in &self.archives {
-            // Somebody else reads it, or has put another one in its place: whatever brings this library home next removes it.
-            let Ok(Some(_alone)) = mirror.unused() else { continue };
-            let found = mirror.find(&entry.manifest.description.named());
-            if found.is_ok_and(|found| found.manifest == entry.manifest) {
-                // What can't be removed now the next run removes.
-                let _ = std::fs::remove_file(entry.archive());
-            }
+            // One that can't go now goes with whatever brings this library home next.
+            let _ = mirror.let_go(entry, &crate::owner());
         }
     }
 }
 
-/// Whether a verb has to do with libraries at all, and whether it only looks at their catalogs.
-pub(crate) fn concerns_libraries(command: &Command) -> (bool, bool) {
+/// Whether a verb has to do with libraries at all. Putting a master back needs no backup, and waits for no remote.
+pub(crate) fn concerns_libraries(command: &Command) -> bool {
     match command {
-        Command::Check(_) | Command::Status(_) | Command::Thaw(_) | Command::Clean(_) | Command::Hosts(_) | Command::Trust(_) => {
-            (false, true)
-        }
-        Command::Init(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) => (false, true),
-        // Putting a master back needs no backup, and waits for no remote.
-        Command::Restore(args) if args.backup.is_none() => (false, true),
-        Command::List(_) | Command::Show(_) | Command::Stats(_) | Command::Report(_) => (true, true),
-        _ => (true, false),
+        Command::Check(_) | Command::Status(_) | Command::Thaw(_) | Command::Clean(_) | Command::Hosts(_) | Command::Trust(_) => false,
+        Command::Init(_) | Command::Config(_) | Command::Completions(_) | Command::Man(_) => false,
+        Command::Restore(args) => args.backup.is_some(),
+        _ => true,
     }
 }
 
@@ -98,56 +90,75 @@ impl Start {
         Ok(inventory.remotes.iter().filter(|remote| is_library(remote)).cloned().collect())
     }
 
-    /// Opens them and learns what is there; the severity of one that can't be reached, where that matters to the verb.
-    pub(crate) async fn open_homes(&self, only_looks: bool) -> Result<Option<Severity>, Report> {
-        let mut homes = Vec::new();
+    /// Opens them and learns what is there. One that can't be reached keeps nobody from working: no other library's hosts, and no backup.
+    pub(crate) async fn open_homes(&self) -> Result<(), Report> {
+        let mut homes: Vec<Home> = Vec::new();
         for remote in self.home_remotes()? {
-            let mirror = Library::mirror(&self.mirrors(), &remote.url)?;
-            let offsite = self.open_remote(&remote)?;
-            let refreshed = offsite.refresh(&mirror, &crate::owner()).await;
-            let stale = refreshed.is_err();
-            if let Err(e) = refreshed {
-                let severity = complain(&e);
-                if !only_looks {
-                    return Ok(Some(severity));
-                }
-                ui::err("tanker: what follows is what was known of it before\n");
+            if homes.iter().any(|home| home.url == remote.url) {
+                continue;
             }
-            homes.push(Home { offsite, mirror, stale });
+            let mirror = Library::mirror(&self.mirrors(), &remote.url)?;
+            let offsite = match self.open_home(&remote, &mirror).await {
+                Ok(offsite) => Some(offsite),
+                Err(e) => {
+                    ui::err(&format!(
+                        "tanker: {e:#}\ntanker: what was known of {} before counts, and what is new stays here\n",
+                        remote.url
+                    ));
+                    None
+                }
+            };
+            homes.push(Home { url: remote.url.clone(), mirror, offsite });
         }
         // It is set once a run, here.
         let _ = self.homes.set(homes);
-        Ok(None)
+        Ok(())
+    }
+
+    async fn open_home(&self, remote: &Remote, mirror: &Library) -> Result<Offsite, Report> {
+        let offsite = self.open_remote(remote)?;
+        match offsite.refresh(mirror, &crate::owner()).await {
+            Ok(skipped) => {
+                for host in skipped {
+                    ui::err(&format!("tanker: another tanker is at the backups of {host}: newer ones may be at {}\n", remote.url));
+                }
+            }
+            // This disk's fault: what is full is emptied by what goes home.
+            Err(e @ LibraryError::File { .. }) => drop(complain(&e)),
+            Err(e) => return Err(e.into()),
+        }
+        Ok(offsite)
     }
 
     /// Whether a remote is a library itself.
-    pub(crate) fn is_home(&self, remote: &str) -> bool {
-        self.homes().iter().any(|home| home.offsite.name == remote)
+    pub(crate) fn is_home(&self, remote: &Remote) -> bool {
+        self.homes().iter().any(|home| home.url == remote.url)
     }
 
     fn homes(&self) -> &[Home] {
         self.homes.get().map_or(&[], Vec::as_slice)
     }
 
+    fn home_of(&self, entry: &Entry) -> Option<&Home> {
+        self.homes().iter().find(|home| entry.folder.starts_with(home.mirror.root()))
+    }
+
     /// The remote where an entry's archive lies, if it isn't here.
-    pub(crate) fn away(&self, entry: &Entry) -> Option<&Offsite> {
-        if entry.is_here() {
-            return None;
-        }
-        self.homes().iter().find(|home| entry.folder.starts_with(home.mirror.root())).map(|home| &home.offsite)
+    pub(crate) fn away(&self, entry: &Entry) -> Option<Result<&Offsite, LibraryError>> {
+        let home = self.home_of(entry).filter(|_| !entry.is_here())?;
+        let unreachable = || LibraryError::Missing(format!("the archive of {} is at {}, which can't be reached", entry.name(), home.url));
+        Some(home.offsite.as_ref().ok_or_else(unreachable))
     }
 
     /// Fetches the archives of entries that are at a remote, for as long as the result lives.
     pub(crate) async fn bring_here(&self, entries: impl IntoIterator<Item = &Entry>) -> Result<Brought, LibraryError> {
         let mut brought = Brought { archives: Vec::new(), holds: Vec::new() };
         for entry in entries {
-            let Some(home) = self.homes().iter().find(|home| entry.folder.starts_with(home.mirror.root())) else { continue };
+            let Some(home) = self.home_of(entry) else { continue };
             brought.holds.push(home.mirror.hold()?);
-            if entry.is_here() {
-                continue;
-            }
+            let Some(offsite) = self.away(entry).transpose()? else { continue };
             let progress = ui::Progress::begin("fetch", entry.manifest.archive.bytes);
-            let fetched = home.offsite.fetch(&home.mirror, entry, &|bytes| progress.add(bytes)).await;
+            let fetched = offsite.fetch(&home.mirror, entry, &|bytes| progress.add(bytes)).await;
             progress.end();
             fetched?;
             brought.archives.push((home.mirror.clone(), entry.clone()));
@@ -159,29 +170,42 @@ impl Start {
     pub(crate) async fn settle(&self) -> Severity {
         let mut worst = Severity::Ok;
         for home in self.homes() {
-            if home.stale {
-                worst = worst.max(Severity::Failed);
-                continue;
-            }
-            let here = home.mirror.list(None).map(|(entries, _)| entries).unwrap_or_default();
-            let bytes: u64 = here.iter().filter(|entry| entry.is_here()).map(|entry| entry.manifest.archive.bytes).sum();
-            let progress = ui::Progress::begin("home", bytes);
-            let settled = home.offsite.settle(&home.mirror, &crate::owner(), &|bytes| progress.add(bytes)).await;
-            progress.end();
-            for name in &settled.sent {
-                ui::err(&format!("tanker: {name} is at {}\n", home.offsite.name));
-            }
-            for e in &settled.failed {
-                worst = worst.max(complain(e));
-            }
-            if !settled.failed.is_empty() {
-                let root = home.mirror.root().display();
-                ui::err(&format!(
-                    "tanker: what is not at {} yet stays in {root}; whatever works with this library next tries again\n",
-                    home.offsite.name
-                ));
-            }
+            worst = worst.max(match &home.offsite {
+                Some(offsite) => settle(home, offsite).await,
+                None => Severity::Failed,
+            });
         }
         worst
     }
+}
+
+async fn settle(home: &Home, offsite: &Offsite) -> Severity {
+    let here = home.mirror.list(None).map(|(entries, _)| entries).unwrap_or_default();
+    let progress = ui::Progress::begin("home", here.iter().filter(|entry| entry.is_here()).map(|entry| entry.manifest.archive.bytes).sum());
+    let (owner, seen) = (crate::owner(), |bytes| progress.add(bytes));
+    let settled = tokio::select! {
+        settled = offsite.settle(&home.mirror, &owner, &seen) => Some(settled),
+        Ok(()) = interrupted() => None,
+    };
+    progress.end();
+    let later = format!(
+        "tanker: what is not at {} yet stays in {}; whatever works with this library next tries again\n",
+        home.url,
+        home.mirror.root().display()
+    );
+    let Some(settled) = settled else {
+        ui::err(&later);
+        return Severity::Interrupted;
+    };
+    for name in &settled.sent {
+        ui::err(&format!("tanker: {name} is at {}\n", home.url));
+    }
+    let mut worst = Severity::Ok;
+    for e in &settled.failed {
+        worst = worst.max(complain(e));
+    }
+    if !settled.failed.is_empty() {
+        ui::err(&later);
+    }
+    worst
 }

@@ -5,6 +5,7 @@ mod awake;
 mod homes;
 mod masters;
 mod offsite;
+mod proof;
 mod shelf;
 mod upkeep;
 mod vault;
@@ -63,13 +64,10 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
         home,
         homes: OnceLock::new(),
     };
-    let (concerned, only_looks) = concerns_libraries(&cli.command);
-    if !concerned {
+    if !concerns_libraries(&cli.command) {
         return start.run(cli.command).await;
     }
-    if let Some(severity) = start.open_homes(only_looks).await? {
-        return Ok(severity);
-    }
+    start.open_homes().await?;
     let result = start.run(cli.command).await;
     // Also where the verb failed: what it did change is brought home.
     let settled = start.settle().await;

@@ -36,7 +36,7 @@ impl Start {
             let hint = closest(name, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
             Report::msg(format!("the inventory has no remote '{}'{hint}", tanker::model::text::printable(name)))
         })?;
-        if self.is_home(name) {
+        if self.is_home(remote) {
             return Err(Report::msg(format!("the remote {name} is the library itself: the same without naming it")));
         }
         self.open_remote(remote)

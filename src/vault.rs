@@ -80,7 +80,9 @@ impl Start {
         let mut asked: Vec<&HostName> = Vec::new();
         for entry in entries.iter().filter(|entry| by_passphrase(&entry.manifest)) {
             let host = &entry.manifest.description.host;
-            if asked.contains(&host) || entry.open(&keys).is_ok() {
+            // What isn't here can't be tried, and is not fetched before it is asked for.
+            let opens = if entry.is_here() { entry.open(&keys).is_ok() } else { keys.has_passphrase() };
+            if asked.contains(&host) || opens {
                 continue;
             }
             asked.push(host);

@@ -129,6 +129,12 @@ impl Keys {
         self.passphrases.push(SecretString::from(passphrase.to_owned()));
     }
 
+    /// Whether there is a passphrase among them.
+    #[must_use]
+    pub fn has_passphrase(&self) -> bool {
+        !self.passphrases.is_empty()
+    }
+
     /// Whether there is none.
     #[must_use]
     pub fn is_empty(&self) -> bool {

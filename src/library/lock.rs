@@ -21,9 +21,18 @@ impl Library {
     /// # Errors
     /// When another tanker holds it, or the library can't be written.
     pub fn lock(&self, host: &HostName, owner: &str) -> Result<HostLock, LibraryError> {
+        self.lock_file(host, ".lock", owner)
+    }
+
+    /// Held by who brings a host's archives home or learns what is there, for as long as the network takes: it hinders no backup.
+    pub(super) fn lock_home(&self, host: &HostName, owner: &str) -> Result<HostLock, LibraryError> {
+        self.lock_file(host, ".home.lock", owner)
+    }
+
+    fn lock_file(&self, host: &HostName, name: &str, owner: &str) -> Result<HostLock, LibraryError> {
         let folder = self.root.join(host.as_str());
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
-        let path = folder.join(".lock");
+        let path = folder.join(name);
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -123,6 +123,38 @@ impl Record {
     }
 }
 
+/// What two have marked since both saw `base`: a change of either counts, of ours where both changed one thing. What somebody protects
+/// doesn't lie in the trash.
+#[must_use]
+pub fn merged(base: &Record, ours: &Record, theirs: &Record) -> Record {
+    let mut all = Record {
+        format: RECORD_FORMAT,
+        tags: joined(&base.tags, &ours.tags, &theirs.tags),
+        protected: if ours.protected == base.protected { theirs.protected } else { ours.protected },
+        note: if ours.note == base.note { theirs.note.clone() } else { ours.note.clone() },
+        checks: Vec::new(),
+        drills: joined(&base.drills, &ours.drills, &theirs.drills),
+        copies: Vec::new(),
+        deleted: if ours.deleted == base.deleted { theirs.deleted } else { ours.deleted },
+    };
+    let mut checks = joined(&base.checks, &ours.checks, &theirs.checks);
+    checks.sort_by_key(|check| check.at);
+    checks.into_iter().for_each(|check| all.add_check(check));
+    all.drills.sort_by_key(|drill| drill.at);
+    let mut copies = joined(&base.copies, &ours.copies, &theirs.copies);
+    copies.sort_by_key(|copy| copy.at);
+    copies.iter().for_each(|copy| all.set_copy(&copy.remote, copy.at));
+    all.deleted = all.deleted.filter(|_| !all.protected);
+    all
+}
+
+/// What they have but for what we took away, and what we added.
+fn joined<T: PartialEq + Clone>(base: &[T], ours: &[T], theirs: &[T]) -> Vec<T> {
+    let kept = theirs.iter().filter(|one| ours.contains(one) || !base.contains(one));
+    let added = ours.iter().filter(|one| !base.contains(one) && !theirs.contains(one));
+    kept.chain(added).cloned().collect()
+}
+
 /// Reads a record.
 ///
 /// # Errors
@@ -182,5 +214,24 @@ mod tests {
         assert_eq!(add(41, "hashed", Some("bit")).1, Some("bit".into()));
         assert_eq!(add(42, "sealed", None).1, Some("bit".into()));
         assert_eq!(add(43, "hashed", None).1, None);
+    }
+
+    #[test]
+    fn i3_marks_of_two_workstations_are_joined_and_what_is_protected_leaves_the_trash() {
+        let at = |day| chrono::TimeZone::with_ymd_and_hms(&Utc, 2026, 11, day, 2, 0, 0).unwrap();
+        let check = |day, damage: Option<&str>| Check { at: at(day), depth: "deep".into(), damage: damage.map(str::to_owned) };
+        let base = Record { tags: vec!["old".into(), "both".into()], checks: vec![check(1, None)], ..Record::default() };
+        let mut ours = Record { tags: vec!["both".into(), "ours".into()], deleted: Some(at(5)), ..base.clone() };
+        ours.add_check(check(4, Some("rot")));
+        let mut theirs = Record { protected: true, note: Some("theirs".into()), ..base.clone() };
+        theirs.tags.push("theirs".into());
+        theirs.add_check(check(3, None));
+        let all = merged(&base, &ours, &theirs);
+        assert_eq!(all.tags, ["both", "theirs", "ours"]);
+        assert_eq!((all.protected, all.deleted, all.note.as_deref()), (true, None, Some("theirs")));
+        assert_eq!(all.checks, [check(1, None), check(3, None), check(4, Some("rot"))]);
+        assert_eq!(all.damage(), Some("rot"));
+        assert_eq!(merged(&base, &base, &theirs), theirs);
+        assert_eq!(merged(&base, &ours, &base).deleted, ours.deleted);
     }
 }

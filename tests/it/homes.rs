@@ -1,7 +1,7 @@
 //! A library whose home is a remote: the same verbs, and nothing of an archive stays on this disk.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{TimeZone, Utc};
 use tanker::library::Library;
@@ -15,7 +15,7 @@ fn mirror(shelf: &Shelf, url: &str) -> PathBuf {
 }
 
 /// The archives on this disk, whole or not.
-fn archives(folder: &std::path::Path) -> Vec<PathBuf> {
+fn archives(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -118,26 +118,109 @@ fn a_folder_by_url_is_a_library_and_damage_at_home_is_found() {
     shelf.tanker(&["verify", "--all", "--deep"]).code(0);
 }
 
-#[test]
-fn a_library_that_cannot_be_reached_is_shown_as_it_was_known_and_nothing_is_lost() {
+/// A library in a folder, by its url, and a workstation that has put a backup of each of these days into it.
+fn at_a_disk(days: &[u32]) -> (Shelf, PathBuf, String) {
     let shelf = Shelf::new("");
     let disk = shelf.path("disk");
     fs::create_dir(&disk).unwrap();
     let url = format!("file://{}", disk.display());
-    shelf.inventory(&format!("[defaults]\nlibrary = '{url}'\n[hosts.east]\naddress = '127.0.0.1'\n"));
+    at(&shelf, &url, "");
     shelf.tanker(&["list"]).code(0);
+    for day in days {
+        add(&mirror(&shelf, &url), *day);
+    }
+    shelf.tanker(&["list"]).code(0);
+    (shelf, disk, url)
+}
+
+fn at(shelf: &Shelf, url: &str, more: &str) {
+    shelf.inventory(&format!("[defaults]\nlibrary = '{url}'\n{more}[hosts.east]\naddress = '127.0.0.1'\nport = 1\n"));
+}
+
+fn add(mirror: &Path, day: u32) {
     let work = tempfile::tempdir().unwrap();
+    add_backup(&Library::at(mirror.to_owned()), work.path(), Utc.with_ymd_and_hms(2026, 11, day, 2, 0, 0).unwrap(), None);
+}
+
+#[test]
+fn i5_a_library_that_cannot_be_reached_keeps_nobody_from_working_and_nothing_is_lost() {
+    let (shelf, disk, url) = at_a_disk(&[10]);
     let mirror = mirror(&shelf, &url);
-    add_backup(&Library::at(mirror.clone()), work.path(), Utc.with_ymd_and_hms(2026, 11, 10, 2, 0, 0).unwrap(), None);
-    // Its disk is full, or read only: the archive stays here, and is said to.
-    fs::remove_dir(&disk).unwrap();
-    fs::write(&disk, "no folder").unwrap();
-    shelf.tanker(&["backup"]).code(2).says("is its disk mounted?");
+    add(&mirror, 11);
+    let away = shelf.path("unplugged");
+    fs::rename(&disk, &away).unwrap();
+    for verb in [&["list"][..], &["stats"], &["verify", "east@2026-11-11"], &["report"]] {
+        shelf.tanker(verb).code(1).says("is its disk mounted?").says("what is new stays here").says("east");
+    }
+    shelf.tanker(&["files", "east@2026-11-10"]).code(1).says("which can't be reached");
+    // A backup is as good as before: it is the master that isn't there.
+    shelf.tanker(&["backup"]).code(1).says("can't be reached");
+    shelf.tanker(&["restore", "--to", "east", "--rollback"]).code(4);
+    shelf.tanker(&["protect", "east@2026-11-10"]).code(1);
     assert_eq!(archives(&mirror).len(), 1);
-    fs::remove_file(&disk).unwrap();
+    // The mount point is there, and the disk isn't.
     fs::create_dir(&disk).unwrap();
-    shelf.tanker(&["verify", "--all"]).code(0).says("is at file://");
-    assert_eq!(archives(&mirror).len(), 0);
+    shelf.tanker(&["list"]).code(1).says("where 1 backups were");
+    assert_eq!(archives(&mirror).len() + archives(&disk).len(), 1, "nothing goes to where the disk should be");
+    fs::remove_dir(&disk).unwrap();
+    fs::rename(&away, &disk).unwrap();
+    shelf.tanker(&["verify", "--all"]).code(0).says("east@2026-11-11-02_00 is at file://");
+    assert_eq!((archives(&mirror).len(), archives(&disk).len()), (0, 2));
+    fs::remove_dir_all(&mirror).unwrap();
+    shelf.tanker(&["list"]).code(0).says("protected");
     shelf.inventory("[defaults]\nlibrary = 'ftp://x/y'\n[hosts.east]\naddress = '127.0.0.1'\n");
     shelf.tanker(&["list"]).code(2).says("inventory.toml:2: 'ftp://x/y' is no remote");
+}
+
+#[test]
+fn i3_two_workstations_undo_nothing_of_each_others_at_one_home() {
+    let (shelf, disk, url) = at_a_disk(&[10, 11, 12]);
+    let mirror = mirror(&shelf, &url);
+    let other = Shelf::new("");
+    at(&other, &url, "trash_days = 0\n");
+    other.tanker(&["list"]).code(0).says("east@2026-11-12");
+    // Both mark one backup, the first while it can't reach its home.
+    let away = shelf.path("unplugged");
+    fs::rename(&disk, &away).unwrap();
+    shelf.tanker(&["tag", "east@2026-11-10", "--add", "ours"]).code(1);
+    fs::rename(&away, &disk).unwrap();
+    other.tanker(&["tag", "east@2026-11-10", "--add", "theirs"]).code(0);
+    other.tanker(&["protect", "east@2026-11-10"]).code(0);
+    shelf.tanker(&["list"]).code(0);
+    for tag in ["ours", "theirs"] {
+        other.tanker(&["list", "--tag", tag]).code(0).says("east@2026-11-10").says("protected");
+    }
+    // One forgets for good what the other takes back meanwhile: it stays.
+    let forgotten = mirror.join("east/2026-11-11-02_00");
+    fs::create_dir_all(mirror.join("east/.gone")).unwrap();
+    fs::rename(&forgotten, mirror.join("east/.gone/2026-11-11-02_00")).unwrap();
+    other.tanker(&["protect", "east@2026-11-11"]).code(0);
+    shelf.tanker(&["list"]).code(0);
+    shelf.tanker(&["list"]).code(0).says("east@2026-11-11-02_00");
+    other.tanker(&["verify", "--all"]).code(0).says("east@2026-11-11-02_00");
+    // What was fetched, and left by a run that was killed, doesn't take the place of what was encrypted anew since.
+    let entry = Library::at(mirror.clone()).list(None).unwrap().0.pop().unwrap();
+    let home = disk.join("east/2026-11-12-02_00");
+    fs::copy(home.join(&entry.manifest.archive.file), entry.archive()).unwrap();
+    fs::copy(home.join("manifest.json"), entry.folder.join(".fetched")).unwrap();
+    let public = other.keygen("key.txt");
+    at(&other, &url, &format!("encrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n"));
+    other.tanker(&["rekey", "east@2026-11-12", "--yes"]).code(0);
+    shelf.tanker(&["list"]).code(0);
+    assert!(archives(&home).iter().all(|path| path.extension().is_some_and(|end| end == "age")));
+    assert!(archives(&mirror).is_empty());
+    // What is damaged at home gives way to what is whole here.
+    let rotten = archives(&disk.join("east/2026-11-10-02_00")).pop().unwrap();
+    let good = fs::read(&rotten).unwrap();
+    fs::write(&rotten, vec![0; good.len()]).unwrap();
+    shelf.tanker(&["verify", "east@2026-11-10"]).code(5);
+    fs::write(mirror.join("east/2026-11-10-02_00").join(rotten.file_name().unwrap()), &good).unwrap();
+    shelf.tanker(&["list"]).code(0).says("east@2026-11-10-02_00 is at");
+    assert!(fs::read(&rotten).unwrap() == good);
+    shelf.tanker(&["verify", "east@2026-11-10"]).code(0);
+    // The home is no second place.
+    at(&shelf, &url, &format!("[remotes.disk]\nurl = '{url}'\n"));
+    for verb in [&["forget", "--remote", "disk", "--yes"][..], &["sync", "--to", "disk"], &["copy", "east", "--to", "disk"]] {
+        shelf.tanker(verb).code(2).says("is the library itself");
+    }
 }

@@ -3,8 +3,9 @@
 
 mod dav;
 mod get;
-mod home;
+mod mirror;
 mod put;
+mod settle;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use crate::model::text::printable;
 use opendal::layers::{CapabilityOverrideLayer, RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
 
-pub use home::{Hold, Settled};
+pub use mirror::Hold;
+pub use settle::Settled;
 
 /// A small file of a remote's that is larger than this is none (I8).
 const LARGEST_SMALL: u64 = 16 << 20;

@@ -4,6 +4,7 @@
 mod chaos;
 mod fleet;
 mod freeze;
+mod home;
 mod journey;
 mod no_spool;
 mod reach;

@@ -1,0 +1,276 @@
+//! The mirror of a library whose home is a remote: an ordinary library on this disk, but that an archive lies in it only from when it
+//! was made or fetched until it is at home. Every verb works on a mirror as on any library.
+
+use std::collections::BTreeSet;
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::super::catalog::{FLAW, GONE, HOME, Problem, folders, read_entry};
+use super::super::digests::{SEAL, SUMS, replace_private, sync_folder, write_private};
+use super::super::records::{FILE as RECORD, lock_records, parse_sheet};
+use super::super::trash::TRASH;
+use super::super::verify::hex;
+use super::super::writer::remove;
+use super::super::{Entry, Library, LibraryError, MANIFEST};
+use super::{Away, Offsite};
+use crate::model::id::HostName;
+
+/// A record as it is at home: one that differs was changed here, and is on its way.
+pub(super) const SEEN: &str = ".record-home";
+/// The manifest of an archive that was fetched: it is at home, and not to be brought there.
+pub(super) const FETCHED: &str = ".fetched";
+/// What an archive is called until it has arrived whole.
+pub(super) const FETCHING: &str = "fetching";
+/// What an entry is made in: one that is cut off is no entry.
+const REFRESHING: &str = ".refreshing";
+
+/// Archives that are here stay here as long as somebody has one of these.
+#[derive(Debug)]
+pub struct Hold {
+    _file: File,
+}
+
+impl Library {
+    /// The mirror of the library at this url, below a folder for all of them.
+    ///
+    /// # Errors
+    /// When it can't be made, or is that of another url.
+    pub fn mirror(below: &Path, url: &str) -> Result<Self, LibraryError> {
+        let root = Self::mirror_path(below, url);
+        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(LibraryError::file(&root, "can't be made"))?;
+        let mark = root.join(HOME);
+        match fs::read_to_string(&mark) {
+            Ok(text) if text.trim_end() == url => {}
+            Ok(text) => {
+                return Err(LibraryError::Missing(format!("{} is the mirror of {}, not of {url}", root.display(), text.trim_end())));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => replace_private(&mark, format!("{url}\n").as_bytes())?,
+            Err(e) => return Err(LibraryError::file(&mark, "can't be read")(e)),
+        }
+        Ok(Self::at(root))
+    }
+
+    /// Where that is: a name that people can read, and a part that no two urls share.
+    #[must_use]
+    pub fn mirror_path(below: &Path, url: &str) -> PathBuf {
+        let plain: String = url.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(80).collect();
+        below.join(format!("{plain}-{}", &hex(&Sha256::digest(url.as_bytes()))[..8]))
+    }
+
+    /// Whether its home is a remote.
+    #[must_use]
+    pub fn is_mirror(&self) -> bool {
+        self.root.join(HOME).exists()
+    }
+
+    /// Keeps the archives that are here from going, until it is dropped.
+    ///
+    /// # Errors
+    /// When another tanker brings them home right now.
+    pub fn hold(&self) -> Result<Hold, LibraryError> {
+        let (file, path) = self.use_lock()?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Hold { _file: file }),
+            Err(TryLockError::WouldBlock) => {
+                Err(LibraryError::Missing(format!("another tanker brings archives home from {}: try again", self.root.display())))
+            }
+            Err(TryLockError::Error(e)) => Err(LibraryError::file(&path, "can't be locked")(e)),
+        }
+    }
+
+    /// Held alone where nobody works with archives that are here.
+    fn unused(&self) -> Result<Option<Hold>, LibraryError> {
+        let (file, path) = self.use_lock()?;
+        match file.try_lock() {
+            Ok(()) => Ok(Some(Hold { _file: file })),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(e)) => Err(LibraryError::file(&path, "can't be locked")(e)),
+        }
+    }
+
+    /// Lets an archive go from this disk that is at home: not while somebody works with it, and not where another one is in its place.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn let_go(&self, entry: &Entry, owner: &str) -> Result<(), LibraryError> {
+        let about = &entry.manifest.description;
+        let _writing = match self.lock(&about.host, owner) {
+            Err(LibraryError::Locked { .. }) => return Ok(()),
+            lock => lock?,
+        };
+        let Some(_alone) = self.unused()? else { return Ok(()) };
+        match read_entry(&about.host, about.id.as_str(), entry.folder.clone()) {
+            Ok(now) if now.manifest == entry.manifest => {
+                remove(&entry.archive())?;
+                remove(&entry.folder.join(FETCHED))?;
+                remove(&entry.folder.join(FETCHING))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn use_lock(&self) -> Result<(File, PathBuf), LibraryError> {
+        let path = self.root.join(".use.lock");
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        Ok((file.map_err(LibraryError::file(&path, "can't be opened"))?, path))
+    }
+}
+
+impl Offsite {
+    /// Brings a mirror up to what is at home; tells of which hosts it could not, for another tanker is at them.
+    ///
+    /// # Errors
+    /// When the remote can't be read or the mirror can't be written.
+    pub async fn refresh(&self, mirror: &Library, owner: &str) -> Result<Vec<HostName>, LibraryError> {
+        let (away, flaws) = self.list().await?;
+        if away.is_empty() && flaws.is_empty() {
+            looks_lost(mirror)?;
+        }
+        let mut hosts: BTreeSet<HostName> = mirror.host_names()?.into_iter().collect();
+        hosts.extend(away.iter().map(|away| away.manifest.description.host.clone()));
+        hosts.extend(flaws.iter().filter_map(Problem::host));
+        let mut skipped = Vec::new();
+        for host in hosts {
+            let _home = match mirror.lock_home(&host, owner) {
+                Err(LibraryError::Locked { .. }) => {
+                    skipped.push(host);
+                    continue;
+                }
+                lock => lock?,
+            };
+            let mut known = BTreeSet::new();
+            for away in away.iter().filter(|away| away.manifest.description.host == host) {
+                known.insert(away.manifest.description.id.to_string());
+                self.refresh_one(mirror, away, owner).await?;
+            }
+            for flaw in flaws.iter().filter(|flaw| flaw.host().as_ref() == Some(&host)) {
+                let id = flaw.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                mark_flaw(&mirror.root.join(host.as_str()).join(&id), &flaw.reason)?;
+                known.insert(id);
+            }
+            self.drop_unknown(mirror, &host, &known, owner).await?;
+        }
+        Ok(skipped)
+    }
+
+    async fn refresh_one(&self, mirror: &Library, away: &Away, owner: &str) -> Result<(), LibraryError> {
+        let about = &away.manifest.description;
+        let host = mirror.root.join(about.host.as_str());
+        let (listed, trashed) = (host.join(about.id.as_str()), host.join(TRASH).join(about.id.as_str()));
+        if host.join(GONE).join(about.id.as_str()).exists() {
+            return Ok(());
+        }
+        let record = self.small(&away.path(RECORD)).await?;
+        let deleted = record.as_deref().is_some_and(|text| parse_sheet(text).is_ok_and(|record| record.deleted.is_some()));
+        let wanted = if deleted { &trashed } else { &listed };
+        if let Some(there) = [&listed, &trashed].into_iter().find(|folder| folder.exists()) {
+            let _writing = match mirror.lock(&about.host, owner) {
+                // Who writes this host's backups changes none that is there.
+                Err(LibraryError::Locked { .. }) => return Ok(()),
+                lock => lock?,
+            };
+            if is_kept(there, away) {
+                return take_record(&host, there, wanted, away, record.as_deref());
+            }
+            fs::remove_dir_all(there).map_err(LibraryError::file(there, "can't be removed"))?;
+        }
+        let folder = host.join(REFRESHING);
+        if folder.exists() {
+            fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?;
+        }
+        DirBuilder::new().mode(0o700).create(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
+        for name in [SUMS, SEAL] {
+            if let Some(text) = self.small(&away.path(name)).await? {
+                write_private(&folder.join(name), &text)?;
+            }
+        }
+        put_file(&folder, RECORD, record.as_deref())?;
+        put_file(&folder, SEEN, record.as_deref())?;
+        write_private(&folder.join(MANIFEST), &away.text)?;
+        sync_folder(&folder)?;
+        place(&folder, wanted)
+    }
+
+    /// What is not at home any more goes; an archive that is not there yet stays, and so does what has come there since it was listed.
+    async fn drop_unknown(&self, mirror: &Library, host: &HostName, known: &BTreeSet<String>, owner: &str) -> Result<(), LibraryError> {
+        let below = mirror.root.join(host.as_str());
+        for (name, folder) in [folders(&below)?, folders(&below.join(TRASH))?].concat() {
+            let Ok(id) = name.parse() else { continue };
+            if known.contains(&name) || has_archive(&folder) || !matches!(self.look(host, &id).await?, Ok(None)) {
+                continue;
+            }
+            match mirror.lock(host, owner) {
+                Err(LibraryError::Locked { .. }) => return Ok(()),
+                Err(e) => return Err(e),
+                Ok(_writing) => fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A home that is empty all at once is more likely a disk that isn't mounted.
+fn looks_lost(mirror: &Library) -> Result<(), LibraryError> {
+    let known = mirror.list(None)?.0.iter().filter(|entry| !entry.is_here()).count();
+    if known == 0 {
+        return Ok(());
+    }
+    let root = mirror.root.display();
+    Err(LibraryError::Missing(format!(
+        "nothing is at the library's home, where {known} backups were: is its disk mounted? If they were removed on purpose, remove {root} too"
+    )))
+}
+
+/// Whether what lies in a mirror's folder is what is at home, or one that isn't there yet.
+fn is_kept(there: &Path, away: &Away) -> bool {
+    let own = fs::read(there.join(MANIFEST)).ok();
+    let was_fetched = own.is_some() && fs::read(there.join(FETCHED)).ok() == own;
+    own.as_ref() == Some(&away.text) || (has_archive(there) && !was_fetched)
+}
+
+/// The record that is at home counts, but where there is one here that is on its way.
+fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Option<&[u8]>) -> Result<(), LibraryError> {
+    remove(&there.join(FLAW))?;
+    let _records = lock_records(host)?;
+    let same = fs::read(there.join(MANIFEST)).is_ok_and(|text| text == away.text);
+    if !same || fs::read(there.join(RECORD)).ok() != fs::read(there.join(SEEN)).ok() {
+        return Ok(());
+    }
+    put_file(there, RECORD, record)?;
+    put_file(there, SEEN, record)?;
+    if there == wanted { Ok(()) } else { place(there, wanted) }
+}
+
+fn place(from: &Path, to: &Path) -> Result<(), LibraryError> {
+    if let Some(parent) = to.parent() {
+        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(LibraryError::file(parent, "can't be made"))?;
+    }
+    fs::rename(from, to).map_err(LibraryError::file(from, "can't be moved"))?;
+    to.parent().map_or(Ok(()), sync_folder)
+}
+
+pub(super) fn put_file(folder: &Path, name: &str, text: Option<&[u8]>) -> Result<(), LibraryError> {
+    let path = folder.join(name);
+    match text {
+        Some(text) if fs::read(&path).is_ok_and(|there| there == text) => Ok(()),
+        Some(text) => replace_private(&path, text),
+        None => remove(&path),
+    }
+}
+
+/// Why something at home can't be taken for a backup, where the library's list finds it. A whole one that is here takes its place.
+fn mark_flaw(folder: &Path, reason: &str) -> Result<(), LibraryError> {
+    if has_archive(folder) {
+        return remove(&folder.join(FLAW));
+    }
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(LibraryError::file(folder, "can't be made"))?;
+    replace_private(&folder.join(FLAW), reason.as_bytes())
+}
+
+fn has_archive(folder: &Path) -> bool {
+    let Ok(files) = fs::read_dir(folder) else { return false };
+    files.flatten().any(|file| file.file_name().to_string_lossy().contains(".lrz"))
+}

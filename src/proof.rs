@@ -1,0 +1,194 @@
+//! `tanker verify`: what of the library is whole, here and at its home, and writing that down.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use chrono::Utc;
+use color_eyre::eyre::Report;
+
+use tanker::cli;
+use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Verified, verify};
+use tanker::model::record::Check;
+use tanker::model::report::Severity;
+use tanker::ui;
+
+use crate::Start;
+use crate::shelf::{complain, without_lrzip};
+
+impl Start {
+    pub async fn verify(&self, args: &cli::Verify) -> Result<Severity, Report> {
+        if let Some(remote) = &args.remote {
+            return self.verify_remote(args, remote).await;
+        }
+        let mut worst = Severity::Ok;
+        let mut entries = Vec::new();
+        if args.all {
+            let (all, problems) = self.everything()?;
+            entries = all;
+            if entries.is_empty() && problems.is_empty() {
+                ui::err("tanker: there is no backup to verify\n");
+                return Ok(Severity::Refused);
+            }
+            for problem in problems {
+                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
+                worst = Severity::Damaged;
+            }
+        }
+        for backup in &args.backups {
+            match self.find(backup)? {
+                Ok(entry) => entries.push(entry),
+                Err(e) => worst = worst.max(complain(&e)),
+            }
+        }
+        if let Some(share) = args.sample {
+            let (all, problems) = self.everything()?;
+            if all.is_empty() && problems.is_empty() {
+                ui::err("tanker: there is no backup to verify\n");
+                return Ok(Severity::Refused);
+            }
+            entries = sample(all, share);
+            for problem in problems {
+                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
+                worst = Severity::Damaged;
+            }
+        }
+        let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
+        if args.deep
+            && let Some(severity) = without_lrzip()
+        {
+            return Ok(severity);
+        }
+        let keys = match self.keys(&entries) {
+            // What can be held without a key is held.
+            Err(e) if depth == Depth::Hashed => {
+                ui::err(&format!("tanker: {e:#}; encrypted archives are looked at from outside\n"));
+                Keys::default()
+            }
+            keys => keys?,
+        };
+        let mut results = self.verify_each(&entries, &keys, depth, args.jobs.map_or(2, usize::from)).await;
+        for (entry, result) in entries.iter().zip(&mut results) {
+            self.unless_changed(entry, result)?;
+            self.record_check(entry, depth, result);
+            match result {
+                Err(LibraryError::Damaged { .. }) => worst = worst.max(Severity::Damaged),
+                Err(e) if args.json => worst = worst.max(e.severity()),
+                Err(e) => worst = worst.max(complain(e)),
+                Ok(_) => {}
+            }
+        }
+        let results: Vec<_> = entries.iter().zip(&results).collect();
+        ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
+        Ok(worst)
+    }
+
+    /// Archives that are at a remote are hashed on their way from there; to look deeper one at a time is fetched.
+    async fn verify_each(&self, entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<Result<Verified, LibraryError>> {
+        if entries.iter().all(|entry| self.away(entry).is_none()) {
+            return verify_all(entries, keys, depth, jobs);
+        }
+        let mut results = Vec::new();
+        for entry in entries {
+            let result = match self.away(entry) {
+                Some(Ok(offsite)) if depth == Depth::Hashed => verify_at_home(offsite, entry).await,
+                _ => match self.bring_here([entry]).await {
+                    Ok(_brought) => verify_all(std::slice::from_ref(entry), keys, depth, 1).remove(0),
+                    Err(e) => Err(e),
+                },
+            };
+            results.push(result);
+        }
+        results
+    }
+
+    /// What was encrypted anew, forgotten or otherwise changed while it was looked at is not damaged.
+    fn unless_changed(&self, entry: &Entry, result: &mut Result<Verified, LibraryError>) -> Result<(), Report> {
+        if !matches!(result, Err(LibraryError::Damaged { .. })) {
+            return Ok(());
+        }
+        let still = match self.find(&entry.manifest.description.named())? {
+            Ok(now) => now.manifest == entry.manifest,
+            Err(LibraryError::NoSuchBackup { .. }) => false,
+            Err(_) => true,
+        };
+        if !still {
+            *result = Err(LibraryError::Missing(format!("{} was changed while it was looked at: verify it again", entry.name())));
+        }
+        Ok(())
+    }
+
+    /// What was found stands in the record from then on; that it can't be written there is no fault of the archive's.
+    fn record_check(&self, entry: &Entry, depth: Depth, result: &Result<Verified, LibraryError>) {
+        let damage = match result {
+            Ok(_) => None,
+            Err(LibraryError::Damaged { reason, .. }) => Some(reason.clone()),
+            Err(_) => return,
+        };
+        let depth = result.as_ref().map_or(depth.word(), |verified| verified.word(entry)).to_owned();
+        let recorded = entry.clone().update(false, |record| record.add_check(Check { at: Utc::now(), depth, damage }));
+        if let Err(e) = recorded {
+            ui::err(&format!("tanker: what was found of {} could not be recorded: {e}\n", entry.name()));
+        }
+    }
+}
+
+/// So much of the library, in bytes, what was looked at longest ago first.
+fn sample(mut entries: Vec<Entry>, share: f64) -> Vec<Entry> {
+    let seen = |entry: &Entry| entry.record.checks.last().map_or(entry.manifest.proof.at, |check| check.at);
+    entries.sort_by_key(seen);
+    let all: u64 = entries.iter().map(|entry| entry.manifest.archive.bytes).sum();
+    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share need not be exact
+    let wanted = (all as f64 * share / 100.0).ceil() as u64;
+    let mut taken = 0;
+    entries.retain(|entry| {
+        let more = taken < wanted;
+        taken += if more { entry.manifest.archive.bytes } else { 0 };
+        more
+    });
+    entries
+}
+
+/// Verifies several at once; results come in the order of the entries.
+fn verify_all(entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<Result<Verified, LibraryError>> {
+    let progress = ui::Progress::begin("verify", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
+    let next = AtomicUsize::new(0);
+    let results: Vec<Mutex<Option<Result<Verified, LibraryError>>>> = entries.iter().map(|_| Mutex::new(None)).collect();
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.min(entries.len()) {
+            scope.spawn(|| {
+                while let Some(n) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|n| *n < entries.len()) {
+                    let result = verify(&entries[n], keys, depth, &mut |bytes| progress.add(bytes));
+                    *results[n].lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
+                }
+            });
+        }
+    });
+    progress.end();
+    let missed = |n: usize| Err(LibraryError::Missing(format!("{} was not looked at: tanker failed", entries[n].name())));
+    results
+        .into_iter()
+        .enumerate()
+        .map(|(n, slot)| slot.into_inner().unwrap_or_else(PoisonError::into_inner).unwrap_or_else(|| missed(n)))
+        .collect()
+}
+
+async fn verify_at_home(offsite: &Offsite, entry: &Entry) -> Result<Verified, LibraryError> {
+    let archive = &entry.manifest.archive;
+    let progress = ui::Progress::begin("verify", archive.bytes);
+    let verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;
+    progress.end();
+    if matches!(verified, Err(LibraryError::Damaged { .. })) {
+        let about = &entry.manifest.description;
+        let still = offsite.look(&about.host, &about.id).await?.map_or(true, |there| there == Away::of(entry).ok());
+        if !still {
+            return Err(LibraryError::Missing(format!("{} was changed at its home meanwhile: verify it again", entry.name())));
+        }
+    }
+    verified.map(|()| Verified {
+        depth: Depth::Hashed,
+        decrypted: !entry.is_encrypted(),
+        sums: Vec::new(),
+        bytes: archive.bytes,
+        sha256: archive.sha256.clone(),
+    })
+}
