@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: cookbook help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist deny
+.PHONY: cookbook help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ lab-down: ## remove the lab
 
 dist: ## a static program and a .deb, tried in an empty root filesystem: target/dist
 	tests/dist.sh
+
+targets: ## does it compile for musl, Windows and macOS
+	tests/targets.sh
 
 deny: ## licences and advisories of the dependencies (needs cargo-deny)
 	cargo deny check

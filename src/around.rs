@@ -246,8 +246,7 @@ fn replace(file: &Path, text: &str) -> Result<(), Report> {
     };
     new.write_all(text.as_bytes()).wrap_err_with(|| format!("{} can't be written", file.display()))?;
     // Readable for a web server and for node_exporter: it holds no secret.
-    let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
-    new.as_file().set_permissions(open).wrap_err_with(|| format!("{} can't be written", file.display()))?;
+    tanker::platform::let_others_read(new.as_file()).wrap_err_with(|| format!("{} can't be written", file.display()))?;
     new.persist(file).wrap_err_with(|| format!("{} can't be written", file.display()))?;
     Ok(())
 }

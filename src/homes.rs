@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use color_eyre::eyre::Report;
 
 use tanker::cli::Command;
-use tanker::interrupt::interrupted;
 use tanker::library::{Entry, Hold, Library, LibraryError, Offsite};
 use tanker::model::inventory::{Remote, is_remote};
 use tanker::model::report::Severity;
+use tanker::platform::interrupted;
 use tanker::remote::ssh::expand;
 use tanker::ui;
 

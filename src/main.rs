@@ -23,12 +23,12 @@ use tanker::cli::{self, Cli, Command};
 use tanker::commands::{Context, Vault};
 use tanker::exit::{USAGE, exit_code};
 use tanker::fleet::cancellation;
-use tanker::interrupt::interrupted;
 use tanker::model::id::HostName;
 use tanker::model::inventory::{EncryptTo, Host, Inventory, Password, parse_inventory};
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
+use tanker::platform::interrupted;
 use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
 
@@ -235,15 +235,9 @@ fn leave() -> ! {
 
 /// An inventory that names commands is one to be sure of: it may lie in whatever folder one stands in.
 fn nobody_elses(path: &Path, file: &std::fs::File) -> Result<(), Report> {
-    use std::os::unix::fs::MetadataExt;
-    let ours = |meta: &std::fs::Metadata| {
-        let owner = meta.uid() == 0 || meta.uid() == rustix::process::geteuid().as_raw();
-        // In a sticky folder (/tmp) others can't put another file in its place.
-        owner && (meta.mode() & 0o022 == 0 || (meta.is_dir() && meta.mode() & 0o1000 != 0))
-    };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The file that was read, not the one that has its name by now.
-    if ours(&file.metadata()?) && ours(&std::fs::metadata(folder)?) {
+    if tanker::platform::is_ours(file)? && tanker::platform::is_our_folder(folder)? {
         return Ok(());
     }
     Err(Report::msg(format!(
@@ -262,5 +256,5 @@ fn user() -> String {
 }
 
 fn workstation() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    tanker::platform::host_name()
 }

@@ -63,5 +63,5 @@ point masters 3 m1 m2 m3
 point masters 4 m1 m2 m3 m4
 
 mkdir -p target/bench
-printf '%s' "$points" | awk -F '|' 'BEGIN { print "[" } { printf "%s  { \"dimension\": \"%s\", \"value\": %s, \"backup_seconds\": %s, \"frozems\": %s }", (NR > 1 ? ",\n" : ""), $1, $2, $3, $4 } END { print "\n]" }' > target/growth.json
+printf '%s' "$points" | awk -F '|' 'BEGIN { print "[" } { printf "%s  { \"dimension\": \"%s\", \"value\": %s, \"backup_seconds\": %s, \"frozen_ms\": %s }", (NR > 1 ? ",\n" : ""), $1, $2, $3, $4 } END { print "\n]" }' > target/growth.json
 echo "written: target/growth.json"

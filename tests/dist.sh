@@ -1,10 +1,10 @@
 #!/bin/bash
 # Builds what is given away: a static program and a Debian package of it, and tries both in an empty root filesystem.
-# With Rust's musl target (`rustup target add x86_64-unknown-linux-musl`) the program is linked against musl, else statically against glibc.
+# The program is linked against musl where rustup has or fetches that target, else statically against glibc.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 target=$(rustc -vV | sed -n 's/^host: //p')
-if [ -d "$(rustc --print sysroot)/lib/rustlib/x86_64-unknown-linux-musl" ]; then
+if rustup target add x86_64-unknown-linux-musl; then
   tests/prepare.sh musl-tools
   target=x86_64-unknown-linux-musl
 fi

@@ -11,6 +11,7 @@ use crate::fleet::Ending;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::model::text::{human_duration, printable};
+use crate::platform;
 
 /// Runs a command through the shell, with variables that say what it is about. At its time's end all that it has started is ended too;
 /// what it leaves running behind a good end is its own affair.
@@ -22,7 +23,8 @@ pub async fn run(command: &str, limit: Duration, variables: &[(&str, &str)]) -> 
     // A file, not a pipe: a process that stays behind holds nobody up, and nobody's memory fills.
     let mut said = tempfile::tempfile().map_err(unusable)?;
     let mut shell = Command::new("sh");
-    shell.arg("-c").arg(command).envs(variables.iter().copied()).process_group(0).kill_on_drop(true);
+    shell.arg("-c").arg(command).envs(variables.iter().copied()).kill_on_drop(true);
+    platform::lead_a_group(&mut shell);
     shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(unusable)?);
     let mut child = shell.spawn().map_err(unusable)?;
     let group = Group(child.id());
@@ -48,10 +50,8 @@ struct Group(Option<u32>);
 
 impl Drop for Group {
     fn drop(&mut self) {
-        let leader = self.0.and_then(|id| i32::try_from(id).ok()).and_then(rustix::process::Pid::from_raw);
-        if let Some(leader) = leader {
-            // One that has ended meanwhile is no loss.
-            let _ = rustix::process::kill_process_group(leader, rustix::process::Signal::KILL);
+        if let Some(leader) = self.0 {
+            platform::end_group(leader);
         }
     }
 }

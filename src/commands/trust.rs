@@ -1,13 +1,12 @@
 //! `tanker trust`: makes a host's key known, and those of the jump hosts before it, when the operator says so (I7).
 
-use std::fs::{self, OpenOptions};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use super::Context;
 use crate::model::id::HostName;
 use crate::model::text::printable;
+use crate::platform;
 use crate::remote::RemoteError;
 use crate::remote::ssh::{self, HashAlg, KnownKeys, Learned, Verdict, expand, fresh_salt, learn, shown_key};
 
@@ -85,9 +84,9 @@ fn record(ctx: &Context, shown: &Shown, old: &[String]) -> Result<(), String> {
     let path = key_record(ctx, &shown.name);
     let fault = |e: std::io::Error| format!("the record {} can't be written: {e}", path.display());
     if let Some(folder) = path.parent() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fault)?;
+        platform::make_folders(folder).map_err(fault)?;
     }
-    let mut file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path).map_err(fault)?;
+    let mut file = platform::private().append(true).create(true).open(&path).map_err(fault)?;
     let (time, now) = ((ctx.clock)().to_rfc3339(), format!("{} {}", shown.algorithm, shown.fingerprint));
     let line = format!("{time} {} rebuilt: {} instead of {}, said by {}\n", shown.address, now, old.join(", "), ctx.owner);
     file.write_all(line.as_bytes()).map_err(fault)

@@ -14,6 +14,7 @@ use super::{Entry as Listed, Keys, LibraryError};
 use crate::model::lrzip::{HEAD, parse_lrzip_head};
 use crate::model::manifest::{Description, Member};
 use crate::model::text::{printable, printable_path};
+use crate::platform;
 
 /// A description larger than this is none.
 const LARGEST_DESCRIPTION: u64 = 16 << 20;
@@ -125,7 +126,7 @@ impl Decompressed {
         let mut command = Command::new("lrzip");
         command.args(["-q", "-d", "-o", "-"]).stdout(Stdio::piped()).stderr(Stdio::piped());
         // lrzip keeps a temporary file, already unlinked, where it is told to or where one happens to stand.
-        if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), path.parent().filter(|folder| can_write(folder))) {
+        if let (None, Some(folder)) = (std::env::var_os("TMPDIR"), path.parent().filter(|folder| platform::is_writable(folder))) {
             command.env("TMPDIR", folder);
         }
         match plain {
@@ -343,10 +344,6 @@ pub fn extract(source: Source, description: &Description, wanted: &str, to: &Pat
         Ok(())
     })?;
     if done { Ok(()) } else { Err(format!("the backup has no member {tree}")) }
-}
-
-fn can_write(folder: &Path) -> bool {
-    rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).is_ok()
 }
 
 fn untar(tar: &mut impl Read, member: &str, to: &Path) -> Result<(), String> {

@@ -1,9 +1,8 @@
 //! `SHA256SUMS` beside an archive: `sha256sum -c` holds it and its manifest against it without tanker. For an encrypted archive also
 //! `seal`: who can't decrypt the archive can't make one, so a manifest that was changed or belongs to another archive is found out.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::verify::hex;
 use super::{Entry, LibraryError, MANIFEST};
+use crate::platform;
 
 /// The digests' file.
 pub(super) const SUMS: &str = "SHA256SUMS";
@@ -21,7 +21,7 @@ const LARGEST: u64 = 16 << 20;
 
 /// Writes a new file of the owner's only, and brings it to the disk.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<(), LibraryError> {
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = platform::private().write(true).create_new(true).open(path);
     let mut file = file.map_err(LibraryError::file(path, "can't be made"))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(LibraryError::file(path, "can't be written"))
 }
@@ -40,7 +40,7 @@ pub(super) fn replace_private(path: &Path, bytes: &[u8]) -> Result<(), LibraryEr
 
 /// A rename is on the disk only when its folder is.
 pub(super) fn sync_folder(path: &Path) -> Result<(), LibraryError> {
-    File::open(path).and_then(|folder| folder.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
+    platform::sync_folder(path).map_err(LibraryError::file(path, "can't be brought to the disk"))
 }
 
 /// The text of `SHA256SUMS`.

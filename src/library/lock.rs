@@ -1,13 +1,13 @@
 //! One writer a host: an advisory lock on `<library>/<host>/.lock`. The kernel lets go of it when its owner dies, so a stale
 //! one can't be left behind; the file's text only says who holds it.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 
 use super::{Library, LibraryError};
 use crate::model::id::HostName;
 use crate::model::text::printable;
+use crate::platform;
 
 /// Held as long as it lives.
 #[derive(Debug)]
@@ -31,14 +31,13 @@ impl Library {
 
     fn lock_file(&self, host: &HostName, name: &str, owner: &str) -> Result<HostLock, LibraryError> {
         let folder = self.root.join(host.as_str());
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
+        platform::make_folders(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
         let path = folder.join(name);
-        let mut file = OpenOptions::new()
+        let mut file = platform::private()
             .read(true)
             .write(true)
             .create(true)
             .truncate(false)
-            .mode(0o600)
             .open(&path)
             .map_err(LibraryError::file(&path, "can't be opened"))?;
         match file.try_lock() {

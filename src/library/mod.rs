@@ -21,8 +21,7 @@ mod trash;
 mod verify;
 mod writer;
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Source, Walked, extract, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
@@ -44,6 +43,7 @@ use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
 use crate::model::report::Severity;
 use crate::model::text::printable_path;
+use crate::platform;
 
 /// The manifest's file name.
 pub const MANIFEST: &str = "manifest.json";
@@ -197,6 +197,6 @@ impl Library {
 
 /// lrzip gives a file the mode of what it packed (I6); and a file that is about to be renamed must be on the disk.
 fn keep_private(path: &Path) -> Result<(), LibraryError> {
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).map_err(LibraryError::file(path, "can't be kept private"))?;
+    platform::keep_private(path).map_err(LibraryError::file(path, "can't be kept private"))?;
     File::open(path).and_then(|file| file.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
 }

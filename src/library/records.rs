@@ -1,7 +1,6 @@
 //! `record.json` beside a manifest: what became of a backup since. It carries its own digest, and is replaced whole or not at all.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, TryLockError};
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use super::digests::replace_private;
 use super::verify::hex;
 use super::{Entry, LibraryError};
 use crate::model::record::{Record, parse_record};
+use crate::platform;
 
 pub(super) const FILE: &str = "record.json";
 /// A record larger than this is none.
@@ -90,7 +90,7 @@ impl Entry {
 /// Held for the moment that reading and writing a record takes.
 pub(super) fn lock_records(host_folder: &Path) -> Result<File, LibraryError> {
     let path = host_folder.join(".record.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = platform::private().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
     for _ in 0..200 {
         match file.try_lock() {

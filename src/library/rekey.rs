@@ -3,14 +3,13 @@
 use std::fs;
 use std::io::Read;
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-
 use super::digests::{sync_folder, write_private};
 use super::records::{FILE as RECORD, lock_records, read_record, write_record};
 use super::verify::Depth;
 use super::writer::{HashedFile, write_manifest};
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
 use crate::model::manifest::{Encryption, FORMAT, archive_name, encrypted_name};
+use crate::platform;
 
 /// Encrypts a backup to these recipients, whether it was encrypted before or not.
 ///
@@ -62,8 +61,8 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
     }
     sync_folder(&folder.partial)?;
     // Both names stand all the time; afterwards the old one is the partial one, which goes with `folder`.
-    renameat_with(CWD, &folder.partial, CWD, &entry.folder, RenameFlags::EXCHANGE)
-        .map_err(|e| LibraryError::file(&entry.folder, "can't be exchanged for the one that is encrypted anew")(e.into()))?;
+    platform::exchange(&folder.partial, &entry.folder)
+        .map_err(LibraryError::file(&entry.folder, "can't be exchanged for the one that is encrypted anew"))?;
     drop(marks);
     entry.folder.parent().map_or(Ok(()), sync_folder)?;
     fs::remove_dir_all(&folder.partial).map_err(LibraryError::file(&folder.partial, "is the old one, and can't be removed"))

@@ -1,7 +1,6 @@
 //! What was forgotten lies in `<library>/<host>/.trash/<id>` for some days, and can be taken back until then.
 
-use std::fs::{self, DirBuilder};
-use std::os::unix::fs::DirBuilderExt;
+use std::fs::{self};
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -11,6 +10,7 @@ use super::digests::sync_folder;
 use super::records::{read_record, write_record};
 use super::{Entry, HostLock, Library, LibraryError};
 use crate::model::id::{BackupId, HostName};
+use crate::platform;
 
 pub(super) const TRASH: &str = ".trash";
 
@@ -35,7 +35,7 @@ impl Library {
     pub fn discard(&self, _lock: &HostLock, entry: &mut Entry, now: DateTime<Utc>) -> Result<bool, LibraryError> {
         let description = &entry.manifest.description;
         let trash = self.trash(&description.host);
-        DirBuilder::new().recursive(true).mode(0o700).create(&trash).map_err(LibraryError::file(&trash, "can't be made"))?;
+        platform::make_folders(&trash).map_err(LibraryError::file(&trash, "can't be made"))?;
         let to = trash.join(description.id.as_str());
         if to.exists() {
             return Err(LibraryError::Missing(format!("{} is in the trash already: {}", entry.name(), to.display())));
@@ -108,7 +108,7 @@ impl Library {
     fn gone(&self, entry: &Entry) -> Result<PathBuf, LibraryError> {
         let description = &entry.manifest.description;
         let gone = self.root.join(description.host.as_str()).join(GONE);
-        DirBuilder::new().recursive(true).mode(0o700).create(&gone).map_err(LibraryError::file(&gone, "can't be made"))?;
+        platform::make_folders(&gone).map_err(LibraryError::file(&gone, "can't be made"))?;
         Ok(gone.join(description.id.as_str()))
     }
 

@@ -1,8 +1,7 @@
 //! A backup on its way into the library: hashed while it is written, published by a rename, or removed.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::blocks::{BLOCK, Blocks, Sum};
@@ -14,6 +13,7 @@ use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::{Archive, Encryption, Manifest, Member, encrypted_name};
 use crate::model::record::Record;
 use crate::model::text::human_bytes;
+use crate::platform;
 
 /// What lies beside an archive that has not arrived whole, for a later run that goes on with it.
 const PENDING: &str = "pending.json";
@@ -97,11 +97,8 @@ impl Library {
     }
 
     pub(super) fn room_for(&self, folder: &Path, bytes: u64) -> Result<(), LibraryError> {
-        let disk = rustix::fs::statvfs(folder).map_err(|e| LibraryError::file(folder, "can't be read")(e.into()))?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free >= bytes {
-            return Ok(());
-        }
+        let free = platform::free_space(folder).map_err(LibraryError::file(folder, "can't be read"))?;
+        let Some(free) = free.filter(|free| *free < bytes) else { return Ok(()) };
         let (folder, free, needed) = (self.root.display(), human_bytes(free), human_bytes(bytes));
         Err(LibraryError::Missing(format!("the library {folder} has {free} free and the archive needs {needed}")))
     }
@@ -193,7 +190,7 @@ impl Library {
         }
         self.room_for(&host_folder, bytes)?;
         let partial = host_folder.join(format!("{id}.partial"));
-        fs::DirBuilder::new().mode(0o700).create(&partial).map_err(LibraryError::file(&partial, "can't be made"))?;
+        platform::make_folder(&partial).map_err(LibraryError::file(&partial, "can't be made"))?;
         Ok(Folder { published: host_folder.join(id.as_str()), partial, keep: false })
     }
 }
@@ -207,7 +204,7 @@ pub(super) fn remove(path: &Path) -> Result<(), LibraryError> {
 }
 
 fn create_private(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path)
+    platform::private().read(true).write(true).create_new(true).open(path)
 }
 
 impl HashedFile {
@@ -226,7 +223,7 @@ impl HashedFile {
     }
 
     pub(super) fn reopen(path: PathBuf) -> Result<Self, LibraryError> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = platform::private().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
         let blocks = Blocks::of(&mut file).map_err(LibraryError::file(&path, "can't be read"))?;
         Ok(Self { path, sink: Sink::Plain(file), blocks })
@@ -258,7 +255,7 @@ impl HashedFile {
                 "what is encrypted can't be changed any more: the master's archive changed under the transfer".into(),
             ));
         };
-        file.write_all_at(bytes, index as u64 * BLOCK).map_err(LibraryError::file(&self.path, "can't be written"))?;
+        platform::write_all_at(file, bytes, index as u64 * BLOCK).map_err(LibraryError::file(&self.path, "can't be written"))?;
         self.blocks.replace(index, bytes);
         Ok(())
     }

@@ -1,9 +1,8 @@
 //! What happened in a run, kept: a folder a run under the state folder, a file a host, the recap beside them.
 
 use std::collections::HashMap;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +13,7 @@ use super::recap::recap_json;
 use crate::model::id::HostName;
 use crate::model::report::RunReport;
 use crate::monitor::{Event, Monitor};
+use crate::platform;
 
 /// Runs that are kept.
 const KEPT: usize = 100;
@@ -37,7 +37,7 @@ impl RunLog {
         let began = clock();
         let runs = state.join("runs");
         let folder = runs.join(format!("{}-{verb}-{}", began.format("%Y-%m-%dT%H-%M-%S"), std::process::id()));
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+        let made = platform::make_folders(&folder);
         let folder = match made {
             Ok(()) => Some(folder),
             Err(e) => {
@@ -78,9 +78,13 @@ impl RunLog {
     /// Under another name first: another run may read it.
     fn keep(&self, path: &Path, recap: &str) {
         let new = path.with_extension(format!("{}.new", std::process::id()));
-        let mut options = OpenOptions::new();
-        options.write(true).create(true).truncate(true).mode(0o600);
-        let kept = options.open(&new).and_then(|mut file| file.write_all(recap.as_bytes())).and_then(|()| fs::rename(&new, path));
+        let kept = platform::private()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&new)
+            .and_then(|mut file| file.write_all(recap.as_bytes()))
+            .and_then(|()| fs::rename(&new, path));
         if let Err(e) = kept {
             super::err(&format!("tanker: the recap can't be kept at {}: {e}\n", path.display()));
         }
@@ -121,7 +125,7 @@ impl Monitor for Logged {
 }
 
 fn open(folder: &Path, host: &HostName) -> std::io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join(format!("{host}.log")))
+    platform::private().append(true).create(true).open(folder.join(format!("{host}.log")))
 }
 
 fn write_line(folder: &Path, host: &HostName, time: DateTime<Utc>, line: &str) {

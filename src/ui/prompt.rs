@@ -1,10 +1,9 @@
 //! Questions: only on a terminal, and only before any work.
 
-use std::io::{BufRead, IsTerminal, Read};
+use std::io::{BufRead, IsTerminal};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Signal, getpid, kill_process};
-use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
+use crate::platform;
 
 /// Whether a question waits for its answer.
 static ASKING: AtomicBool = AtomicBool::new(false);
@@ -14,9 +13,6 @@ static ASKING: AtomicBool = AtomicBool::new(false);
 pub fn is_asking() -> bool {
     ASKING.load(Ordering::SeqCst)
 }
-
-/// What Ctrl-C types where the terminal makes no signal of it.
-const CTRL_C: u8 = 3;
 
 /// Asks for a passphrase without showing it; none where nobody can answer.
 pub fn ask_passphrase(question: &str) -> Option<String> {
@@ -29,38 +25,12 @@ pub fn ask_passphrase(question: &str) -> Option<String> {
     answer.ok().flatten()
 }
 
-/// The terminal hides what is typed **before** the question is seen: a fast hand would otherwise be read over the shoulder. It
-/// still edits the line; Ctrl-C ends the line instead of the process, which gives the terminal back first.
 fn hidden(question: &str) -> std::io::Result<Option<String>> {
-    let stdin = std::io::stdin();
-    let before = tcgetattr(&stdin)?;
-    let mut hiding = before.clone();
-    hiding.local_modes.remove(LocalModes::ECHO | LocalModes::ISIG);
-    hiding.local_modes.insert(LocalModes::ICANON | LocalModes::ECHONL);
-    hiding.special_codes[SpecialCodeIndex::VEOL] = CTRL_C;
-    tcsetattr(&stdin, OptionalActions::Flush, &hiding)?;
-    super::err(question);
-    let mut line = Vec::new();
-    let mut end = Ok(None);
-    for byte in stdin.lock().bytes() {
-        match byte {
-            Ok(byte @ (b'\n' | CTRL_C)) => {
-                end = Ok(Some(byte));
-                break;
-            }
-            Ok(byte) => line.push(byte),
-            Err(e) => {
-                end = Err(e);
-                break;
-            }
-        }
-    }
-    tcsetattr(&stdin, OptionalActions::Now, &before)?;
-    if end? == Some(CTRL_C) {
+    let Some(line) = platform::hidden_line(|| super::err(question))? else {
         super::err("\n");
-        kill_process(getpid(), Signal::INT)?;
+        platform::interrupt_this()?;
         return Ok(None);
-    }
+    };
     Ok(String::from_utf8(line).ok())
 }
 

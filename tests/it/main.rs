@@ -7,6 +7,7 @@ mod around;
 mod clients;
 mod e2e;
 mod events;
+mod faults;
 mod fuzz;
 mod homes;
 mod inputs;

@@ -12,7 +12,7 @@ use crate::library::add_backup;
 use crate::upkeep::Shelf;
 
 /// A server that ends with the test.
-struct Server(Child);
+pub(crate) struct Server(Child);
 
 impl Drop for Server {
     fn drop(&mut self) {
@@ -22,7 +22,7 @@ impl Drop for Server {
     }
 }
 
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let began = Instant::now();
     while !there() {
         assert!(began.elapsed() < Duration::from_secs(180), "{what} did not come up");
@@ -38,7 +38,7 @@ fn answers(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-fn spawn(command: &mut Command) -> Server {
+pub(crate) fn spawn(command: &mut Command) -> Server {
     Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -47,7 +47,7 @@ fn add(shelf: &Shelf, day: u32, to: Option<&Recipients>) -> Entry {
     add_backup(&shelf.library(), work.path(), Utc.with_ymd_and_hms(2026, 11, day, 2, 0, 0).unwrap(), to)
 }
 
-const MASTER: &str = "[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n";
+pub(crate) const MASTER: &str = "[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n";
 
 /// What every remote must do: take, list, prove, give back, forget; and find out what was changed there.
 fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
@@ -268,7 +268,7 @@ fn copies_live_a_whole_life_in_swift_by_its_own_protocol_and_by_s3() {
 }
 
 /// The first of five that are free, for servers that listen side by side.
-fn free_port_of_five() -> u16 {
+pub(crate) fn free_port_of_five() -> u16 {
     (0..100).map(|_| free_port()).find(|port| (0..5).all(|n| std::net::TcpListener::bind(("127.0.0.1", port + n)).is_ok())).unwrap()
 }
 
@@ -329,105 +329,4 @@ fn i7_copies_live_a_whole_life_behind_sftp_whose_key_must_be_known() {
     fs::write(known, format!("[127.0.0.1]:{port} {key}")).unwrap();
     a_whole_life(&shelf, "box", &path);
     goes_on_there(&shelf, "box", &shelf.path("box"), &path);
-}
-
-/// What goes wrong between tanker and a remote, connection by connection.
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// The server says 503.
-    Error,
-    /// The line breaks after so many bytes.
-    Cut(usize),
-    /// Every so many bytes take a tenth of a second.
-    Slow(usize),
-}
-
-/// A way to a port that has these faults, one a connection, and none after them.
-fn faulty(to: u16, faults: Vec<Fault>) -> u16 {
-    use std::io::{Read, Write};
-    use std::net::{Shutdown, TcpListener, TcpStream};
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        let mut faults = faults.into_iter();
-        for client in listener.incoming() {
-            let (mut client, fault) = (client.unwrap(), faults.next());
-            std::thread::spawn(move || {
-                let mut server = TcpStream::connect(("127.0.0.1", to)).unwrap();
-                if let Some(Fault::Error) = fault {
-                    let mut head = [0; 4096];
-                    let _ = client.read(&mut head);
-                    let _ = client.write_all(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-                    return;
-                }
-                let (mut back, mut answers) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-                std::thread::spawn(move || {
-                    let _ = std::io::copy(&mut answers, &mut back);
-                    let _ = back.shutdown(Shutdown::Both);
-                });
-                let (mut buffer, mut passed) = (vec![0; 16384], 0);
-                while let Ok(read @ 1..) = client.read(&mut buffer) {
-                    passed += read;
-                    match fault {
-                        Some(Fault::Cut(after)) if passed > after => break,
-                        Some(Fault::Slow(bytes)) => std::thread::sleep(Duration::from_millis((read * 100 / bytes) as u64)),
-                        _ => {}
-                    }
-                    if server.write_all(&buffer[..read]).is_err() {
-                        break;
-                    }
-                }
-                let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
-            });
-        }
-    });
-    port
-}
-
-#[test]
-fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhere() {
-    let shelf = Shelf::new("");
-    // Three parts of a multipart upload.
-    let entry = crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 20, 2, 0, 0).unwrap(), 40 << 20);
-    let (folder, port) = (shelf.path("swift"), free_port_of_five());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
-    let _server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
-    wait_for("Swift", || folder.join("ready").exists());
-    let through = |port: u16, place: &str| {
-        shelf.inventory(&format!(
-            "{MASTER}[remotes.s3]\nurl = 's3://backups/{place}'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'env:S3_SECRET'\n"
-        ));
-    };
-    let tanker = |args: &[&str]| {
-        let mut command = shelf.command(args);
-        command.env("S3_KEY", "admin:admin").env("S3_SECRET", "s3cret");
-        command
-    };
-    let run = |args: &[&str]| crate::upkeep::Ran::of(&tanker(args).output().unwrap());
-    let faults = [
-        vec![Fault::Error, Fault::Error, Fault::Error],
-        vec![Fault::Cut(100_000), Fault::Cut(9_000_000), Fault::Cut(1_000), Fault::Cut(200_000)],
-        vec![Fault::Slow(400_000), Fault::Error, Fault::Cut(5_000_000)],
-    ];
-    for (n, faults) in faults.into_iter().enumerate() {
-        through(faulty(port, faults.clone()), &format!("place{n}"));
-        run(&["copy", "east", "--to", "s3"]).code(0).says("copied");
-        through(port, &format!("place{n}"));
-        run(&["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
-    }
-    // Nothing but errors: it ends, says so, and nothing is listed there.
-    through(faulty(port, vec![Fault::Cut(10); 500]), "never");
-    run(&["copy", "east", "--to", "s3"]).code(1).says("the remote s3");
-    through(faulty(port, vec![Fault::Slow(200_000); 500]), "never");
-    let mut killed = tanker(&["copy", "east", "--to", "s3"]).stdout(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(Duration::from_secs(3));
-    assert!(killed.try_wait().unwrap().is_none(), "it was still at work");
-    killed.kill().unwrap();
-    killed.wait().unwrap();
-    through(port, "never");
-    let listed = run(&["list", "--remote", "s3"]).code(0);
-    assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
-    run(&["sync", "--to", "s3"]).code(0).says("copied");
-    run(&["verify", "--remote", "s3", "--all"]).code(0);
-    assert_eq!(entry.manifest.archive.bytes, 40 << 20);
 }

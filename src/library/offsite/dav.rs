@@ -26,9 +26,12 @@ impl Offsite {
     pub(super) async fn stream(&self, dav: &Dav, file: &Path, path: &str) -> Result<(), LibraryError> {
         let failed =
             |what: String| LibraryError::Offsite { remote: self.name.clone(), reason: format!("doesn't take the archive: {what}") };
-        // A line that is dead is noticed by what it doesn't acknowledge; a whole archive may take as long as it takes.
-        let client = Client::builder().connect_timeout(Duration::from_secs(30)).tcp_user_timeout(Duration::from_secs(120)).build();
-        let client = client.map_err(|e| failed(e.to_string()))?;
+        let client = Client::builder().connect_timeout(Duration::from_secs(30));
+        // A line that is dead is noticed by what it doesn't acknowledge; a whole archive may take as long as it takes. Only Linux tells:
+        // elsewhere the system's own patience counts.
+        #[cfg(target_os = "linux")]
+        let client = client.tcp_user_timeout(Duration::from_secs(120));
+        let client = client.build().map_err(|e| failed(e.to_string()))?;
         let mut last = String::new();
         for attempt in 0..TRIES {
             if attempt > 0 {

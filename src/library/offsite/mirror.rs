@@ -2,8 +2,7 @@
 //! was made or fetched until it is at home. Every verb works on a mirror as on any library.
 
 use std::collections::BTreeSet;
-use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -17,6 +16,7 @@ use super::super::writer::remove;
 use super::super::{Entry, Library, LibraryError, MANIFEST};
 use super::{Away, Offsite};
 use crate::model::id::HostName;
+use crate::platform;
 
 /// A record as it is at home: one that differs was changed here, and is on its way.
 pub(super) const SEEN: &str = ".record-home";
@@ -40,7 +40,7 @@ impl Library {
     /// When it can't be made, or is that of another url.
     pub fn mirror(below: &Path, url: &str) -> Result<Self, LibraryError> {
         let root = Self::mirror_path(below, url);
-        DirBuilder::new().recursive(true).mode(0o700).create(&root).map_err(LibraryError::file(&root, "can't be made"))?;
+        platform::make_folders(&root).map_err(LibraryError::file(&root, "can't be made"))?;
         let mark = root.join(HOME);
         match fs::read_to_string(&mark) {
             Ok(text) if text.trim_end() == url => {}
@@ -114,7 +114,7 @@ impl Library {
 
     fn use_lock(&self) -> Result<(File, PathBuf), LibraryError> {
         let path = self.root.join(".use.lock");
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let file = platform::private().read(true).write(true).create(true).truncate(false).open(&path);
         Ok((file.map_err(LibraryError::file(&path, "can't be opened"))?, path))
     }
 }
@@ -181,7 +181,7 @@ impl Offsite {
         if folder.exists() {
             fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?;
         }
-        DirBuilder::new().mode(0o700).create(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
+        platform::make_folder(&folder).map_err(LibraryError::file(&folder, "can't be made"))?;
         for name in [SUMS, SEAL] {
             if let Some(text) = self.small(&away.path(name)).await? {
                 write_private(&folder.join(name), &text)?;
@@ -246,7 +246,7 @@ fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Op
 
 fn place(from: &Path, to: &Path) -> Result<(), LibraryError> {
     if let Some(parent) = to.parent() {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(LibraryError::file(parent, "can't be made"))?;
+        platform::make_folders(parent).map_err(LibraryError::file(parent, "can't be made"))?;
     }
     fs::rename(from, to).map_err(LibraryError::file(from, "can't be moved"))?;
     to.parent().map_or(Ok(()), sync_folder)
@@ -266,7 +266,7 @@ fn mark_flaw(folder: &Path, reason: &str) -> Result<(), LibraryError> {
     if has_archive(folder) {
         return remove(&folder.join(FLAW));
     }
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(LibraryError::file(folder, "can't be made"))?;
+    platform::make_folders(folder).map_err(LibraryError::file(folder, "can't be made"))?;
     replace_private(&folder.join(FLAW), reason.as_bytes())
 }
 

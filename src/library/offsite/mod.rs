@@ -6,6 +6,7 @@ mod get;
 mod mirror;
 mod put;
 mod settle;
+mod sftp;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -18,7 +19,7 @@ use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
-use opendal::layers::{CapabilityOverrideLayer, RetryLayer, TimeoutLayer};
+use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
 
 pub use mirror::Hold;
@@ -108,24 +109,7 @@ impl Offsite {
                 let swift = services::Swift::default().endpoint(&needed("endpoint")?).container(&remote.place).root(&root);
                 Operator::new(swift.token(&secret("token"))).map(opendal::OperatorBuilder::finish)
             }
-            RemoteKind::Sftp => {
-                let (user, place) = remote.place.split_once('@').unwrap_or(("", &remote.place));
-                let user = option("user").unwrap_or_else(|| user.to_owned());
-                let mut sftp = services::Sftp::default().endpoint(&format!("ssh://{place}")).root(&root).known_hosts_strategy("strict");
-                if !user.is_empty() {
-                    sftp = sftp.user(&user);
-                }
-                if let Some(key) = option("identity") {
-                    let path = key.strip_prefix("~/").map_or_else(|| key.clone().into(), |rest| home.join(rest));
-                    sftp = sftp.key(&path.display().to_string());
-                }
-                // It can append, and doesn't say so.
-                let appends = CapabilityOverrideLayer::new(|mut capability| {
-                    capability.write_can_append = true;
-                    capability
-                });
-                Operator::new(sftp).map(|operator| operator.finish().layer(appends))
-            }
+            RemoteKind::Sftp => Ok(sftp::open(remote, &root, home)?),
             RemoteKind::WebDav => {
                 let scheme = option("scheme").unwrap_or_default();
                 let webdav = services::Webdav::default().endpoint(&format!("{scheme}://{}", remote.place)).root(&root);

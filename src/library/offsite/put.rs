@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::FileExt;
 
 use sha2::{Digest, Sha256};
 
@@ -14,6 +13,7 @@ use super::dav::Dav;
 use super::get::COPYING;
 use super::{AT_ONCE, Copied, Offsite, path_of};
 use crate::model::manifest::{BadManifest, parse_manifest};
+use crate::platform;
 
 /// Parts of an upload: at least this large, and never more than S3 takes.
 const LEAST_PART: u64 = 16 << 20;
@@ -119,7 +119,7 @@ impl Offsite {
             let tail = self.operator.read_with(path).range(from..there).await.map_err(|e| self.wrong("can't be read", &e))?.to_vec();
             let source = entry.archive();
             let mut ours = vec![0; tail.len()];
-            let read = File::open(&source).and_then(|file| file.read_exact_at(&mut ours, from));
+            let read = File::open(&source).and_then(|file| platform::read_exact_at(&file, &mut ours, from));
             read.map_err(LibraryError::file(&source, "can't be read"))?;
             if ours == tail {
                 return Ok(there);

@@ -1,7 +1,6 @@
 //! Between a mirror and its home: archives that are fetched, and what is new, marked or forgotten here brought home.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, TryLockError};
 
 use super::super::catalog::{GONE, folders, read_entry};
 use super::super::digests::sync_folder;
@@ -12,6 +11,7 @@ use super::mirror::{FETCHED, FETCHING, SEEN, put_file};
 use super::{Away, Copied, Offsite};
 use crate::model::id::HostName;
 use crate::model::record::{Record, merged};
+use crate::platform;
 
 /// What was brought home.
 #[derive(Debug, Default)]
@@ -204,7 +204,7 @@ impl Offsite {
 
 fn fetch_lock(entry: &Entry) -> Result<File, LibraryError> {
     let path = entry.folder.join(".fetch.lock");
-    let file = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let file = platform::private().write(true).create(true).truncate(false).open(&path);
     let file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -1,6 +1,6 @@
 //! The SSH agent: which keys it holds. No agent, or one that doesn't answer, is an ordinary state of a workstation.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use russh::keys::PublicKey;
@@ -18,14 +18,25 @@ pub(super) type Client = AgentClient<Box<dyn AgentStream + Send + Unpin>>;
 pub(super) async fn connect(agent: &Agent, home: &Path) -> Option<Client> {
     match agent {
         Agent::Off => None,
-        Agent::Environment => Some(AgentClient::connect_env().await.ok()?.dynamic()),
+        Agent::Environment => at(std::env::var_os("SSH_AUTH_SOCK").map(PathBuf::from)).await,
         Agent::Socket(path) => {
             // `IdentityAgent $NAME` names a variable that holds the path.
             let named = path.to_str().and_then(|text| text.strip_prefix('$')).and_then(std::env::var_os);
-            let path = named.map_or_else(|| expand(path, home), Into::into);
-            Some(AgentClient::connect_uds(path).await.ok()?.dynamic())
+            at(Some(named.map_or_else(|| expand(path, home), Into::into))).await
         }
     }
+}
+
+#[cfg(unix)]
+async fn at(socket: Option<PathBuf>) -> Option<Client> {
+    Some(AgentClient::connect_uds(socket?).await.ok()?.dynamic())
+}
+
+/// The agent of Windows' own OpenSSH listens at a pipe of this name.
+#[cfg(windows)]
+async fn at(pipe: Option<PathBuf>) -> Option<Client> {
+    let pipe = pipe.unwrap_or_else(|| PathBuf::from(r"\\.\pipe\openssh-ssh-agent"));
+    Some(AgentClient::connect_named_pipe(pipe).await.ok()?.dynamic())
 }
 
 /// Everything that an agent can sign with.

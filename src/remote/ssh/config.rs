@@ -2,12 +2,12 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::expand;
 use crate::model::inventory::Inventory;
 use crate::model::ssh_config::{Question, SshConfig, parse_ssh_config, resolve};
+use crate::platform;
 
 /// The system's file, which OpenSSH reads behind the user's own.
 const SYSTEM: &str = "/etc/ssh/ssh_config";
@@ -95,8 +95,7 @@ fn read(path: &Path, folder: &Path, asker: &Asker, must: bool) -> Result<Option<
 
 /// A configuration that others can write decides where a connection goes: refused, as by OpenSSH.
 fn read_private(path: &Path) -> io::Result<String> {
-    let mode = fs::metadata(path)?.permissions().mode();
-    if mode & 0o022 != 0 {
+    if platform::others(path)?.write {
         return Err(io::Error::other("others can write it (chmod go-w mends that)"));
     }
     Ok(String::from_utf8_lossy(&fs::read(path)?).into_owned())

@@ -3,7 +3,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -17,6 +16,7 @@ use super::throttle::Throttle;
 use crate::model::id::HostName;
 use crate::model::inventory::{Agent, Host, Password, Target};
 use crate::model::secret::{SecretSource, first_line};
+use crate::platform;
 
 /// Tried where a host names no identity, as OpenSSH does.
 const DEFAULT_IDENTITIES: [&str; 3] = ["~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"];
@@ -318,8 +318,8 @@ fn beside(path: &Path, ending: &str) -> PathBuf {
 /// A secret that others on this workstation can read is none: refused, as by OpenSSH.
 fn is_private(path: &Path) -> Result<(), KeyringError> {
     let shown = path.display();
-    let mode = fs::metadata(path).map_err(|e| KeyringError(format!("{shown} can't be read: {e}")))?.permissions().mode();
-    if mode & 0o077 == 0 {
+    let others = platform::others(path).map_err(|e| KeyringError(format!("{shown} can't be read: {e}")))?;
+    if !others.any {
         return Ok(());
     }
     Err(KeyringError(format!("others can read {shown}: 'chmod 600 {shown}' mends that")))

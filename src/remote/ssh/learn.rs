@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use hmac::{Hmac, KeyInit, Mac};
@@ -11,6 +10,7 @@ use russh::keys::ssh_key::known_hosts::{Entry, HostPatterns};
 
 use super::known_hosts::{KnownKeys, Verdict, matches, name_of};
 use crate::model::inventory::Target;
+use crate::platform;
 
 /// What learning a key did.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt:
         let hide = target.hash_names || text.lines().any(|line| line.starts_with("|1|"));
         kept.push_str(&format!("{} {}\n", if hide { hashed(&name, salt)? } else { name }, words.join(" ")));
         let new = path.with_extension("tanker-new");
-        let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(fault)?;
+        let mut file = platform::private().write(true).create(true).truncate(true).open(&new).map_err(fault)?;
         // A file that others may read stays one.
         if let Ok(meta) = fs::metadata(path) {
             file.set_permissions(meta.permissions()).map_err(fault)?;

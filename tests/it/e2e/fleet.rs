@@ -32,7 +32,7 @@ fn many(count: usize) -> String {
 #[test]
 fn i5_forty_hosts_behind_a_jump_host_that_lets_in_few_at_a_time_are_all_reached() {
     let lab = Lab::up("many", "5.1");
-    lab.ask("/usr/sbin/sshd -p 2201 -o PidFile=none -o MaxStartups=4:100:4");
+    lab.sshd(2201, "-o MaxStartups=4:100:4");
     let inventory = fleet(&lab, &many(40));
     let ran = lab.tanker_with(&inventory, &["hosts", "check", "--forks", "40", "--json"]).expect_code(0);
     let (recap, _) = crate::events::held(&ran.stdout);
@@ -76,7 +76,7 @@ fn i5_forty_hosts_behind_a_jump_host_that_lets_in_few_at_a_time_are_all_reached(
 #[test]
 fn i5_an_interrupted_run_says_of_each_host_what_became_of_it() {
     let lab = Lab::up("stopped", "5.1");
-    lab.ask("/usr/sbin/sshd -p 2201 -o PidFile=none");
+    lab.sshd(2201, "");
     let inventory = fleet(&lab, &many(3));
     lab.break_docker("commit", "sleep 30");
     let child = lab.command(&inventory, &["backup", "--forks", "1", "--json"]).spawn().unwrap();
@@ -99,10 +99,10 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
     fs::write(&inventory, text).unwrap();
     // Whatever is asked, this is what it says.
     let says = |script: &str| {
-        // The port is free only when the one before is gone, and the next one listens a moment after it has gone into the background.
+        // The port is free only when the one before is gone.
         lab.ask("pkill -f '[s]shd.*2222'; while pgrep -f '[s]shd.*-p 2222' >/dev/null; do sleep 0.1; done");
-        lab.ask(&format!("printf '%s\\n' '#!/bin/bash' '{script}' > /root/evil; chmod 755 /root/evil; /usr/sbin/sshd -p 2222 -o PidFile=none -o ForceCommand=/root/evil"));
-        lab.ask("until (exec 3<>/dev/tcp/127.0.0.1/2222) 2>/dev/null; do sleep 0.1; done");
+        lab.ask(&format!("printf '%s\\n' '#!/bin/bash' '{script}' > /root/evil; chmod 755 /root/evil"));
+        lab.sshd(2222, "-o ForceCommand=/root/evil");
     };
     let cases = [
         ("yes", "printed more than"),
@@ -125,7 +125,7 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
             // One that says nothing at all is waited for until somebody says otherwise.
             signal(&child, "KILL");
             end(child);
-            assert!(began.elapsed() < Duration::from_secs(5));
+            assert!(began.elapsed() < Duration::from_secs(20));
             continue;
         }
         for verb in [&["check"][..], &["backup"], &["status"]] {

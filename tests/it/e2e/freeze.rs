@@ -37,15 +37,15 @@ fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
     wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
     signal(&child, "KILL");
     child.wait().unwrap();
-    wait_until("the lease runs out", Duration::from_secs(15), || lab.paused().is_empty());
+    wait_until("the lease runs out", Duration::from_secs(60), || lab.paused().is_empty());
     assert_eq!(lab.listed(), 0);
 
     // The dead tanker's job is ended too: nothing holds the master.
-    wait_until("the job has ended", Duration::from_secs(15), || lab.tanker(&["status"]).stdout.contains("has ended"));
+    wait_until("the job has ended", Duration::from_secs(60), || lab.tanker(&["status"]).stdout.contains("has ended"));
     let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("containers are frozen again", Duration::from_secs(60), || lab.paused().len() == 11);
     lab.lab(&["cut", "m"]).expect_code(0);
-    wait_until("the lease runs out", Duration::from_secs(15), || lab.paused().is_empty());
+    wait_until("the lease runs out", Duration::from_secs(60), || lab.paused().is_empty());
     lab.lab(&["mend", "m"]).expect_code(0);
     end(child).expect_code(1).says("void");
     lab.assert_clean();
@@ -106,7 +106,7 @@ fn i1_a_docker_of_0_10_is_frozen_by_the_kernel_and_thawed_by_it() {
     wait_until("containers are frozen", Duration::from_secs(60), || lab.sh(frozen).stdout.trim() == "11");
     signal(&child, "KILL");
     child.wait().unwrap();
-    wait_until("the lease runs out", Duration::from_secs(15), || lab.sh(frozen).stdout.trim() == "0");
+    wait_until("the lease runs out", Duration::from_secs(60), || lab.sh(frozen).stdout.trim() == "0");
 }
 
 #[test]

@@ -84,6 +84,14 @@ impl Lab {
         self.sh(script).expect_code(0).stdout.trim().to_owned()
     }
 
+    /// One more sshd at the master, which listens when this is back: sshd goes into the background a moment before it does.
+    #[track_caller]
+    pub fn sshd(&self, port: u16, options: &str) {
+        self.ask(&format!(
+            "/usr/sbin/sshd -p {port} -o PidFile=none {options} || exit; until (exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null; do sleep 0.1; done"
+        ));
+    }
+
     pub fn sql(&self, statement: &str) -> String {
         let psql = "/usr/lib/postgresql/15/bin/psql -h /var/run/postgresql -U postgres -qtA -v ON_ERROR_STOP=1 nailgun";
         self.ask(&format!(

@@ -38,7 +38,7 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
     // The agent has the key; the inventory names none.
     let socket = lab.path("agent");
     let mut agent = Command::new("ssh-agent").args(["-D", "-a"]).arg(&socket).spawn().unwrap();
-    super::wait_until("the agent is there", std::time::Duration::from_secs(5), || socket.exists());
+    super::wait_until("the agent is there", std::time::Duration::from_secs(30), || socket.exists());
     assert!(Command::new("ssh-add").args(["-q", &key]).env("SSH_AUTH_SOCK", &socket).status().unwrap().success());
     fs::write(&file, inventory.replace(&format!("identity = [\"{key}\"]\n"), "")).unwrap();
     let output = lab.command(&file, &["check"]).env("HOME", lab.path("")).env("SSH_AUTH_SOCK", &socket).output().unwrap();
@@ -59,7 +59,7 @@ fn i5_masters_are_reached_through_agent_sudo_and_jump_hosts_and_an_unreachable_o
 
     // A server that offers what stock OpenSSH 5.3 does: taken where that is allowed, and explained where it isn't.
     let old = "-o MACs=hmac-sha1 -o KexAlgorithms=diffie-hellman-group14-sha1 -o HostKeyAlgorithms=ssh-rsa -o Ciphers=aes128-ctr -o PubkeyAcceptedAlgorithms=ssh-ed25519";
-    lab.ask(&format!("/usr/sbin/sshd -p 2222 -o PidFile=none {old}"));
+    lab.sshd(2222, old);
     let legacy = inventory.replace("[defaults]", "[defaults]\nport = 2222");
     fs::write(&file, &legacy).unwrap();
     lab.tanker_with(&file, &["trust", "m", "--yes"]).expect_code(0).says("ssh-rsa SHA256:");
