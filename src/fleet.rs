@@ -13,22 +13,22 @@ use crate::model::report::{Outcome, RunReport, Severity};
 
 /// Tells work in progress that the operator wants it to stop.
 #[derive(Clone)]
-pub struct Cancel(watch::Receiver<bool>);
+pub struct Cancel(watch::Receiver<u32>);
 
 /// The other end of [`Cancel`].
-pub struct Canceller(watch::Sender<bool>);
+pub struct Canceller(watch::Sender<u32>);
 
 /// A pair of them.
 #[must_use]
 pub fn cancellation() -> (Canceller, Cancel) {
-    let (sender, receiver) = watch::channel(false);
+    let (sender, receiver) = watch::channel(0);
     (Canceller(sender), Cancel(receiver))
 }
 
 impl Canceller {
     /// Stops everything that listens.
     pub fn cancel(&self) {
-        self.0.send_replace(true);
+        self.0.send_modify(|times| *times += 1);
     }
 }
 
@@ -36,13 +36,23 @@ impl Cancel {
     /// Whether it has been said.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.0.borrow()
+        *self.0.borrow() > 0
     }
 
     /// Waits until it is said; for ever, if whoever could say it is gone.
     pub async fn cancelled(&self) {
+        self.said_more_than(0).await;
+    }
+
+    /// Waits until it is said again, by somebody who has been told to wait: what cleans up is given up then.
+    pub async fn insisted(&self) {
+        let so_far = *self.0.borrow();
+        self.said_more_than(so_far.max(1)).await;
+    }
+
+    async fn said_more_than(&self, times: u32) {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|said| *said).await.is_err() {
+        if receiver.wait_for(|said| *said > times).await.is_err() {
             std::future::pending::<()>().await;
         }
     }

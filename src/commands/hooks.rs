@@ -75,7 +75,11 @@ pub(super) async fn after(ctx: &Context, host: &Host, mut ending: Ending) -> End
     let outcome = ending.severity.word().to_lowercase();
     let variables =
         [("TANKER_HOST", host.name.as_str()), ("TANKER_VERB", "backup"), ("TANKER_OUTCOME", &outcome), ("TANKER_SUMMARY", &ending.summary)];
-    if let Err(why) = run(command, host.hooks.limit, &variables).await {
+    let ran = tokio::select! {
+        ran = run(command, host.hooks.limit, &variables) => ran,
+        () = ctx.cancel.insisted() => Err("was ended as told to".into()),
+    };
+    if let Err(why) = ran {
         ending.summary = format!("{}; but the command after it {why}", ending.summary);
         ending.severity = ending.severity.max(Severity::Failed);
     }

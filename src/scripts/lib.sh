@@ -112,10 +112,14 @@ listed_frozen() {
   [ -s "$1/frozen" ] || return 0
   while read -r name freezer; do ! is_frozen "$name" "$freezer" || echo "$name $freezer"; done < "$1/frozen"
 }
+# From 1.6 on `docker pause` and `unpause` take several names; before, they print usage, do nothing and end with 0.
+takes_several() { at_least 1.6 "${docker:=$(docker_version)}"; }
 paused_by_docker() { [ "$(cat "$1/method" 2>/dev/null)" = pause ]; }
 ask_docker_to_thaw() {
-  local name try; local -a pids=()
-  while read -r name _; do timeout 20 docker unpause "$name" >/dev/null 2>&1 & pids+=($!); done <<< "$2"
+  local name try; local -a names=() pids=()
+  while read -r name _; do names+=("$name"); done <<< "$2"
+  if takes_several; then timeout 20 docker unpause "${names[@]}" >/dev/null 2>&1 & pids+=($!)
+  else for name in "${names[@]}"; do timeout 20 docker unpause "$name" >/dev/null 2>&1 & pids+=($!); done; fi
   for ((try = 0; try < 60; try++)); do
     [ -n "$(listed_frozen "$1")" ] || { wait "${pids[@]}"; return $?; }
     sleep 0.05

@@ -1,11 +1,12 @@
 //! What stands around the daily work: report, init, config check, completions, man pages, hooks.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use chrono::{Duration, Utc};
 
 use crate::library::add_bytes;
+use crate::offsite::wait_for;
 use crate::upkeep::Shelf;
 
 #[test]
@@ -131,6 +132,22 @@ fn a_command_before_a_backup_that_fails_leaves_the_master_alone_and_one_after_it
     // An inventory that names commands and that others can write is not trusted.
     Command::new("chmod").arg("666").arg(shelf.path("inventory.toml")).status().unwrap();
     shelf.tanker(&["backup"]).code(2).says("others own it or can write it");
+}
+
+#[test]
+fn a_command_after_a_backup_outlives_one_interrupt_and_not_a_second() {
+    let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nafter = 'touch begun; sleep 300; touch ended'\n");
+    let child = shelf.command(&["backup"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let interrupt = || assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    wait_for("the command", || shelf.path("begun").exists());
+    interrupt();
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(Command::new("kill").args(["-0", &child.id().to_string()]).status().unwrap().success(), "it waits for its command");
+    interrupt();
+    let ran = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(said.contains("but the command after it was ended as told to"), "{said}");
+    assert!(!shelf.path("ended").exists());
 }
 
 #[test]

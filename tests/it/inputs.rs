@@ -209,7 +209,7 @@ fn i6_a_secret_is_hidden_before_it_is_asked_for_and_ctrl_c_gives_the_terminal_ba
 }
 
 /// Words as a shell splits them, up to a comment, a pipe or the next command.
-fn words(line: &str) -> Vec<String> {
+pub(crate) fn words(line: &str) -> Vec<String> {
     let (mut found, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
     for c in line.chars() {
         match (quote, c) {
@@ -235,42 +235,63 @@ fn words(line: &str) -> Vec<String> {
     found
 }
 
-#[test]
-fn every_command_of_the_documents_is_one_that_the_program_takes() {
+/// Every command line of tanker's that the documents show, and where. What is only named (`tanker import`) is none.
+pub(crate) fn commands_of_the_documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut documents: Vec<_> = std::fs::read_dir(root.join("docs")).unwrap().map(|file| file.unwrap().path()).collect();
-    documents.push(root.join("README.md"));
-    let mut seen = 0;
+    documents.sort();
+    documents.insert(0, root.join("README.md"));
+    let mut found = Vec::new();
     for document in documents.iter().filter(|path| path.extension().is_some_and(|ending| ending == "md")) {
         let text = std::fs::read_to_string(document).unwrap();
-        // What is generated is the program's own text.
-        let text = text.split("<!-- below this line the text is generated").next().unwrap();
         let (mut blocks, mut prose) = (Vec::new(), String::new());
         for (n, part) in text.split("```").enumerate() {
             if n % 2 == 1 { blocks.extend(part.lines()) } else { prose.push_str(part) }
         }
+        // Where a line of a help text goes on is what it explains.
+        let lines = blocks.iter().map(|line| line.trim().trim_start_matches("ExecStart=/usr/bin/").trim_start_matches("$ "));
+        let lines = lines.map(|line| line.split("  ").next().unwrap().to_owned());
         let prose = prose.replace('\n', " ");
-        let inline = prose.split('`').skip(1).step_by(2);
-        let lines = blocks.iter().map(|line| line.trim_start_matches("ExecStart=/usr/bin/").trim_start_matches("$ "));
-        for command in lines.chain(inline).flat_map(|line| line.split(" && ")).filter(|line| line.starts_with("tanker ")) {
-            let shown = command
-                .replace("HOST@ID", "east@2026-11-22-14_07")
-                .replace("HOST", "east")
-                .replace("MACHINE", "spare")
-                .replace("REMOTE", "vault")
-                .replace("diff A B", "diff east@2026-11-21 east@latest")
-                .replace("fuel_backup_….tar.lrz", "fuel_backup.tar.lrz");
-            let shown = if shown == "tanker completions" { "tanker completions bash".to_owned() } else { shown };
-            if let Err(e) = Cli::try_parse_from(words(&shown)) {
-                use clap::error::ErrorKind::{DisplayHelp, DisplayVersion, MissingRequiredArgument};
-                // A verb that is only named is no command.
-                let named_only = e.kind() == MissingRequiredArgument && words(&shown).len() <= 3;
-                assert!(named_only || matches!(e.kind(), DisplayHelp | DisplayVersion), "{}: `{command}`: {e}", document.display());
+        let inline = prose.split('`').skip(1).step_by(2).map(str::to_owned);
+        let name = document.strip_prefix(root).unwrap().display().to_string();
+        for line in lines.chain(inline) {
+            for command in line.split(" && ").filter(|line| line.starts_with("tanker ")) {
+                let named_only = match Cli::try_parse_from(words(&concrete(command))) {
+                    Ok(_) => false,
+                    Err(e) => {
+                        use clap::error::ErrorKind::{
+                            DisplayHelp, DisplayHelpOnMissingArgumentOrSubcommand as NoVerb, DisplayVersion, MissingRequiredArgument,
+                        };
+                        let few = matches!(e.kind(), MissingRequiredArgument | NoVerb) && words(command).len() <= 3;
+                        assert!(few || matches!(e.kind(), DisplayHelp | DisplayVersion), "{name}: `{command}`: {e}");
+                        true
+                    }
+                };
+                if !named_only {
+                    found.push((name.clone(), command.trim().to_owned()));
+                }
             }
-            seen += 1;
         }
     }
-    assert!(seen > 60, "only {seen} commands were found");
+    found
+}
+
+/// A command with names instead of what stands for them.
+pub(crate) fn concrete(command: &str) -> String {
+    command
+        .replace("HOST@ID", "east@2026-11-22-14_07")
+        .replace("HOST", "east")
+        .replace("MACHINE", "west")
+        .replace("REMOTE", "vault")
+        .replace("--remote NAME", "--remote vault")
+        .replace("diff A B", "diff east@2026-11-21 east@latest")
+        .replace("fuel_backup_….tar.lrz", "fuel_backup.tar.lrz")
+}
+
+#[test]
+fn every_command_of_the_documents_is_one_that_the_program_takes() {
+    let seen = commands_of_the_documents();
+    assert!(seen.len() > 80, "only {} commands were found", seen.len());
 }
 
 #[test]

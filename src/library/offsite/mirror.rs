@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
+use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
 
 use super::super::catalog::{FLAW, GONE, HOME, Problem, folders, read_entry};
@@ -14,7 +15,7 @@ use super::super::trash::TRASH;
 use super::super::verify::hex;
 use super::super::writer::remove;
 use super::super::{Entry, Library, LibraryError, MANIFEST};
-use super::{Away, Offsite};
+use super::{Away, LOOKS, Offsite};
 use crate::model::id::HostName;
 use crate::platform;
 
@@ -142,9 +143,11 @@ impl Offsite {
                 lock => lock?,
             };
             let mut known = BTreeSet::new();
-            for away in away.iter().filter(|away| away.manifest.description.host == host) {
+            let of_host = away.iter().filter(|away| away.manifest.description.host == host);
+            let mut records = stream::iter(of_host.map(|away| async move { (away, self.small(&away.path(RECORD)).await) })).buffered(LOOKS);
+            while let Some((away, record)) = records.next().await {
                 known.insert(away.manifest.description.id.to_string());
-                self.refresh_one(mirror, away, owner).await?;
+                self.refresh_one(mirror, away, record?, owner).await?;
             }
             for flaw in flaws.iter().filter(|flaw| flaw.host().as_ref() == Some(&host)) {
                 let id = flaw.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -156,14 +159,13 @@ impl Offsite {
         Ok(skipped)
     }
 
-    async fn refresh_one(&self, mirror: &Library, away: &Away, owner: &str) -> Result<(), LibraryError> {
+    async fn refresh_one(&self, mirror: &Library, away: &Away, record: Option<Vec<u8>>, owner: &str) -> Result<(), LibraryError> {
         let about = &away.manifest.description;
         let host = mirror.root.join(about.host.as_str());
         let (listed, trashed) = (host.join(about.id.as_str()), host.join(TRASH).join(about.id.as_str()));
         if host.join(GONE).join(about.id.as_str()).exists() {
             return Ok(());
         }
-        let record = self.small(&away.path(RECORD)).await?;
         let deleted = record.as_deref().is_some_and(|text| parse_sheet(text).is_ok_and(|record| record.deleted.is_some()));
         let wanted = if deleted { &trashed } else { &listed };
         if let Some(there) = [&listed, &trashed].into_iter().find(|folder| folder.exists()) {

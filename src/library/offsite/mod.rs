@@ -19,6 +19,7 @@ use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
+use futures_util::{StreamExt, stream};
 use opendal::layers::{RetryLayer, TimeoutLayer};
 use opendal::{ErrorKind, Operator, services};
 
@@ -27,6 +28,8 @@ pub use settle::Settled;
 
 /// A small file of a remote's that is larger than this is none (I8).
 const LARGEST_SMALL: u64 = 16 << 20;
+/// So many small files are asked for at once: what each costs is the way there and back.
+const LOOKS: usize = 16;
 /// So many parts of an archive are on their way at once.
 const AT_ONCE: usize = 4;
 
@@ -143,16 +146,19 @@ impl Offsite {
     /// # Errors
     /// When the remote can't be read.
     pub async fn list(&self) -> Result<(Vec<Away>, Vec<Problem>), LibraryError> {
-        let (mut found, mut problems) = (Vec::new(), Vec::new());
+        let (mut found, mut problems, mut names) = (Vec::new(), Vec::new(), Vec::new());
         for host in self.folders("/").await? {
             let Ok(name) = host.parse::<HostName>() else { continue };
-            for id in self.folders(&format!("{host}/")).await? {
-                let Ok(id) = id.parse::<BackupId>() else { continue };
-                match self.look_whole(&name, &id).await? {
-                    Ok(Some(away)) => found.push(away),
-                    Ok(None) => {}
-                    Err(reason) => problems.push(Problem { path: PathBuf::from(name.as_str()).join(id.as_str()), reason }),
-                }
+            let ids = self.folders(&format!("{host}/")).await?;
+            names.extend(ids.iter().filter_map(|id| id.parse::<BackupId>().ok()).map(|id| (name.clone(), id)));
+        }
+        let looks = names.into_iter().map(|(host, id)| async move { (self.look_whole(&host, &id).await, host, id) });
+        let mut looks = stream::iter(looks).buffered(LOOKS);
+        while let Some((looked, host, id)) = looks.next().await {
+            match looked? {
+                Ok(Some(away)) => found.push(away),
+                Ok(None) => {}
+                Err(reason) => problems.push(Problem { path: PathBuf::from(host.as_str()).join(id.as_str()), reason }),
             }
         }
         found.sort_by_key(|away| (away.manifest.description.started, away.name()));

@@ -1,7 +1,8 @@
 //! How many logins knock at one server at once: sshd drops connections at random when more than its `MaxStartups` have not logged in
-//! yet, ten on the masters of old.
+//! yet, ten on the masters of old. One that drops some is knocked at by fewer.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -9,24 +10,61 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// Less than the ten that an sshd lets in unless told otherwise.
 const AT_ONCE: usize = 8;
-/// How often a dropped connection is made again.
+/// However many it drops.
+const FEWEST: usize = 2;
+/// How often a dropped connection is made again while the server lets nobody in at all.
 pub(super) const RETRIES: u32 = 7;
 
 /// A gate for each server.
 #[derive(Default)]
 pub(super) struct Gates {
-    gates: Mutex<HashMap<(String, u16), Arc<Semaphore>>>,
+    gates: Mutex<HashMap<(String, u16), Arc<Gate>>>,
+}
+
+struct Gate {
+    turns: Arc<Semaphore>,
+    /// How many may knock at once.
+    width: Mutex<usize>,
+    let_in: AtomicU64,
+}
+
+/// A turn at a server. Given back when it is dropped.
+pub(super) struct Turn {
+    gate: Arc<Gate>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 impl Gates {
-    /// Waits for a turn at a server. Given back when it is dropped.
-    pub(super) async fn enter(&self, address: &str, port: u16) -> Option<OwnedSemaphorePermit> {
+    /// Waits for a turn at a server.
+    pub(super) async fn enter(&self, address: &str, port: u16) -> Turn {
         let gate = {
             let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(gates.entry((address.to_owned(), port)).or_insert_with(|| Arc::new(Semaphore::new(AT_ONCE))))
+            let new = || Gate { turns: Arc::new(Semaphore::new(AT_ONCE)), width: Mutex::new(AT_ONCE), let_in: AtomicU64::new(0) };
+            Arc::clone(gates.entry((address.to_owned(), port)).or_insert_with(|| Arc::new(new())))
         };
         // The semaphore is never closed: there is always a turn.
-        gate.acquire_owned().await.ok()
+        let permit = Arc::clone(&gate.turns).acquire_owned().await.ok();
+        Turn { gate, permit }
+    }
+}
+
+impl Turn {
+    /// The server let us in.
+    pub(super) fn let_in(&self) {
+        self.gate.let_in.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The server dropped us: one less at once from now on. Tells how many it has let in so far.
+    pub(super) fn dropped(mut self) -> u64 {
+        let mut width = self.gate.width.lock().unwrap_or_else(PoisonError::into_inner);
+        if *width > FEWEST
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
+            *width -= 1;
+        }
+        drop(width);
+        self.gate.let_in.load(Ordering::Relaxed)
     }
 }
 
@@ -46,5 +84,22 @@ mod tests {
         assert!(pause(4, "a") > pause(1, "a") * 4);
         assert_ne!(pause(3, "east"), pause(3, "west"));
         assert!((0..RETRIES).map(|n| pause(n, "zzz")).sum::<Duration>() < Duration::from_secs(60));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_drops_connections_is_knocked_at_by_fewer_but_never_by_none() {
+        let gates = Gates::default();
+        for _ in 0..20 {
+            gates.enter("a", 22).await.dropped();
+        }
+        let held = [gates.enter("a", 22).await, gates.enter("a", 22).await];
+        let third = tokio::time::timeout(Duration::from_millis(50), gates.enter("a", 22)).await;
+        assert!(third.is_err());
+        held[0].let_in();
+        drop(held);
+        assert_eq!(gates.enter("a", 22).await.dropped(), 1);
+        // Another port is another server.
+        let others: Vec<Turn> = vec![gates.enter("a", 23).await, gates.enter("a", 23).await, gates.enter("a", 23).await];
+        assert_eq!(others.len(), 3);
     }
 }

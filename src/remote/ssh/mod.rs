@@ -95,17 +95,23 @@ impl<'a> Way<'a> {
 
     /// Connects and logs in. A server that drops the connection before anything was said has too many at once: it is asked again.
     async fn open(&self, target: &Target, through: Option<&Handle<Client>>) -> Result<Opened, RemoteError> {
-        let mut attempt = 0;
+        let (mut attempt, mut in_vain, mut let_in) = (0, 0, None);
         loop {
             let turn = self.keyring.gates.enter(&target.endpoint.address, target.endpoint.port).await;
             let error = match self.try_open(target, through).await {
-                Err(Dropped(e)) if attempt < gate::RETRIES => e,
-                Err(Dropped(e)) => return Err(e),
-                Ok(result) => return result,
+                Ok(Ok(opened)) => {
+                    turn.let_in();
+                    return Ok(opened);
+                }
+                Ok(Err(e)) => return Err(e),
+                Err(Dropped(e)) => e,
             };
-            drop(turn);
+            // One that lets others in is only busy: it is asked for as long as it does.
+            let by_now = Some(turn.dropped());
+            in_vain = if by_now == let_in { in_vain + 1 } else { 0 };
+            let_in = by_now;
             // A jump host that is gone won't come back by asking again.
-            if through.is_some_and(Handle::is_closed) {
+            if in_vain >= gate::RETRIES || through.is_some_and(Handle::is_closed) {
                 return Err(error);
             }
             tokio::time::sleep(gate::pause(attempt, self.host.name.as_str())).await;

@@ -2,6 +2,7 @@
 //! removes it whatever happens.
 
 mod chaos;
+mod documents;
 mod fleet;
 mod freeze;
 mod home;
@@ -58,9 +59,16 @@ impl Lab {
     }
 
     pub fn up_with(instance: &str, options: &[&str]) -> Self {
+        Self::of(instance, &[("m", options)])
+    }
+
+    /// A lab of several masters, each with its name and options.
+    pub fn of(instance: &str, masters: &[(&str, &[&str])]) -> Self {
         let lab = Self { instance: format!("it-{instance}"), folder: tempfile::tempdir().unwrap() };
         lab.lab(&["down"]).expect_code(0);
-        lab.lab(&[&["up", "m"], options].concat()).expect_code(0);
+        for (name, options) in masters {
+            lab.lab(&[&["up", name], *options].concat()).expect_code(0);
+        }
         lab
     }
 
@@ -69,8 +77,13 @@ impl Lab {
     }
 
     pub fn lab(&self, args: &[&str]) -> Ran {
+        Ran::of(&self.output(args))
+    }
+
+    /// The same, as bytes.
+    pub fn output(&self, args: &[&str]) -> Output {
         let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
-        Ran::of(&Command::new(program).args(args).env("TANKER_LAB", &self.instance).stdin(Stdio::null()).output().unwrap())
+        Command::new(program).args(args).env("TANKER_LAB", &self.instance).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a shell script in the master, out of band.
