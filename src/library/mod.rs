@@ -21,7 +21,6 @@ mod trash;
 mod verify;
 mod writer;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Source, Walked, extract, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
@@ -198,5 +197,9 @@ impl Library {
 /// lrzip gives a file the mode of what it packed (I6); and a file that is about to be renamed must be on the disk.
 fn keep_private(path: &Path) -> Result<(), LibraryError> {
     platform::keep_private(path).map_err(LibraryError::file(path, "can't be kept private"))?;
-    File::open(path).and_then(|file| file.sync_all()).map_err(LibraryError::file(path, "can't be brought to the disk"))
+    platform::private()
+        .write(true)
+        .open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(LibraryError::file(path, "can't be brought to the disk"))
 }

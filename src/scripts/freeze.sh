@@ -71,7 +71,7 @@ freeze_all() {
   # but begun together.
   if [ "$freeze" = pause ] && takes_several; then timeout 30 docker pause "${names[@]}" >/dev/null 2>&1; fi
   while read -r name _ freezer; do
-    if [ "$freezer" != - ] && is_frozen "$name" "$freezer"; then continue; fi
+    if [ "$freezer" != - ] && is_wholly_frozen "$name" "$freezer"; then continue; fi
     freeze_one "$name" "$freezer" & pids+=($!)
   done < "$job/survey"
   for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
@@ -99,7 +99,7 @@ freeze_one() {
     # A busy kernel may not freeze a container that starts processes all the time; a moment later it does.
     for try in 1 2 3 4; do
       timeout 30 docker pause "$1" >/dev/null && return 0
-      is_frozen "$1" "$2" && return 0
+      is_wholly_frozen "$1" "$2" && return 0
       sleep "0.$try"
     done
     return 1
@@ -113,7 +113,7 @@ freeze_one() {
 all_frozen() {
   local name freezer
   while read -r name _ freezer; do
-    is_frozen "$name" "$freezer" || { thawed=$name; return 1; }
+    is_wholly_frozen "$name" "$freezer" || { thawed=$name; return 1; }
   done < "$job/survey"
 }
 

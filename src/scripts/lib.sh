@@ -84,6 +84,16 @@ is_frozen() {
   fi
 }
 
+# The same for a capture: what the kernel is still freezing is not frozen, and has a moment to become so.
+is_wholly_frozen() {
+  local try
+  case $2 in stopped|-) is_frozen "$1" "$2"; return $? ;; esac
+  for ((try = 0; try < 20; try++)); do
+    case $(cat "$2" 2>/dev/null) in FROZEN) return 0 ;; FREEZING) sleep 0.05 ;; *) break ;; esac
+  done
+  return 1
+}
+
 # Thaws what the job's list of frozen containers names and looks whether it is thawed. Prints those that stay frozen, or of
 # which nobody knows. What Docker paused it is asked to thaw first, for its own books; it has three seconds before the kernel
 # is told directly, for it may be hung. What was stopped is started in order.

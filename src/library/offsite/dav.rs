@@ -4,10 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use reqwest::header::CONTENT_LENGTH;
-use reqwest::{Body, Client, StatusCode};
+use reqwest::{Body, StatusCode};
 
 use super::super::LibraryError;
-use super::Offsite;
+use super::{Offsite, http_client};
 
 const TRIES: u32 = 6;
 /// A server that takes less than this in a second, on the whole, is given up.
@@ -26,12 +26,7 @@ impl Offsite {
     pub(super) async fn stream(&self, dav: &Dav, file: &Path, path: &str) -> Result<(), LibraryError> {
         let failed =
             |what: String| LibraryError::Offsite { remote: self.name.clone(), reason: format!("doesn't take the archive: {what}") };
-        let client = Client::builder().connect_timeout(Duration::from_secs(30));
-        // A line that is dead is noticed by what it doesn't acknowledge; a whole archive may take as long as it takes. Only Linux tells:
-        // elsewhere the system's own patience counts.
-        #[cfg(target_os = "linux")]
-        let client = client.tcp_user_timeout(Duration::from_secs(120));
-        let client = client.build().map_err(|e| failed(e.to_string()))?;
+        let client = http_client().map_err(|e| failed(e.to_string()))?;
         let mut last = String::new();
         for attempt in 0..TRIES {
             if attempt > 0 {

@@ -15,7 +15,7 @@ use super::super::trash::TRASH;
 use super::super::verify::hex;
 use super::super::writer::remove;
 use super::super::{Entry, Library, LibraryError, MANIFEST};
-use super::{Away, LOOKS, Offsite};
+use super::{Away, Offsite};
 use crate::model::id::HostName;
 use crate::platform;
 
@@ -144,7 +144,8 @@ impl Offsite {
             };
             let mut known = BTreeSet::new();
             let of_host = away.iter().filter(|away| away.manifest.description.host == host);
-            let mut records = stream::iter(of_host.map(|away| async move { (away, self.small(&away.path(RECORD)).await) })).buffered(LOOKS);
+            let mut records =
+                stream::iter(of_host.map(|away| async move { (away, self.small(&away.path(RECORD)).await) })).buffered(self.looks());
             while let Some((away, record)) = records.next().await {
                 known.insert(away.manifest.description.id.to_string());
                 self.refresh_one(mirror, away, record?, owner).await?;

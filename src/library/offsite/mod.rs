@@ -4,9 +4,11 @@
 mod dav;
 mod get;
 mod mirror;
+mod parts;
 mod put;
 mod settle;
 mod sftp;
+mod valve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,14 +16,17 @@ use std::time::Duration;
 
 use super::digests::{SEAL, SUMS};
 use super::records::FILE as RECORD;
+use super::verify::hex;
 use super::{LibraryError, MANIFEST, Problem};
 use crate::model::id::{BackupId, HostName};
 use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
 use futures_util::{StreamExt, stream};
-use opendal::layers::{RetryLayer, TimeoutLayer};
+use opendal::layers::{HttpClientLayer, RetryLayer, TimeoutLayer};
+use opendal::raw::HttpClient;
 use opendal::{ErrorKind, Operator, services};
+use sha2::{Digest, Sha256};
 
 pub use mirror::Hold;
 pub use settle::Settled;
@@ -30,6 +35,10 @@ pub use settle::Settled;
 const LARGEST_SMALL: u64 = 16 << 20;
 /// So many small files are asked for at once: what each costs is the way there and back.
 const LOOKS: usize = 16;
+/// How long a remote may take for an answer, or for a small piece of a file.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take for a part of an archive, with others beside it: a home's line is slow. One that is dead is noticed before.
+const PART_PATIENCE: Duration = Duration::from_secs(3600);
 /// So many parts of an archive are on their way at once.
 const AT_ONCE: usize = 4;
 
@@ -39,8 +48,12 @@ pub struct Offsite {
     /// Its name in the inventory.
     pub name: String,
     operator: Operator,
+    /// The same, for parts of an archive on a slow line.
+    patient: Operator,
     /// Large files go to WebDAV another way.
     dav: Option<dav::Dav>,
+    /// Uploads by parts, and the name of the file beside an archive from which they are gone on with.
+    parts: Option<(parts::Parts, Option<String>)>,
 }
 
 /// A backup at a remote.
@@ -126,15 +139,28 @@ impl Offsite {
             }
             RemoteKind::Folder => Operator::new(services::Fs::default().root(&root)).map(opendal::OperatorBuilder::finish),
         };
-        let operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
-        let retry = RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10));
-        let timeout = TimeoutLayer::new().with_timeout(Duration::from_secs(60)).with_io_timeout(Duration::from_secs(60));
+        let mut operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
+        let mut parts = None;
+        if let RemoteKind::S3 | RemoteKind::Swift = remote.kind {
+            let client = http_client().map_err(|e| LibraryError::Missing(format!("no HTTP client can be made: {e}")))?;
+            let through = parts::Parts::through(client);
+            operator = operator.layer(HttpClientLayer::new(HttpClient::with(through.clone())));
+            // Parts with a checksum can't follow parts without one.
+            let place = format!("{} {} {root} {}", option("endpoint").unwrap_or_default(), remote.place, remote.object_lock);
+            let ledger = (remote.kind == RemoteKind::S3).then(|| format!(".upload-{}", &hex(&Sha256::digest(place))[..8]));
+            parts = Some((through, ledger));
+        }
+        let retry = || RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10));
+        let within = |patience| TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(patience);
         let dav = (remote.kind == RemoteKind::WebDav).then(|| dav::Dav {
             base: format!("{}://{}{}", option("scheme").unwrap_or_default(), remote.place, root.trim_end_matches('/')),
             user: option("user"),
             password: secret("password"),
         });
-        Ok(Self { name: remote.name.clone(), operator: operator.layer(timeout).layer(retry), dav })
+        // In this order: what a concurrent upload waits for is the time that was set last.
+        let quick = operator.clone().layer(within(PATIENCE)).layer(retry());
+        let patient = operator.layer(within(PART_PATIENCE)).layer(retry());
+        Ok(Self { name: remote.name.clone(), operator: quick, patient, dav, parts })
     }
 
     fn wrong(&self, what: &str, error: &opendal::Error) -> LibraryError {
@@ -153,7 +179,7 @@ impl Offsite {
             names.extend(ids.iter().filter_map(|id| id.parse::<BackupId>().ok()).map(|id| (name.clone(), id)));
         }
         let looks = names.into_iter().map(|(host, id)| async move { (self.look_whole(&host, &id).await, host, id) });
-        let mut looks = stream::iter(looks).buffered(LOOKS);
+        let mut looks = stream::iter(looks).buffered(self.looks());
         while let Some((looked, host, id)) = looks.next().await {
             match looked? {
                 Ok(Some(away)) => found.push(away),
@@ -180,6 +206,11 @@ impl Offsite {
             Some(bytes) => Err(format!("its archive has {bytes} bytes and the manifest says {expected}")),
             None => Err("its archive is not there".to_owned()),
         })
+    }
+
+    /// How many looks at once: by sftp each may be a login.
+    fn looks(&self) -> usize {
+        if self.operator.info().scheme() == "sftp" { 4 } else { LOOKS }
     }
 
     async fn folders(&self, path: &str) -> Result<Vec<String>, LibraryError> {
@@ -245,6 +276,15 @@ impl Offsite {
         let _ = self.operator.delete(&away.path("")).await;
         Ok(())
     }
+}
+
+/// A line that is dead is noticed by what it doesn't acknowledge; what is sent may take as long as it takes. Only Linux tells: elsewhere
+/// the system's own patience counts.
+fn http_client() -> reqwest::Result<reqwest::Client> {
+    let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(30));
+    #[cfg(target_os = "linux")]
+    let client = client.tcp_user_timeout(Duration::from_secs(120));
+    client.build()
 }
 
 fn wrong(remote: &str, what: &str, error: &opendal::Error) -> LibraryError {

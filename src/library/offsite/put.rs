@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::time::Duration;
 
+use opendal::Writer;
 use sha2::{Digest, Sha256};
 
 use super::super::digests::{SEAL, SUMS, check_sums};
@@ -11,6 +13,7 @@ use super::super::verify::hex;
 use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
 use super::dav::Dav;
 use super::get::COPYING;
+use super::parts::What;
 use super::{AT_ONCE, Copied, Offsite, path_of};
 use crate::model::manifest::{BadManifest, parse_manifest};
 use crate::platform;
@@ -18,6 +21,10 @@ use crate::platform;
 /// Parts of an upload: at least this large, and never more than S3 takes.
 const LEAST_PART: u64 = 16 << 20;
 const MOST_PARTS: u64 = 9_000;
+/// How long a write may take before something is let go that it may wait for.
+const A_MOMENT: Duration = Duration::from_millis(20);
+/// What is appended at once: it must be there within the remote's patience.
+const APPENDED: usize = 4 << 20;
 /// So much of what an earlier run has brought is held against what is here, before it is gone on with.
 const TAIL: u64 = 8 << 20;
 
@@ -132,19 +139,57 @@ impl Offsite {
 
     async fn upload(&self, entry: &Entry, path: &str, manifest: &[u8], seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
         let archive = &entry.manifest.archive;
+        let part_bytes = (archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART);
         if let Some(dav) = &self.dav {
             return self.upload_to_dav(dav, entry, path, seen).await;
         }
-        let part = usize::try_from((archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART)).unwrap_or(usize::MAX);
+        let Some((parts, Some(ledger))) = &self.parts else { return self.upload_once(entry, path, manifest, part_bytes, seen).await };
+        loop {
+            parts.open(path, &entry.folder.join(ledger), What { sha256: archive.sha256.clone(), part_bytes });
+            let done = self.upload_once(entry, path, manifest, part_bytes, seen).await;
+            // Gone on with, and given up by the remote meanwhile: begun anew, which happens once.
+            if !parts.close(path) || !matches!(done, Err(LibraryError::Offsite { .. })) {
+                return done;
+            }
+        }
+    }
+
+    /// Writes, and lets go what OpenDAL waits for.
+    async fn send(&self, writer: &mut Writer, bytes: Vec<u8>) -> opendal::Result<()> {
+        let Some((parts, _)) = &self.parts else { return writer.write(bytes).await };
+        let write = writer.write(bytes);
+        tokio::pin!(write);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut write => return done,
+                () = tokio::time::sleep(A_MOMENT) => parts.valve.let_one_pass(),
+            }
+        }
+    }
+
+    async fn upload_once(
+        &self,
+        entry: &Entry,
+        path: &str,
+        manifest: &[u8],
+        part_bytes: u64,
+        seen: &(dyn Fn(u64) + Sync),
+    ) -> Result<(), LibraryError> {
+        let archive = &entry.manifest.archive;
+        let part = usize::try_from(part_bytes).unwrap_or(usize::MAX);
         let can_multi = self.operator.info().full_capability().write_can_multi;
         let appends = self.appends();
         let arrived = if appends { self.arrived(entry, path, manifest).await? } else { 0 };
-        let begun = match self.operator.writer_with(path).chunk(part) {
+        let begun = match self.operator.writer_with(path) {
             // One piece behind the other: what is there has no holes.
-            in_order if appends => in_order.append(true).await,
-            several if can_multi => several.concurrent(AT_ONCE).await,
-            _ => self.operator.writer_with(path).await,
+            in_order if appends => in_order.chunk(APPENDED).append(true).await,
+            _ if can_multi => self.patient.writer_with(path).chunk(part).concurrent(AT_ONCE).await,
+            whole => whole.await,
         };
+        if let Some((parts, _)) = &self.parts {
+            parts.valve.shut();
+        }
         let mut writer = begun.map_err(|e| self.wrong("can't be written", &e))?;
         let source = entry.archive();
         let mut file = File::open(&source).map_err(LibraryError::file(&source, "can't be read"))?;
@@ -160,10 +205,14 @@ impl Offsite {
             sum.update(&buffer);
             let known = usize::try_from(arrived.saturating_sub(at)).unwrap_or(usize::MAX).min(read);
             at += read as u64;
-            let written = if known < read { writer.write(buffer.split_off(known)).await } else { Ok(()) };
+            let written = if known < read { self.send(&mut writer, buffer.split_off(known)).await } else { Ok(()) };
             if let Err(e) = written {
                 // What has arrived is no copy, but to go on with; a remote that can't be told keeps it as parts that nothing lists.
-                let _ = if appends { writer.close().await.map(drop) } else { writer.abort().await };
+                let _ = match self.parts {
+                    _ if appends => writer.close().await.map(drop),
+                    Some((_, Some(_))) => Ok(()),
+                    _ => writer.abort().await,
+                };
                 return Err(self.wrong("doesn't take the archive", &e));
             }
             seen(read as u64);
@@ -177,6 +226,9 @@ impl Offsite {
                 name: entry.name(),
                 reason: "its archive has another SHA-256 than the manifest says".into(),
             });
+        }
+        if let Some((parts, _)) = &self.parts {
+            parts.valve.open();
         }
         writer.close().await.map(drop).map_err(|e| self.wrong("doesn't take the archive", &e))
     }

@@ -12,13 +12,17 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 const AT_ONCE: usize = 8;
 /// However many it drops.
 const FEWEST: usize = 2;
-/// How often a dropped connection is made again while the server lets nobody in at all.
+/// So many that were let in make up for one that was dropped.
+const WIDEN_AFTER: u64 = 16;
+/// How often a dropped connection is made again at all.
+pub(super) const MOST_TRIES: u32 = 60;
+/// How often while the server lets nobody in at all.
 pub(super) const RETRIES: u32 = 7;
 
 /// A gate for each server.
 #[derive(Default)]
 pub(super) struct Gates {
-    gates: Mutex<HashMap<(String, u16), Arc<Gate>>>,
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
 }
 
 struct Gate {
@@ -35,12 +39,12 @@ pub(super) struct Turn {
 }
 
 impl Gates {
-    /// Waits for a turn at a server.
-    pub(super) async fn enter(&self, address: &str, port: u16) -> Turn {
+    /// Waits for a turn at a server: its address and port, and the way there, for behind another jump host it is another one.
+    pub(super) async fn enter(&self, server: &str) -> Turn {
         let gate = {
             let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
             let new = || Gate { turns: Arc::new(Semaphore::new(AT_ONCE)), width: Mutex::new(AT_ONCE), let_in: AtomicU64::new(0) };
-            Arc::clone(gates.entry((address.to_owned(), port)).or_insert_with(|| Arc::new(new())))
+            Arc::clone(gates.entry(server.to_owned()).or_insert_with(|| Arc::new(new())))
         };
         // The semaphore is never closed: there is always a turn.
         let permit = Arc::clone(&gate.turns).acquire_owned().await.ok();
@@ -49,9 +53,14 @@ impl Gates {
 }
 
 impl Turn {
-    /// The server let us in.
+    /// The server let us in. After some of those it is knocked at by one more again.
     pub(super) fn let_in(&self) {
-        self.gate.let_in.fetch_add(1, Ordering::Relaxed);
+        let before = self.gate.let_in.fetch_add(1, Ordering::Relaxed);
+        let mut width = self.gate.width.lock().unwrap_or_else(PoisonError::into_inner);
+        if before % WIDEN_AFTER == WIDEN_AFTER - 1 && *width < AT_ONCE {
+            self.gate.turns.add_permits(1);
+            *width += 1;
+        }
     }
 
     /// The server dropped us: one less at once from now on. Tells how many it has let in so far.
@@ -90,16 +99,16 @@ mod tests {
     async fn a_server_that_drops_connections_is_knocked_at_by_fewer_but_never_by_none() {
         let gates = Gates::default();
         for _ in 0..20 {
-            gates.enter("a", 22).await.dropped();
+            gates.enter("a:22").await.dropped();
         }
-        let held = [gates.enter("a", 22).await, gates.enter("a", 22).await];
-        let third = tokio::time::timeout(Duration::from_millis(50), gates.enter("a", 22)).await;
+        let held = [gates.enter("a:22").await, gates.enter("a:22").await];
+        let third = tokio::time::timeout(Duration::from_millis(50), gates.enter("a:22")).await;
         assert!(third.is_err());
         held[0].let_in();
         drop(held);
-        assert_eq!(gates.enter("a", 22).await.dropped(), 1);
+        assert_eq!(gates.enter("a:22").await.dropped(), 1);
         // Another port is another server.
-        let others: Vec<Turn> = vec![gates.enter("a", 23).await, gates.enter("a", 23).await, gates.enter("a", 23).await];
+        let others: Vec<Turn> = vec![gates.enter("a:23").await, gates.enter("a:23").await, gates.enter("a:23").await];
         assert_eq!(others.len(), 3);
     }
 }

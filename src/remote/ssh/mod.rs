@@ -95,9 +95,11 @@ impl<'a> Way<'a> {
 
     /// Connects and logs in. A server that drops the connection before anything was said has too many at once: it is asked again.
     async fn open(&self, target: &Target, through: Option<&Handle<Client>>) -> Result<Opened, RemoteError> {
+        let before = self.host.jump.iter().take_while(|hop| !std::ptr::eq(*hop, target));
+        let server: String = before.chain([target]).map(|hop| address_of(&hop.endpoint) + " ").collect();
         let (mut attempt, mut in_vain, mut let_in) = (0, 0, None);
         loop {
-            let turn = self.keyring.gates.enter(&target.endpoint.address, target.endpoint.port).await;
+            let turn = self.keyring.gates.enter(&server).await;
             let error = match self.try_open(target, through).await {
                 Ok(Ok(opened)) => {
                     turn.let_in();
@@ -111,7 +113,7 @@ impl<'a> Way<'a> {
             in_vain = if by_now == let_in { in_vain + 1 } else { 0 };
             let_in = by_now;
             // A jump host that is gone won't come back by asking again.
-            if in_vain >= gate::RETRIES || through.is_some_and(Handle::is_closed) {
+            if in_vain >= gate::RETRIES || attempt >= gate::MOST_TRIES || through.is_some_and(Handle::is_closed) {
                 return Err(error);
             }
             tokio::time::sleep(gate::pause(attempt, self.host.name.as_str())).await;
