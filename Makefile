@@ -9,8 +9,8 @@ demo: ## two real masters: back up, verify, destroy one, restore it
 
 test: ## every test, the end-to-end ones against the lab included
 	tests/prepare.sh
-	# lrzip on the masters keeps two cores busy: more at once only makes each one slower.
-	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --all-targets
+	# Much of a test is waiting: three at once keep two cores busy.
+	RUST_TEST_THREADS=$(or $(THREADS),3) cargo test --locked --all-targets
 
 lint: ## formatting, clippy, shellcheck
 	tests/prepare.sh shellcheck

@@ -28,7 +28,9 @@ pub(super) fn pack(folder: &Path, order: &[String], archive: &Path) -> Result<u6
         fs::remove_file(folder.join(name)).map_err(|e| e.to_string())?;
     }
     let bytes = fs::metadata(&outer).map_err(|e| e.to_string())?.len();
-    run(Command::new("lrzip").args(["-q", "-L", "2", "-o"]).arg(archive).arg(&outer))?;
+    // As on a master: more blocks than cores, or one that is hard to pack leaves a core idle.
+    let threads = std::thread::available_parallelism().map_or(8, |cores| (4 * cores.get()).clamp(8, 32)).to_string();
+    run(Command::new("lrzip").args(["-q", "-L", "2", "-p", &threads, "-o"]).arg(archive).arg(&outer))?;
     fs::remove_file(&outer).map_err(|e| e.to_string())?;
     Ok(bytes)
 }

@@ -196,6 +196,16 @@ append() {
   tar --format=gnu --numeric-owner -rf "$job/outer.tar" -C "$job/a" "$1" && rm -f "$job/a/$1"
 }
 
+# lrzip cuts what it packs into as many blocks as it has threads, and writes none before those ahead of it. As many as cores are too few: one
+# that is hard to pack leaves a core idle, and nothing can be fetched before the end.
+lrzip_threads() {
+  local threads
+  threads=$((4 * $(nproc 2>/dev/null || echo 2)))
+  [ $threads -ge 8 ] || threads=8
+  [ $threads -le 32 ] || threads=32
+  echo $threads
+}
+
 # One pass over the archive makes the digest of the whole and of each block: tanker has most of it by then, and asks again only for
 # the blocks that lrzip went back to.
 digest_archive() {
@@ -303,7 +313,7 @@ main() {
   echo "$archive" > "$job/growing"
   event "tar $(stat -c %s "$job/outer.tar")"
   mv "$job/outer.tar" "${archive%.lrz}"
-  attempt lrzip -q -L 2 -o "$archive" "${archive%.lrz}"
+  attempt lrzip -q -L 2 -p "$(lrzip_threads)" -o "$archive" "${archive%.lrz}"
   rm -f "${archive%.lrz}"
   step digest
   attempt digest_archive "$archive"

@@ -146,10 +146,9 @@ fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhe
         run(&way, &["copy", "east@latest", "--to", "s3"]).code(0).says("copied");
         let sent = sent.load(Ordering::Relaxed);
         let expected = if forgotten { 112 << 20 } else { (112 << 20) - there * (16 << 20) };
-        assert!(
-            (expected..expected + (4 << 20)).contains(&sent) || forgotten && sent > expected,
-            "{there} parts were there, {sent} bytes went"
-        );
+        // What the killed one had under way may still arrive, less than a part.
+        let more = if forgotten { u64::MAX } else { expected + (15 << 20) };
+        assert!((expected..more).contains(&sent), "{there} parts were there, {sent} bytes went");
         assert_eq!(kept(), "", "nothing is left of it");
         run(&through(port, &place), &["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
     }
