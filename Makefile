@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: cookbook help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
+.PHONY: cookbook documents help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -9,8 +9,8 @@ demo: ## two real masters: back up, verify, destroy one, restore it
 
 test: ## every test, the end-to-end ones against the lab included
 	tests/prepare.sh
-	# Much of a test is waiting: three at once keep two cores busy.
-	RUST_TEST_THREADS=$(or $(THREADS),3) cargo test --locked --all-targets
+	# lrzip and Docker on the masters keep two cores busy: more at once only makes each one slower.
+	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --all-targets
 
 lint: ## formatting, clippy, shellcheck
 	tests/prepare.sh shellcheck
@@ -45,6 +45,11 @@ bench-library: ## what the library costs, ours against sha256sum, age, cp; 10,00
 
 bench-growth: ## how a backup's cost grows with size, files, containers and masters
 	tests/bench-growth.sh
+
+documents: ## run every command of the documents against two lab masters (a quarter of an hour)
+	tests/prepare.sh
+	cargo test --locked --test it -- --ignored --nocapture every_command_of_the_documents_runs
+	tests/cookbook.sh --check
 
 cookbook: ## run every way to back up and restore, and write docs/cookbook.md
 	tests/cookbook.sh

@@ -54,7 +54,7 @@ pub enum Command {
     Check(Fleet),
     /// Back masters up into the library
     #[command(
-        after_help = "Examples:\n  tanker backup                    every master of the inventory\n  tanker backup 'prod-*' --forks 2 two at a time\n  tanker backup @failed            those that failed in the last run\n  tanker backup --resume east      go on after a lid was closed"
+        after_help = "Examples:\n  tanker backup                    every master of the inventory\n  tanker backup 'prod-*' --forks 2  two at a time\n  tanker backup @failed            those that failed in the last run\n  tanker backup --resume east      go on after a lid was closed"
     )]
     Backup(Backup),
     /// List the backups of the library, oldest first
