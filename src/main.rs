@@ -28,7 +28,7 @@ use tanker::model::inventory::{EncryptTo, Host, Inventory, Password, parse_inven
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
-use tanker::platform::interrupted;
+use tanker::platform::{host_name, interrupted, is_ours};
 use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
 
@@ -141,7 +141,7 @@ impl Start {
         {
             nobody_elses(&path, &file)?;
         }
-        let asker = Asker { user: user(), workstation: workstation(), home: self.home.clone() };
+        let asker = Asker { user: user(), workstation: host_name(), home: self.home.clone() };
         complete(&mut inventory, &asker).map_err(Report::msg)?;
         if let Some(library) = &self.library {
             inventory.library.clone_from(library);
@@ -237,7 +237,7 @@ fn leave() -> ! {
 fn nobody_elses(path: &Path, file: &std::fs::File) -> Result<(), Report> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The file that was read, not the one that has its name by now.
-    if tanker::platform::is_ours(file)? && tanker::platform::is_our_folder(folder)? {
+    if is_ours(&file.metadata()?) && is_ours(&std::fs::metadata(folder)?) {
         return Ok(());
     }
     Err(Report::msg(format!(
@@ -248,13 +248,9 @@ fn nobody_elses(path: &Path, file: &std::fs::File) -> Result<(), Report> {
 
 /// Who this is, for locks.
 fn owner() -> String {
-    format!("{}@{} process {}", user(), workstation(), std::process::id())
+    format!("{}@{} process {}", user(), host_name(), std::process::id())
 }
 
 fn user() -> String {
     std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into())
-}
-
-fn workstation() -> String {
-    tanker::platform::host_name()
 }

@@ -11,7 +11,7 @@ use other as here;
 #[cfg(unix)]
 use unix as here;
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
@@ -70,20 +70,10 @@ pub struct Others {
     pub write: bool,
 }
 
-/// Whether only this user and root can put something else in the place of an open file or of a folder.
-///
-/// # Errors
-/// When it can't be looked at.
-pub fn is_ours(file: &File) -> io::Result<bool> {
-    file.metadata().map(|meta| here::is_ours(&meta))
-}
-
-/// The same of a folder.
-///
-/// # Errors
-/// When it can't be looked at.
-pub fn is_our_folder(folder: &Path) -> io::Result<bool> {
-    folder.metadata().map(|meta| here::is_ours(&meta))
+/// Whether only this user and root can change a file, or put something else in the place of what lies in a folder.
+#[must_use]
+pub fn is_ours(meta: &Metadata) -> bool {
+    here::is_ours(meta)
 }
 
 /// Whether this user may make files in a folder.

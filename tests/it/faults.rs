@@ -117,7 +117,7 @@ fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhe
     assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
     run(&through(port, "killed"), &["sync", "--to", "s3"]).code(0).says("copied");
 
-    // Killed when some parts were there, it goes on behind them.
+    // Killed when some parts were there, it goes on behind them; where the remote has given the upload up meanwhile, it is begun anew.
     crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 21, 2, 0, 0).unwrap(), 112 << 20);
     let kept = || {
         let found = Command::new("sh")
@@ -127,25 +127,31 @@ fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhe
             .unwrap();
         String::from_utf8(found.stdout).unwrap()
     };
-    let place = "goes-on";
-    let (faults, sent) = (Arc::new(Mutex::new(vec![Fault::Slow(1_000_000); 500].into())), Arc::new(AtomicU64::new(0)));
-    let way = through(counted(port, Arc::clone(&faults), Arc::clone(&sent)), place);
-    let mut killed = tanker(&way, &["copy", "east@latest", "--to", "s3"]).stderr(Stdio::null()).spawn().unwrap();
-    wait_for("some parts", || kept().lines().count() >= 3);
-    killed.kill().unwrap();
-    killed.wait().unwrap();
-    let there = kept().lines().filter(|line| line.starts_with("{\"part\"")).count() as u64;
-    faults.lock().unwrap().clear();
-    sent.store(0, Ordering::Relaxed);
-    run(&way, &["copy", "east@latest", "--to", "s3"]).code(0).says("copied");
-    let sent = sent.load(Ordering::Relaxed);
-    let expected = (112 << 20) - there * (16 << 20);
-    // What the killed one had under way may still arrive, less than a part.
-    let more = expected + (15 << 20);
-    assert!((expected..more).contains(&sent), "{there} parts were there, {sent} bytes went");
-    assert_eq!(kept(), "", "nothing is left of it");
-    // The other one was copied to another place under this name.
-    run(&through(port, place), &["verify", "--remote", "s3", "--all"]).says("east@2026-11-21-02_00  ok");
+    for (place, given_up) in [("goes-on", false), ("given-up", true)] {
+        let (faults, sent) = (Arc::new(Mutex::new(vec![Fault::Slow(1_000_000); 500].into())), Arc::new(AtomicU64::new(0)));
+        let way = through(counted(port, Arc::clone(&faults), Arc::clone(&sent)), place);
+        let mut killed = tanker(&way, &["copy", "east@latest", "--to", "s3"]).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("some parts", || kept().lines().count() >= 3);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let parts = kept().lines().filter(|line| line.starts_with("{\"part\"")).count() as u64;
+        if given_up {
+            let text = kept();
+            let upload = text.split("<UploadId>").nth(1).unwrap().split('<').next().unwrap();
+            let edit = format!("sed -i 's|{upload}|an-upload-of-yore|' tanker/east/2026-11-21*/.upload-*");
+            assert!(Command::new("sh").args(["-c", &edit]).current_dir(shelf.home.path()).status().unwrap().success());
+        }
+        faults.lock().unwrap().clear();
+        sent.store(0, Ordering::Relaxed);
+        run(&way, &["copy", "east@latest", "--to", "s3"]).code(0).says("copied");
+        let sent = sent.load(Ordering::Relaxed);
+        let least = (112 << 20) - if given_up { 0 } else { parts * (16 << 20) };
+        // What the killed one had under way may still arrive, less than a part.
+        assert!(sent >= least && (given_up || sent < least + (15 << 20)), "{parts} parts were there, {sent} bytes went");
+        assert_eq!(kept(), "", "nothing is left of it");
+        // The other one was copied to other places under this name.
+        run(&through(port, place), &["verify", "--remote", "s3", "--all"]).says("east@2026-11-21-02_00  ok");
+    }
 
     // Nothing but errors: it ends, says so, and nothing is listed there.
     Ran::of(&never.wait_with_output().unwrap()).code(1).says("the remote s3");
