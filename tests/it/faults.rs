@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 
-use crate::offsite::{MASTER, free_port_of_five, spawn, wait_for};
+use crate::offsite::{MASTER, Server, free_port_of_five, spawn, wait_for};
 use crate::upkeep::{Ran, Shelf};
 
 /// What goes wrong between tanker and a remote, connection by connection.
@@ -70,33 +70,78 @@ fn counted(to: u16, faults: Arc<Mutex<VecDeque<Fault>>>, sent: Arc<AtomicU64>) -
     port
 }
 
+/// A Swift that speaks both protocols, and a library beside it.
+struct Cloud {
+    shelf: Shelf,
+    port: u16,
+    _server: Server,
+}
+
+impl Cloud {
+    fn up() -> Self {
+        let shelf = Shelf::new("");
+        let (folder, port) = (shelf.path("swift"), free_port_of_five());
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
+        let server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
+        wait_for("Swift", || folder.join("ready").exists());
+        Self { shelf, port, _server: server }
+    }
+
+    fn said(&self, name: &str) -> String {
+        std::fs::read_to_string(self.shelf.path("swift").join(name)).unwrap().trim().to_owned()
+    }
+
+    /// An inventory that leads to a place there, by a way.
+    fn through(&self, port: u16, place: &str) -> String {
+        let name = format!("{place}-{port}.toml");
+        let endpoint = self.said("storage").replace(&self.port.to_string(), &port.to_string());
+        let text = format!(
+            "{MASTER}[remotes.s3]\nurl = 's3://backups/{place}'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'env:S3_SECRET'\n\
+             [remotes.swift]\nurl = 'swift://backups/{place}'\nendpoint = '{endpoint}'\ntoken = 'env:SWIFT_TOKEN'\n"
+        );
+        std::fs::write(self.shelf.path(&name), text).unwrap();
+        name
+    }
+
+    fn tanker(&self, inventory: &str, args: &[&str]) -> Command {
+        let mut command = self.shelf.command(&[&["-i", inventory], args].concat());
+        command.env("S3_KEY", "admin:admin").env("S3_SECRET", "s3cret").env("SWIFT_TOKEN", self.said("token"));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    fn run(&self, inventory: &str, args: &[&str]) -> Ran {
+        Ran::of(&self.tanker(inventory, args).output().unwrap())
+    }
+
+    fn sh(&self, script: &str) -> String {
+        let ran = Command::new("sh").args(["-c", script]).current_dir(self.shelf.home.path()).output().unwrap();
+        String::from_utf8(ran.stdout).unwrap()
+    }
+
+    /// How many segments Swift keeps for archives at a place.
+    fn segments(&self, place: &str) -> usize {
+        let (token, storage) = (self.said("token"), self.said("storage"));
+        let listed = self.sh(&format!("curl -sf -H 'X-Auth-Token: {token}' '{storage}/backups?prefix=.segments/{place}/'"));
+        listed.lines().count()
+    }
+
+    /// What is kept of an upload of the second backup.
+    fn kept(&self) -> String {
+        self.sh("cat tanker/east/2026-11-21*/.upload-* 2>/dev/null")
+    }
+}
+
 #[test]
 fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhere() {
-    let shelf = Shelf::new("");
+    let cloud = Cloud::up();
     // Three parts of a multipart upload.
-    let entry = crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 20, 2, 0, 0).unwrap(), 40 << 20);
-    let (folder, port) = (shelf.path("swift"), free_port_of_five());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
-    let _server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
-    wait_for("Swift", || folder.join("ready").exists());
-    // An inventory that leads to a place there, by a way.
-    let through = |port: u16, place: &str| {
-        let name = format!("{place}-{port}.toml");
-        let text = format!(
-            "{MASTER}[remotes.s3]\nurl = 's3://backups/{place}'\nendpoint = 'http://127.0.0.1:{port}'\naccess_key = 'env:S3_KEY'\nsecret_key = 'env:S3_SECRET'\n"
-        );
-        std::fs::write(shelf.path(&name), text).unwrap();
-        name
-    };
-    let tanker = |inventory: &str, args: &[&str]| {
-        let mut command = shelf.command(&[&["-i", inventory], args].concat());
-        command.env("S3_KEY", "admin:admin").env("S3_SECRET", "s3cret").stdout(Stdio::piped()).stderr(Stdio::piped());
-        command
-    };
-    let run = |inventory: &str, args: &[&str]| Ran::of(&tanker(inventory, args).output().unwrap());
+    let entry = crate::library::add_bytes(&cloud.shelf.library(), Utc.with_ymd_and_hms(2026, 11, 20, 2, 0, 0).unwrap(), 40 << 20);
+    let way = |place: &str, faults: Vec<Fault>| cloud.through(faulty(cloud.port, faults), place);
+    let straight = |place: &str| cloud.through(cloud.port, place);
     // Both take long, and wait most of the time. A part takes longer on a slow line than a remote may take for an answer.
-    let slow = tanker(&through(faulty(port, vec![Fault::Slow(20_000); 500]), "slow"), &["copy", "east", "--to", "s3"]).spawn().unwrap();
-    let never = tanker(&through(faulty(port, vec![Fault::Cut(10); 500]), "never"), &["copy", "east", "--to", "s3"]).spawn().unwrap();
+    let slow = cloud.tanker(&way("slow", vec![Fault::Slow(20_000); 500]), &["copy", "east", "--to", "s3"]).spawn().unwrap();
+    let never = cloud.tanker(&way("never", vec![Fault::Cut(10); 500]), &["copy", "east", "--to", "s3"]).spawn().unwrap();
     let faults = [
         vec![Fault::Error, Fault::Error, Fault::Error],
         vec![Fault::Cut(100_000), Fault::Cut(9_000_000), Fault::Cut(1_000), Fault::Cut(200_000)],
@@ -104,60 +149,68 @@ fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhe
     ];
     for (n, faults) in faults.into_iter().enumerate() {
         let place = format!("place{n}");
-        run(&through(faulty(port, faults.clone()), &place), &["copy", "east", "--to", "s3"]).code(0).says("copied");
-        run(&through(port, &place), &["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
+        cloud.run(&way(&place, faults), &["copy", "east", "--to", "s3"]).code(0).says("copied");
+        cloud.run(&straight(&place), &["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
     }
-    let way = through(faulty(port, vec![Fault::Slow(200_000); 500]), "killed");
-    let mut killed = tanker(&way, &["copy", "east", "--to", "s3"]).spawn().unwrap();
+    let mut killed = cloud.tanker(&way("killed", vec![Fault::Slow(200_000); 500]), &["copy", "east", "--to", "s3"]).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));
     assert!(killed.try_wait().unwrap().is_none(), "it was still at work");
     killed.kill().unwrap();
     killed.wait().unwrap();
-    let listed = run(&through(port, "killed"), &["list", "--remote", "s3"]).code(0);
+    let listed = cloud.run(&straight("killed"), &["list", "--remote", "s3"]).code(0);
     assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
-    run(&through(port, "killed"), &["sync", "--to", "s3"]).code(0).says("copied");
-
-    // Killed when some parts were there, it goes on behind them; where the remote has given the upload up meanwhile, it is begun anew.
-    crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 21, 2, 0, 0).unwrap(), 112 << 20);
-    let kept = || {
-        let found = Command::new("sh")
-            .args(["-c", "cat tanker/east/2026-11-21*/.upload-* 2>/dev/null"])
-            .current_dir(shelf.home.path())
-            .output()
-            .unwrap();
-        String::from_utf8(found.stdout).unwrap()
-    };
-    for (place, given_up) in [("goes-on", false), ("given-up", true)] {
-        let (faults, sent) = (Arc::new(Mutex::new(vec![Fault::Slow(1_000_000); 500].into())), Arc::new(AtomicU64::new(0)));
-        let way = through(counted(port, Arc::clone(&faults), Arc::clone(&sent)), place);
-        let mut killed = tanker(&way, &["copy", "east@latest", "--to", "s3"]).stderr(Stdio::null()).spawn().unwrap();
-        wait_for("some parts", || kept().lines().count() >= 3);
-        killed.kill().unwrap();
-        killed.wait().unwrap();
-        let parts = kept().lines().filter(|line| line.starts_with("{\"part\"")).count() as u64;
-        if given_up {
-            let text = kept();
-            let upload = text.split("<UploadId>").nth(1).unwrap().split('<').next().unwrap();
-            let edit = format!("sed -i 's|{upload}|an-upload-of-yore|' tanker/east/2026-11-21*/.upload-*");
-            assert!(Command::new("sh").args(["-c", &edit]).current_dir(shelf.home.path()).status().unwrap().success());
-        }
-        faults.lock().unwrap().clear();
-        sent.store(0, Ordering::Relaxed);
-        run(&way, &["copy", "east@latest", "--to", "s3"]).code(0).says("copied");
-        let sent = sent.load(Ordering::Relaxed);
-        let least = (112 << 20) - if given_up { 0 } else { parts * (16 << 20) };
-        // What the killed one had under way may still arrive, less than a part.
-        assert!(sent >= least && (given_up || sent < least + (15 << 20)), "{parts} parts were there, {sent} bytes went");
-        assert_eq!(kept(), "", "nothing is left of it");
-        // The other one was copied to other places under this name.
-        run(&through(port, place), &["verify", "--remote", "s3", "--all"]).says("east@2026-11-21-02_00  ok");
-    }
+    cloud.run(&straight("killed"), &["sync", "--to", "s3"]).code(0).says("copied");
 
     // Nothing but errors: it ends, says so, and nothing is listed there.
     Ran::of(&never.wait_with_output().unwrap()).code(1).says("the remote s3");
-    let listed = run(&through(port, "never"), &["list", "--remote", "s3"]).code(0);
+    let listed = cloud.run(&straight("never"), &["list", "--remote", "s3"]).code(0);
     assert_eq!(listed.stdout.lines().count(), 1, "{}", listed.stdout);
     Ran::of(&slow.wait_with_output().unwrap()).code(0).says("copied");
-    run(&through(port, "slow"), &["verify", "--remote", "s3", "--all"]).says("east@2026-11-20-02_00  ok");
+    cloud.run(&straight("slow"), &["verify", "--remote", "s3", "--all"]).says("east@2026-11-20-02_00  ok");
     assert_eq!(entry.manifest.archive.bytes, 40 << 20);
+}
+
+#[test]
+fn an_upload_that_was_killed_goes_on_behind_the_parts_that_are_there_or_anew_where_they_are_gone() {
+    let cloud = Cloud::up();
+    crate::library::add_bytes(&cloud.shelf.library(), Utc.with_ymd_and_hms(2026, 11, 21, 2, 0, 0).unwrap(), 112 << 20);
+    for (remote, place, given_up) in
+        [("s3", "goes-on", false), ("s3", "given-up", true), ("swift", "goes-on-too", false), ("swift", "given-up-too", true)]
+    {
+        let (faults, sent) = (Arc::new(Mutex::new(vec![Fault::Slow(1_000_000); 500].into())), Arc::new(AtomicU64::new(0)));
+        let way = cloud.through(counted(cloud.port, Arc::clone(&faults), Arc::clone(&sent)), place);
+        let mut killed = cloud.tanker(&way, &["copy", "east@latest", "--to", remote]).stderr(Stdio::null()).spawn().unwrap();
+        wait_for("some parts", || cloud.kept().lines().count() >= 3);
+        killed.kill().unwrap();
+        killed.wait().unwrap();
+        let parts = cloud.kept().lines().filter(|line| line.starts_with("{\"part\"")).count() as u64;
+        if given_up {
+            let text = cloud.kept();
+            let (before, after) = if remote == "s3" { ("<UploadId>", '<') } else { ("\"answer\":\"", '"') };
+            let upload = text.split(before).nth(1).unwrap().split(after).next().unwrap();
+            cloud.sh(&format!("sed -i 's|{upload}|an-upload-of-yore-0000-0000000000000|' tanker/east/2026-11-21*/.upload-*"));
+            assert!(cloud.kept().contains("an-upload-of-yore"));
+        }
+        faults.lock().unwrap().clear();
+        sent.store(0, Ordering::Relaxed);
+        cloud.run(&way, &["copy", "east@latest", "--to", remote]).code(0).says("copied");
+        let sent = sent.load(Ordering::Relaxed);
+        let least = (112 << 20) - if given_up { 0 } else { parts * (16 << 20) };
+        // What the killed one had under way may still arrive, less than a part.
+        assert!(sent >= least && (given_up || sent < least + (15 << 20)), "{remote}: {parts} parts were there, {sent} bytes went");
+        assert_eq!(cloud.kept(), "", "nothing is left of it");
+        // The other one was copied to other places under this name.
+        cloud.run(&cloud.through(cloud.port, place), &["verify", "--remote", remote, "--all"]).says("east@2026-11-21-02_00  ok");
+        if remote == "swift" {
+            assert_eq!(cloud.segments(place), 7, "those of the archive that is there, and of no other upload");
+        }
+    }
+    // What is forgotten there leaves nothing either.
+    crate::library::add_bytes(&cloud.shelf.library(), Utc.with_ymd_and_hms(2026, 11, 20, 2, 0, 0).unwrap(), 40 << 20);
+    let straight = cloud.through(cloud.port, "goes-on-too");
+    cloud.run(&straight, &["copy", "east@2026-11-20", "--to", "swift"]).code(0).says("copied");
+    assert_eq!(cloud.segments("goes-on-too"), 10);
+    cloud.run(&straight, &["forget", "--remote", "swift", "--keep-last", "1", "--yes"]).code(0).says("1 removed from");
+    assert_eq!(cloud.segments("goes-on-too"), 7);
+    cloud.run(&straight, &["verify", "--remote", "swift", "--all"]).says("east@2026-11-21-02_00  ok");
 }

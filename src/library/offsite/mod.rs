@@ -6,6 +6,7 @@ mod get;
 mod mirror;
 mod parts;
 mod put;
+mod segments;
 mod settle;
 mod sftp;
 mod valve;
@@ -53,7 +54,9 @@ pub struct Offsite {
     /// Large files go to WebDAV another way.
     dav: Option<dav::Dav>,
     /// Uploads by parts, and the name of the file beside an archive from which they are gone on with.
-    parts: Option<(parts::Parts, Option<String>)>,
+    parts: Option<(parts::Parts, String)>,
+    /// Where Swift keeps the segments of archives.
+    segments: Option<Operator>,
 }
 
 /// A backup at a remote.
@@ -140,15 +143,19 @@ impl Offsite {
             RemoteKind::Folder => Operator::new(services::Fs::default().root(&root)).map(opendal::OperatorBuilder::finish),
         };
         let mut operator = operator.map_err(|e| wrong(&remote.name, "can't be used", &e))?;
-        let mut parts = None;
+        let (mut parts, mut segments) = (None, None);
         if let RemoteKind::S3 | RemoteKind::Swift = remote.kind {
             let client = http_client().map_err(|e| LibraryError::Missing(format!("no HTTP client can be made: {e}")))?;
-            let through = parts::Parts::through(client);
+            let through = parts::Parts::through(client, remote.kind == RemoteKind::Swift);
             operator = operator.layer(HttpClientLayer::new(HttpClient::with(through.clone())));
             // Parts with a checksum can't follow parts without one.
             let place = format!("{} {} {root} {}", option("endpoint").unwrap_or_default(), remote.place, remote.object_lock);
-            let ledger = (remote.kind == RemoteKind::S3).then(|| format!(".upload-{}", &hex(&Sha256::digest(place))[..8]));
-            parts = Some((through, ledger));
+            parts = Some((through, format!(".upload-{}", &hex(&Sha256::digest(place))[..8])));
+        }
+        if remote.kind == RemoteKind::Swift {
+            let swift = services::Swift::default().endpoint(&needed("endpoint")?).container(&remote.place).token(&secret("token"));
+            let below = Operator::new(swift.root(&format!("/.segments{root}"))).map(opendal::OperatorBuilder::finish);
+            segments = Some(below.map_err(|e| wrong(&remote.name, "can't be used", &e))?);
         }
         let retry = || RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10));
         let within = |patience| TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(patience);
@@ -160,7 +167,8 @@ impl Offsite {
         // In this order: what a concurrent upload waits for is the time that was set last.
         let quick = operator.clone().layer(within(PATIENCE)).layer(retry());
         let patient = operator.layer(within(PART_PATIENCE)).layer(retry());
-        Ok(Self { name: remote.name.clone(), operator: quick, patient, dav, parts })
+        let segments = segments.map(|below| below.layer(within(PATIENCE)).layer(retry()));
+        Ok(Self { name: remote.name.clone(), operator: quick, patient, dav, parts, segments })
     }
 
     fn wrong(&self, what: &str, error: &opendal::Error) -> LibraryError {
@@ -264,14 +272,23 @@ impl Offsite {
         }
     }
 
+    /// With everything that the remote keeps of it.
+    async fn remove_archive(&self, path: &str) -> Result<(), LibraryError> {
+        if let Some(below) = &self.segments {
+            segments::remove(below, path).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        }
+        self.operator.delete(path).await.map_err(|e| self.wrong("doesn't let it go", &e))
+    }
+
     /// Removes a copy for good; its manifest first.
     ///
     /// # Errors
     /// When the remote doesn't let it go.
     pub async fn remove(&self, away: &Away) -> Result<(), LibraryError> {
-        for file in [MANIFEST, SUMS, SEAL, RECORD, get::COPYING, away.manifest.archive.file.as_str()] {
+        for file in [MANIFEST, SUMS, SEAL, RECORD, get::COPYING] {
             self.operator.delete(&away.path(file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
+        self.remove_archive(&away.path(&away.manifest.archive.file)).await?;
         // Object stores have no folders; where there are some an empty one is nothing.
         let _ = self.operator.delete(&away.path("")).await;
         Ok(())

@@ -1,6 +1,6 @@
 //! Uploads by parts. OpenDAL's requests pass through here, for two reasons: it keeps more in memory than it must (see `valve`), and it begins
-//! every upload anew. What an S3 remote has answered an earlier run is answered again without asking it; it stands beside the archive, a
-//! line each.
+//! every upload anew. What a remote has answered an earlier run is answered again without asking it; it stands beside the archive, a line
+//! each.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::verify::hex;
+use super::segments;
 use super::valve::Valve;
 use crate::platform;
 
@@ -24,6 +25,8 @@ use crate::platform;
 #[derive(Clone)]
 pub(super) struct Parts {
     client: reqwest::Client,
+    /// Swift's protocol: an upload is begun by its first segment.
+    by_segments: bool,
     ledgers: Arc<Mutex<HashMap<String, Ledger>>>,
     pub(super) valve: Arc<Valve>,
 }
@@ -32,8 +35,9 @@ struct Ledger {
     path: PathBuf,
     file: File,
     what: What,
-    /// The answer that began it.
+    /// The answer that began it; for Swift, the name that OpenDAL gave it.
     begun: Option<String>,
+    over: bool,
     parts: BTreeMap<u32, Part>,
     went_on: bool,
 }
@@ -68,14 +72,23 @@ enum Asks {
     End,
 }
 
+/// What a request is to which upload.
+struct Asked {
+    asks: Asks,
+    /// Its end is the path that the upload goes to.
+    path: String,
+    /// Swift's: the name of the upload that a segment is of.
+    upload: Option<String>,
+}
+
 impl Parts {
-    pub(super) fn through(client: reqwest::Client) -> Self {
-        Self { client, ledgers: Arc::default(), valve: Arc::default() }
+    pub(super) fn through(client: reqwest::Client, by_segments: bool) -> Self {
+        Self { client, by_segments, ledgers: Arc::default(), valve: Arc::default() }
     }
 
     /// From here on what the remote answers to this path is kept in a file; what stands there of the same upload is known. Where the file
-    /// can't be written nothing is kept: an upload doesn't need it.
-    pub(super) fn open(&self, path: &str, file: &Path, what: What) {
+    /// can't be written nothing is kept: an upload doesn't need it. Tells whether it goes on with what an earlier run has begun.
+    pub(super) fn open(&self, path: &str, file: &Path, what: What) -> bool {
         let lines = fs::read_to_string(file).unwrap_or_default();
         let mut lines = lines.lines().map_while(|line| serde_json::from_str(line).ok());
         let (mut begun, mut parts) = (None, BTreeMap::new());
@@ -88,23 +101,25 @@ impl Parts {
                 Line::Upload { .. } => None,
             }));
         }
-        let Ok(opened) = platform::private().create(true).write(true).truncate(true).open(file) else { return };
+        let Ok(opened) = platform::private().create(true).write(true).truncate(true).open(file) else { return false };
         let went_on = begun.is_some();
-        let mut ledger = Ledger { path: file.to_owned(), file: opened, what, begun: None, parts: BTreeMap::new(), went_on };
+        let mut ledger = Ledger { path: file.to_owned(), file: opened, what, begun: None, over: false, parts: BTreeMap::new(), went_on };
         if let Some(answer) = begun {
             ledger.begin(answer);
             parts.into_iter().for_each(|(number, part)| ledger.add(number, part));
         }
         self.all().insert(path.to_owned(), ledger);
+        went_on
     }
 
-    /// Nothing is kept of this path any more. Tells whether an upload was gone on with that the remote no longer takes.
-    pub(super) fn close(&self, path: &str) -> bool {
+    /// Nothing is kept of this path any more, except for a later run where it isn't done. Tells whether an upload was gone on with that the
+    /// remote no longer takes.
+    pub(super) fn close(&self, path: &str, done: bool) -> bool {
         let Some(ledger) = self.all().remove(path) else { return false };
-        if ledger.begun.is_some() {
+        if ledger.begun.is_some() && !done {
             return false;
         }
-        // Empty by now.
+        // What can't be removed is no harm: it says of which bytes it is.
         let _ = fs::remove_file(&ledger.path);
         ledger.went_on
     }
@@ -117,12 +132,13 @@ impl Parts {
         self.all().iter_mut().find(|(path, _)| request.ends_with(&format!("/{path}"))).map(|(_, ledger)| work(ledger))
     }
 
-    async fn answer(&self, asks: Asks, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
-        let path = request.uri().path().to_owned();
+    async fn answer(&self, asked: Asked, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
+        let Asked { asks, path, upload } = asked;
         if self.with(&path, |_| ()).is_none() {
             return self.client.fetch(request).await;
         }
         let sha256 = digest(request.body());
+        let request = if self.by_segments { self.of_one_upload(&path, upload, request) } else { request };
         let known = self.with(&path, |ledger| match asks {
             Asks::Begin => ledger.begun.clone().map(|text| answer(Buffer::from(text), None)),
             Asks::Part(number) => {
@@ -142,17 +158,33 @@ impl Parts {
         let status = response.status();
         self.with(&path, |ledger| match asks {
             Asks::Begin if status == StatusCode::OK && names_upload(&text) => ledger.begin(text),
-            Asks::Part(number) if status == StatusCode::OK => {
+            Asks::Part(number) if status == StatusCode::OK || status == StatusCode::CREATED => {
                 if let Some(etag) = etag {
                     ledger.add(number, Part { sha256, etag });
                 }
             }
             Asks::Part(_) | Asks::End if is_over(status, &text) => ledger.forget(),
+            // Swift names the segments that are not there any more, or are others.
+            Asks::End if self.by_segments && status == StatusCode::BAD_REQUEST => ledger.forget(),
             // S3 may say what went wrong after it has said that all is well.
             Asks::End if status.is_success() && (deleted || !text.contains("<Error")) => ledger.forget(),
             _ => {}
         });
         Ok(response.map(|_| answer(body, None).into_body()))
+    }
+
+    /// What is sent to Swift becomes part of the upload that an earlier run has begun: what that was sending when it ended is written over.
+    fn of_one_upload(&self, path: &str, upload: Option<String>, request: Request<Buffer>) -> Request<Buffer> {
+        let begun = self.with(path, |ledger| {
+            if let (Some(upload), None, false) = (upload, &ledger.begun, ledger.over) {
+                ledger.begin(upload);
+            }
+            ledger.begun.clone()
+        });
+        match begun.flatten() {
+            Some(upload) => segments::of_upload(request, &upload),
+            None => request,
+        }
     }
 }
 
@@ -181,7 +213,7 @@ impl Ledger {
     fn forget(&mut self) {
         // As above: what is left there is of an upload that the remote doesn't take.
         let _ = self.file.set_len(0);
-        (self.begun, self.parts) = (None, BTreeMap::new());
+        (self.begun, self.parts, self.over) = (None, BTreeMap::new(), true);
     }
 }
 
@@ -204,17 +236,19 @@ fn is_over(status: StatusCode, text: &str) -> bool {
             && codes.iter().any(|code| text.contains(&format!("<Code>{code}</Code>")))
 }
 
-fn asks(request: &Request<Buffer>) -> Option<Asks> {
+fn asks(request: &Request<Buffer>) -> Option<Asked> {
     let query = request.uri().query().unwrap_or_default();
     let value = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let path = request.uri().path();
+    let of_path = |asks| Some(Asked { asks, path: path.to_owned(), upload: None });
     match (request.method(), value("partNumber"), value("uploadId")) {
-        (&Method::PUT, Some(number), Some(_)) => number.parse().ok().map(Asks::Part),
-        (&Method::POST | &Method::DELETE, None, Some(_)) => Some(Asks::End),
-        (&Method::POST, None, None) if query.split('&').any(|pair| pair == "uploads" || pair == "uploads=") => Some(Asks::Begin),
-        // Swift's segments, from 0 on.
+        (&Method::PUT, Some(number), Some(_)) => of_path(Asks::Part(number.parse().ok()?)),
+        (&Method::POST | &Method::DELETE, None, Some(_)) => of_path(Asks::End),
+        (&Method::POST, None, None) if query.split('&').any(|pair| pair == "uploads" || pair == "uploads=") => of_path(Asks::Begin),
+        (&Method::PUT, None, None) if value("multipart-manifest") == Some("put") => of_path(Asks::End),
         (&Method::PUT, None, None) => {
-            let (_, segment) = request.uri().path().split_once("/.segments/")?;
-            segment.rsplit('/').next()?.parse::<u32>().ok()?.checked_add(1).map(Asks::Part)
+            let segment = segments::parse(path)?;
+            Some(Asked { asks: Asks::Part(segment.number), path: format!("/{}", segment.object), upload: Some(segment.upload.to_owned()) })
         }
         _ => None,
     }
@@ -231,8 +265,9 @@ fn answer(body: Buffer, etag: Option<HeaderValue>) -> Response<HttpBody> {
 
 impl HttpFetch for Parts {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
-        let Some(asks) = asks(&request) else { return self.client.fetch(request).await };
-        let response = self.answer(asks, request).await?;
+        let Some(asked) = asks(&request) else { return self.client.fetch(request).await };
+        let asks = asked.asks;
+        let response = self.answer(asked, request).await?;
         if let Asks::Part(number) = asks
             && response.status().is_success()
         {

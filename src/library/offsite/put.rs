@@ -18,9 +18,10 @@ use super::{AT_ONCE, Copied, Offsite, path_of};
 use crate::model::manifest::{BadManifest, parse_manifest};
 use crate::platform;
 
-/// Parts of an upload: at least this large, and never more than S3 takes.
+/// Parts of an upload: at least this large, and never more than S3 takes, or Swift.
 const LEAST_PART: u64 = 16 << 20;
 const MOST_PARTS: u64 = 9_000;
+const MOST_SEGMENTS: u64 = 900;
 /// How long a write may take before something is let go that it may wait for.
 const A_MOMENT: Duration = Duration::from_millis(20);
 /// What is appended at once: it must be there within the remote's patience.
@@ -105,10 +106,13 @@ impl Offsite {
         };
         // What is there may be the only good one: it gives way to one that is whole.
         tokio::task::block_in_place(|| verify(entry, &Keys::default(), Depth::Hashed, &mut |_| {}))?;
-        for file in [MANIFEST, SUMS, SEAL].into_iter().map(str::to_owned).chain(old) {
-            self.operator.delete(&path_of(&entry.manifest, &file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        for file in [MANIFEST, SUMS, SEAL] {
+            self.operator.delete(&path_of(&entry.manifest, file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
-        Ok(())
+        match old {
+            Some(file) => self.remove_archive(&path_of(&entry.manifest, &file)).await,
+            None => Ok(()),
+        }
     }
 
     /// Whether an archive there can be gone on with: the others only take it whole.
@@ -139,16 +143,20 @@ impl Offsite {
 
     async fn upload(&self, entry: &Entry, path: &str, manifest: &[u8], seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
         let archive = &entry.manifest.archive;
-        let part_bytes = (archive.bytes / MOST_PARTS).next_multiple_of(1 << 20).max(LEAST_PART);
+        let part_bytes = bytes_of_a_part(archive.bytes, if self.segments.is_some() { MOST_SEGMENTS } else { MOST_PARTS });
         if let Some(dav) = &self.dav {
             return self.upload_to_dav(dav, entry, path, seen).await;
         }
-        let Some((parts, Some(ledger))) = &self.parts else { return self.upload_once(entry, path, manifest, part_bytes, seen).await };
+        let Some((parts, ledger)) = &self.parts else { return self.upload_once(entry, path, manifest, part_bytes, seen).await };
         loop {
-            parts.open(path, &entry.folder.join(ledger), What { sha256: archive.sha256.clone(), part_bytes });
+            let goes_on = parts.open(path, &entry.folder.join(ledger), What { sha256: archive.sha256.clone(), part_bytes });
+            if !goes_on && self.segments.is_some() {
+                // What an upload that was never ended has left, which nobody else would remove.
+                self.remove_archive(path).await?;
+            }
             let done = self.upload_once(entry, path, manifest, part_bytes, seen).await;
             // Gone on with, and given up by the remote meanwhile: begun anew, which happens once.
-            if !parts.close(path) || !matches!(done, Err(LibraryError::Offsite { .. })) {
+            if !parts.close(path, done.is_ok()) || !matches!(done, Err(LibraryError::Offsite { .. })) {
                 return done;
             }
         }
@@ -210,7 +218,7 @@ impl Offsite {
                 // What has arrived is no copy, but to go on with; a remote that can't be told keeps it as parts that nothing lists.
                 let _ = match self.parts {
                     _ if appends => writer.close().await.map(drop),
-                    Some((_, Some(_))) => Ok(()),
+                    Some(_) => Ok(()),
                     _ => writer.abort().await,
                 };
                 return Err(self.wrong("doesn't take the archive", &e));
@@ -239,5 +247,24 @@ impl Offsite {
         // It makes the folder.
         self.operator.write(path, Vec::<u8>::new()).await.map_err(|e| self.wrong("can't be written", &e))?;
         self.stream(dav, &entry.archive(), path).await
+    }
+}
+
+fn bytes_of_a_part(archive: u64, most: u64) -> u64 {
+    archive.div_ceil(most).next_multiple_of(1 << 20).max(LEAST_PART)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_archive_has_more_parts_than_the_remote_takes() {
+        for most in [MOST_PARTS, MOST_SEGMENTS] {
+            for bytes in [0, 1, LEAST_PART * most, LEAST_PART * most + 1, (most << 24) + most, 3 << 40] {
+                let part = bytes_of_a_part(bytes, most);
+                assert!(part >= LEAST_PART && bytes.div_ceil(part) <= most, "{bytes} bytes in parts of {part}");
+            }
+        }
     }
 }
