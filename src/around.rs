@@ -24,7 +24,7 @@ use crate::shelf::chosen_in_library;
 
 impl Start {
     pub(crate) fn report(&self, args: &cli::ReportArgs) -> Result<Severity, Report> {
-        let (entries, problems) = self.everything()?;
+        let (entries, problems) = self.everything_of(&args.pattern)?;
         let inventory = self.inventory().ok();
         let of_library = entries.iter().map(|entry| &entry.manifest.description.host);
         let mut hosts: BTreeSet<HostName> = of_library.clone().cloned().collect();

@@ -13,6 +13,7 @@ use tanker::remote::ssh::expand;
 use tanker::ui;
 
 use crate::Start;
+use crate::awake::Awake;
 use crate::shelf::complain;
 
 /// A remote that is a library, and what of it is on this disk.
@@ -183,6 +184,7 @@ async fn settle(home: &Home, offsite: &Offsite) -> Severity {
     let here = home.mirror.list(None).map(|(entries, _)| entries).unwrap_or_default();
     let progress = ui::Progress::begin("home", here.iter().filter(|entry| entry.is_here()).map(|entry| entry.manifest.archive.bytes).sum());
     let (owner, seen) = (crate::owner(), |bytes| progress.add(bytes));
+    let _awake = here.iter().any(Entry::is_here).then(|| Awake::hold("home"));
     let settled = tokio::select! {
         settled = offsite.settle(&home.mirror, &owner, &seen) => Some(settled),
         Ok(()) = interrupted() => None,

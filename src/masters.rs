@@ -14,15 +14,15 @@ use tanker::library::Keys;
 use tanker::model::id::HostName;
 use tanker::model::inventory::{Inventory, Password};
 use tanker::model::pattern::select;
-use tanker::model::report::{RunReport, Severity};
+use tanker::model::report::{Outcome, RunReport, Severity};
 use tanker::model::restore_plan::RestoreOptions;
 use tanker::model::secret::SecretSource;
+use tanker::monitor::Event;
 use tanker::remote::ssh::Verdict;
 use tanker::ui;
 
 use crate::Start;
 use crate::awake::Awake;
-use crate::shelf::complain;
 
 /// A verb at work on some hosts.
 struct Run {
@@ -58,6 +58,13 @@ impl Run {
             ui::err(&format!("tanker: the command that is told of runs {why}\n"));
         }
         report.worst()
+    }
+
+    /// The same where it ended before its work on the one host began.
+    async fn end_with(self, host: &HostName, severity: Severity, summary: impl Into<String>) -> Severity {
+        let outcome = Outcome { host: host.clone(), severity, summary: summary.into(), hint: None, took: Duration::ZERO };
+        self.ctx.monitor.event(host, Event::Finished);
+        self.end(&RunReport { outcomes: vec![outcome] }).await
     }
 }
 
@@ -182,38 +189,35 @@ impl Start {
             _ => None,
         };
         let keys = match (&away, &args.backup) {
-            (Some((_, away)), _) => self.keys_of([&away.manifest])?,
+            (Some((_, away)), _) => self.keys_of_away(&away.manifest)?,
             // What isn't there is said by the restore itself.
             (None, Some(backup)) => self.keys(&self.find(backup)?.ok())?,
             (None, None) => Keys::default(),
         };
         let vault = Vault { keys, ..Vault::default() };
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
-        if let Some((offsite, away)) = &away {
-            match self.fetch_for_restore(offsite, away).await? {
-                Ok(named) => args.backup = Some(named),
-                Err(severity) => return Ok(severity),
-            }
-        }
-        let entry = match &args.backup {
-            Some(backup) => self.find(backup)?.ok(),
-            None => None,
-        };
-        let _brought = match self.bring_here(&entry).await {
-            Ok(brought) => brought,
-            Err(e) => return Ok(complain(&e)),
-        };
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("restore"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: !args.dry_run, _awake: awake };
+        if let Some((offsite, away)) = &away {
+            match self.fetch_for_restore(offsite, away).await? {
+                Ok(named) => args.backup = Some(named),
+                Err(e) => return Ok(run.end_with(&args.to, e.severity(), e.to_string()).await),
+            }
+        }
+        let found = args.backup.as_ref().map(|backup| self.find(backup)).transpose()?;
+        let _brought = match self.bring_here(found.iter().flatten()).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(run.end_with(&args.to, e.severity(), e.to_string()).await),
+        };
         let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
-        let Some(backup) = &args.backup else {
+        let Some(found) = found else {
             let report = restore::finish(&ctx, &args.to, way).await;
             return Ok(run.end(&report).await);
         };
         let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
         let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
-        let prepared = match restore::prepare(&ctx, backup, &args.to, options).await {
+        let prepared = match restore::prepare(&ctx, found, &args.to, options).await {
             Ok(prepared) => prepared,
             Err(report) => {
                 return Ok(run.end(&report).await);
@@ -227,7 +231,7 @@ impl Start {
         }
         if args.dry_run {
             prepared.leave().await;
-            return Ok(Severity::Ok);
+            return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);
         }
         if !args.yes {
             let answer = tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str()));
@@ -235,8 +239,7 @@ impl Start {
                 prepared.leave().await;
                 let why =
                     if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
-                ui::err(&format!("tanker: {why}; nothing was changed\n"));
-                return Ok(Severity::Refused);
+                return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
             }
         }
         let report = restore::execute(&ctx, prepared).await;
@@ -254,18 +257,18 @@ impl Start {
         })?;
         let hosts = self.the_one(&inventory, &on)?;
         override_hosts(&mut inventory, &hosts, args.login, None);
-        let entry = self.find(&args.backup)?.ok();
-        let vault = Vault { keys: self.keys(&entry)?, ..Vault::default() };
+        let found = self.find(&args.backup)?;
+        let vault = Vault { keys: self.keys(&found)?, ..Vault::default() };
         let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
-        let _brought = match self.bring_here(&entry).await {
-            Ok(brought) => brought,
-            Err(e) => return Ok(complain(&e)),
-        };
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("drill"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: true, _awake: awake };
-        let report = drill::drill(&ctx, &args.backup, &on).await;
+        let _brought = match self.bring_here(&found).await {
+            Ok(brought) => brought,
+            Err(e) => return Ok(run.end_with(&on, e.severity(), e.to_string()).await),
+        };
+        let report = drill::drill(&ctx, found, &on).await;
         Ok(run.end(&report).await)
     }
 

@@ -6,7 +6,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem};
+use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way};
 use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
@@ -16,6 +16,7 @@ use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
+use crate::awake::Awake;
 use crate::shelf::{chosen_in_library, complain};
 use crate::upkeep::Judged;
 
@@ -77,11 +78,12 @@ impl Start {
     }
 
     async fn put_all(&self, offsite: &Offsite, entries: &[Entry]) -> Severity {
+        let _awake = Awake::hold("copy");
         let progress = ui::Progress::begin("copy", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
         let mut worst = Severity::Ok;
         for entry in entries {
             let put = match self.bring_here([entry]).await {
-                Ok(_brought) => offsite.put(entry, &|bytes| progress.add(bytes)).await,
+                Ok(_brought) => offsite.put(entry, !is_known_whole(entry, &offsite.name), &|bytes| progress.add(bytes)).await,
                 Err(e) => Err(e),
             };
             match put {
@@ -119,7 +121,7 @@ impl Start {
     }
 
     async fn get_all(&self, remote: &str, patterns: &[String], backups: &[BackupRef]) -> Result<Severity, Report> {
-        let Survey { inventory, offsite, away, mut worst, .. } = match self.survey(remote).await? {
+        let Survey { inventory, offsite, away, problems, mut worst } = match self.survey(remote).await? {
             Ok(survey) => survey,
             Err(severity) => return Ok(severity),
         };
@@ -129,7 +131,7 @@ impl Start {
             wanted.extend(away.iter().filter(|away| hosts.contains(&away.manifest.description.host)));
         }
         for backup in backups {
-            match find_away(&away, backup) {
+            match find_away(&away, &problems, backup) {
                 Ok(found) => wanted.push(found),
                 Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {}", offsite.name)))),
             }
@@ -152,6 +154,7 @@ impl Start {
         let root = inventory.host(host).map_or(&inventory.library, |host| &host.library);
         let library = Library::at(expand(root, &self.home));
         let lock = library.lock(host, &crate::owner())?;
+        let _awake = Awake::hold("copy");
         let progress = ui::Progress::begin("copy", away.manifest.archive.bytes);
         let entry = offsite.get(away, &library, lock, &|bytes| progress.add(bytes)).await;
         progress.end();
@@ -162,31 +165,27 @@ impl Start {
 
     /// A backup at a remote, before anything is moved: what is to be asked is asked first.
     pub(crate) async fn look_for_restore(&self, backup: &BackupRef, remote: &str) -> Result<Result<(Offsite, Away), Severity>, Report> {
-        let Survey { offsite, away, .. } = match self.survey(remote).await? {
+        let Survey { offsite, away, problems, .. } = match self.survey(remote).await? {
             Ok(survey) => survey,
             Err(severity) => return Ok(Err(severity)),
         };
-        match find_away(&away, backup) {
+        match find_away(&away, &problems, backup) {
             Ok(found) => Ok(Ok((offsite, found.clone()))),
             Err(why) => Ok(Err(complain(&LibraryError::Missing(format!("{why} at the remote {remote}"))))),
         }
     }
 
     /// Brings it into the library, unless it is there already.
-    pub(crate) async fn fetch_for_restore(&self, offsite: &Offsite, away: &Away) -> Result<Result<BackupRef, Severity>, Report> {
+    pub(crate) async fn fetch_for_restore(&self, offsite: &Offsite, away: &Away) -> Result<Result<BackupRef, LibraryError>, Report> {
         let named = away.manifest.description.named();
         if self.is_here(away)? {
             return Ok(Ok(named));
         }
-        match self.get_one(&self.inventory()?, offsite, away).await {
-            Ok(_) => Ok(Ok(named)),
-            Err(e) => Ok(Err(complain(&e))),
-        }
+        Ok(self.get_one(&self.inventory()?, offsite, away).await.map(|_| named))
     }
 
     pub(crate) async fn sync(&self, args: &cli::Sync) -> Result<Severity, Report> {
-        let (entries, problems) = self.everything()?;
-        let entries = self.of_hosts(entries, &args.pattern)?;
+        let (entries, problems) = self.everything_of(&args.pattern)?;
         let Survey { offsite, away, mut worst, .. } = match self.survey(&args.to).await? {
             Ok(survey) => survey,
             Err(severity) => return Ok(severity),
@@ -195,11 +194,14 @@ impl Start {
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is not copied\n", problem.name(), problem.reason));
         }
+        let is_there = |entry: &Entry| away.iter().any(|away| away.manifest == entry.manifest);
+        // What nobody here has seen whole there is read back, and copied again where it isn't.
         let lacking: Vec<Entry> =
-            entries.iter().filter(|entry| !away.iter().any(|away| away.manifest == entry.manifest)).cloned().collect();
+            entries.iter().filter(|entry| !is_there(entry) || !is_known_whole(entry, &offsite.name)).cloned().collect();
         if args.dry_run {
             for entry in &lacking {
-                ui::out(&format!("{}  would be copied to {}\n", entry.name(), offsite.name));
+                let what = if is_there(entry) { "would be read back from" } else { "would be copied to" };
+                ui::out(&format!("{}  {what} {}\n", entry.name(), offsite.name));
             }
             return Ok(worst);
         }
@@ -230,7 +232,7 @@ impl Start {
     }
 
     pub(crate) async fn verify_remote(&self, args: &cli::Verify, remote: &str) -> Result<Severity, Report> {
-        let Survey { offsite, away, mut worst, .. } = match self.survey(remote).await? {
+        let Survey { offsite, away, problems, mut worst, .. } = match self.survey(remote).await? {
             Ok(survey) => survey,
             Err(severity) => return Ok(severity),
         };
@@ -239,7 +241,7 @@ impl Start {
             wanted.extend(&away);
         }
         for backup in &args.backups {
-            match find_away(&away, backup) {
+            match find_away(&away, &problems, backup) {
                 Ok(found) => wanted.push(found),
                 Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {remote}")))),
             }
@@ -251,7 +253,8 @@ impl Start {
                 let said = entry.record.copies.iter().any(|copy| copy.remote == offsite.name);
                 if said && !away.iter().any(|away| away.manifest == entry.manifest) {
                     change_record(&entry, |record| record.copies.retain(|copy| copy.remote != offsite.name));
-                    results.push((entry.name(), Some(format!("the remote {remote} doesn't have it any more, or not whole"))));
+                    let reason = format!("the remote {remote} doesn't have it any more, or not whole");
+                    results.push((entry.name(), Err(LibraryError::Damaged { name: entry.name(), reason })));
                     worst = worst.max(Severity::Damaged);
                 }
             }
@@ -271,7 +274,7 @@ impl Start {
                 }
             }
             worst = worst.max(result.as_ref().map_or_else(LibraryError::severity, |()| Severity::Ok));
-            results.push((away.name(), result.err().map(|e| e.to_string())));
+            results.push((away.name(), result));
         }
         progress.end();
         ui::out(&if args.json { ui::verified_away_json(remote, &results) } else { ui::verified_away(remote, &results) });
@@ -291,7 +294,7 @@ impl Start {
         }
         let mut plan = Vec::new();
         for (host, away) in by_host {
-            let policy = args.policy().or(inventory.host(&host).and_then(|host| host.upkeep.keep.clone())).unwrap_or_default();
+            let policy = args.policy().or(inventory.upkeep(&host).keep.clone()).unwrap_or_default();
             let candidates: Vec<Candidate> =
                 away.iter().map(|away| candidate_away(away, &offsite.name, &entries, args.accept_unknown)).collect();
             let judged = Judged::of(&policy, &candidates, args.accept_small);
@@ -330,7 +333,7 @@ impl Start {
 /// backup: it takes no other one's place, and stays.
 fn candidate_away(away: &Away, remote: &str, entries: &[Entry], accept_unknown: bool) -> Candidate {
     let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description);
-    let seen_whole = here.is_some_and(|entry| entry.record.copies.iter().any(|copy| copy.remote == remote));
+    let seen_whole = here.is_some_and(|entry| is_known_whole(entry, remote));
     let own = here.map(crate::upkeep::candidate);
     let description = &away.manifest.description;
     Candidate {
@@ -344,7 +347,8 @@ fn candidate_away(away: &Away, remote: &str, entries: &[Entry], accept_unknown: 
     }
 }
 
-fn find_away<'a>(away: &'a [Away], backup: &BackupRef) -> Result<&'a Away, String> {
+/// A damaged newest one is not passed over in silence for an older one.
+fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> Result<&'a Away, String> {
     let of_host = || away.iter().filter(|away| away.manifest.description.host == backup.host);
     let found = match &backup.which {
         Which::Latest => of_host().next_back(),
@@ -357,6 +361,10 @@ fn find_away<'a>(away: &'a [Away], backup: &BackupRef) -> Result<&'a Away, Strin
             fitting.last().copied()
         }
     };
+    let of_it = problems.iter().filter(|problem| problem.host().as_ref() == Some(&backup.host));
+    if let Some(problem) = in_the_way(of_it, &backup.which, found.map(|away| &away.manifest.description.id)) {
+        return Err(format!("{} is damaged: {}; say the id of another one,", problem.name(), problem.reason));
+    }
     found.ok_or_else(|| format!("there is no backup {backup}"))
 }
 
@@ -371,14 +379,18 @@ fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
     }
 }
 
+/// Whether a copy was seen whole there, and not found to be otherwise since.
+fn is_known_whole(entry: &Entry, remote: &str) -> bool {
+    entry.record.copies.iter().any(|copy| copy.remote == remote)
+}
+
 /// Whether its record was written later than that it was copied, which itself is written into it.
 fn marked_since(entry: &Entry, remote: &str) -> bool {
     let copied = entry.record.copies.iter().find(|copy| copy.remote == remote).map(|copy| copy.at);
     let written = std::fs::metadata(entry.folder.join("record.json")).and_then(|found| found.modified()).ok();
     match (copied, written.map(chrono::DateTime::<Utc>::from)) {
         (Some(copied), Some(written)) => written - copied > chrono::Duration::seconds(3),
-        (None, Some(_)) => true,
-        (_, None) => false,
+        _ => false,
     }
 }
 

@@ -46,7 +46,7 @@ impl Start {
                 ui::err("tanker: there is no backup to verify\n");
                 return Ok(Severity::Refused);
             }
-            entries = sample(all, share);
+            entries = sample(all, share, if args.deep { Depth::Deep } else { Depth::Hashed });
             for problem in problems {
                 ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
                 worst = Severity::Damaged;
@@ -132,10 +132,16 @@ impl Start {
     }
 }
 
-/// So much of the library, in bytes, what was looked at longest ago first.
-fn sample(mut entries: Vec<Entry>, share: f64) -> Vec<Entry> {
-    let seen = |entry: &Entry| entry.record.checks.last().map_or(entry.manifest.proof.at, |check| check.at);
-    entries.sort_by_key(seen);
+/// So much of the library, in bytes, what was looked at so deep longest ago first. Where that can't be written down comes last, or it would be
+/// chosen for ever.
+fn sample(mut entries: Vec<Entry>, share: f64, depth: Depth) -> Vec<Entry> {
+    let seen = |entry: &Entry| {
+        let proven = Some(entry.manifest.proof.at).filter(|_| depth == Depth::Hashed);
+        // Without its key an encrypted one can't be looked at any deeper.
+        let counts = |check: &&Check| depth == Depth::Hashed || check.depth == depth.word() || check.depth == "sealed";
+        entry.record.checks.iter().filter(counts).map(|check| check.at).max().or(proven)
+    };
+    entries.sort_by_cached_key(|entry| (entry.unreadable_record.is_some(), seen(entry), entry.manifest.proof.at));
     let all: u64 = entries.iter().map(|entry| entry.manifest.archive.bytes).sum();
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share need not be exact
     let wanted = (all as f64 * share / 100.0).ceil() as u64;

@@ -86,8 +86,7 @@ impl Start {
         if let Some(remote) = &args.remote {
             return self.list_remote(args, remote).await;
         }
-        let (entries, problems) = self.everything()?;
-        let mut entries = self.of_hosts(entries, &args.pattern)?;
+        let (mut entries, problems) = self.everything_of(&args.pattern)?;
         if let Some(tag) = &args.tag {
             entries.retain(|entry| entry.record.tags.contains(tag));
         }
@@ -116,6 +115,19 @@ impl Start {
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
         }
         Ok(entries)
+    }
+
+    /// The backups of the hosts that patterns choose, and what is wrong with others of theirs; all where there is no pattern.
+    pub(crate) fn everything_of(&self, patterns: &[String]) -> Result<(Vec<Entry>, Vec<Problem>), Report> {
+        let (mut entries, mut problems) = self.everything()?;
+        if !patterns.is_empty() {
+            let of_problems: Vec<HostName> = problems.iter().filter_map(Problem::host).collect();
+            let named = entries.iter().map(|entry| &entry.manifest.description.host).chain(&of_problems);
+            let hosts = chosen_in_library(named, self.inventory().ok(), patterns)?;
+            entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
+            problems.retain(|problem| problem.host().is_none_or(|host| hosts.contains(&host)));
+        }
+        Ok((entries, problems))
     }
 
     pub fn show(&self, args: &cli::Show) -> Result<Severity, Report> {

@@ -104,8 +104,7 @@ impl Start {
         if let Some(remote) = &args.remote {
             return self.forget_remote(args, remote).await;
         }
-        let (entries, problems) = self.everything()?;
-        let entries = self.of_hosts(entries, &args.pattern)?;
+        let (entries, problems) = self.everything_of(&args.pattern)?;
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is left alone\n", problem.name(), problem.reason));
         }
@@ -116,7 +115,7 @@ impl Start {
         }
         let (mut worst, mut plan) = (Severity::Ok, Vec::new());
         for ((root, host), entries) in hosts {
-            let own = inventory.as_ref().and_then(|inventory| inventory.host(&host)).and_then(|host| host.upkeep.keep.clone());
+            let own = inventory.as_ref().and_then(|inventory| inventory.upkeep(&host).keep.clone());
             let policy = args.policy().or(own).unwrap_or_default();
             let judged = if args.yes {
                 self.carry_out(&Library::at(root), &host, &policy, args.accept_small)
@@ -167,7 +166,7 @@ impl Start {
 
     fn empty_trash(&self, library: &Library, lock: &tanker::library::HostLock, host: &HostName) -> Result<(), LibraryError> {
         library.sweep_trash(lock, host)?;
-        let days = self.inventory().ok().and_then(|inventory| inventory.host(host).map(|host| host.upkeep.trash));
+        let days = self.inventory().ok().map(|inventory| inventory.upkeep(host).trash);
         let stay = chrono::Duration::from_std(days.unwrap_or(std::time::Duration::from_secs(7 * 86_400))).unwrap_or_default();
         for trashed in library.trashed(host)?.0 {
             if trashed.deleted.is_some_and(|deleted| Utc::now() - deleted >= stay) {
@@ -220,8 +219,7 @@ impl Start {
     }
 
     pub(crate) fn stats(&self, args: &cli::Stats) -> Result<Severity, Report> {
-        let (entries, problems) = self.everything()?;
-        let entries = self.of_hosts(entries, &args.pattern)?;
+        let (entries, problems) = self.everything_of(&args.pattern)?;
         ui::out(&if args.json { ui::stats_json(&entries) } else { ui::stats_table(&entries, Utc::now()) });
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
@@ -245,7 +243,9 @@ impl Start {
         for entry in &entries {
             let names = entry.manifest.archive.encryption.as_ref().map(|encryption| &encryption.recipients);
             match recipients.get(&entry.manifest.description.host) {
-                None if args.all => {}
+                None if args.all => {
+                    ui::err(&format!("tanker: {} stays as it is: the inventory has no 'encrypt_to' for it\n", entry.name()))
+                }
                 None => {
                     let why = format!("the inventory has no 'encrypt_to' for {}: tanker doesn't take encryption away", entry.name());
                     worst = worst.max(complain(&LibraryError::Missing(why)));

@@ -22,8 +22,8 @@ impl Start {
         // Many hosts share what the defaults say: it is read, and asked for, once.
         let mut known: Vec<(&EncryptTo, Arc<Recipients>)> = Vec::new();
         let mut found = BTreeMap::new();
-        for host in inventory.hosts.iter().filter(|host| hosts.contains(&host.name)) {
-            let Some(how) = &host.upkeep.encryption else { continue };
+        for host in hosts {
+            let Some(how) = &inventory.upkeep(host).encryption else { continue };
             let recipients = match known.iter().find(|(other, _)| *other == how) {
                 Some((_, recipients)) => Arc::clone(recipients),
                 None => {
@@ -32,7 +32,7 @@ impl Start {
                     recipients
                 }
             };
-            found.insert(host.name.clone(), recipients);
+            found.insert(host.clone(), recipients);
         }
         Ok(found)
     }
@@ -93,6 +93,18 @@ impl Start {
         Ok(keys)
     }
 
+    /// The same for one that is to be fetched: what has to be asked is asked before.
+    pub(crate) fn keys_of_away(&self, manifest: &Manifest) -> Result<Keys, Report> {
+        let mut keys = self.keys_of([manifest])?;
+        if by_passphrase(manifest)
+            && !keys.has_passphrase()
+            && let Some(answer) = ui::ask_passphrase(&format!("Passphrase of {}: ", manifest.description.named()))
+        {
+            keys.add_passphrase(&answer);
+        }
+        Ok(keys)
+    }
+
     /// The same before the archives are here: nothing is tried.
     pub(crate) fn keys_of<'a>(&self, manifests: impl IntoIterator<Item = &'a Manifest>) -> Result<Keys, Report> {
         let mut keys = Keys::default();
@@ -109,8 +121,8 @@ impl Start {
         }
         let mut sources: Vec<SecretSource> = Vec::new();
         for manifest in encrypted.iter().filter(|manifest| by_passphrase(manifest)) {
-            let host = inventory.as_ref().and_then(|inventory| inventory.host(&manifest.description.host));
-            if let Some(EncryptTo::Passphrase(source)) = host.and_then(|host| host.upkeep.encryption.as_ref())
+            let upkeep = inventory.as_ref().map(|inventory| inventory.upkeep(&manifest.description.host));
+            if let Some(EncryptTo::Passphrase(source)) = upkeep.and_then(|upkeep| upkeep.encryption.as_ref())
                 && *source != SecretSource::Ask
                 && !sources.contains(source)
             {

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::restore::{Stopped, push, show_event, stopped};
 use super::{Context, library_ending};
 use crate::fleet::Ending;
-use crate::library::{Depth, Entry, Verified, verify};
-use crate::model::id::{BackupRef, HostName};
+use crate::library::{Depth, Entry, LibraryError, Verified, verify};
+use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::record::Drill;
 use crate::model::report::{Outcome, RunReport, Severity};
@@ -18,19 +18,17 @@ use crate::remote::job::Job;
 use crate::remote::link::Link;
 
 /// Drills a backup on a machine, and writes into its record what came of it.
-pub async fn drill(ctx: &Context, backup: &BackupRef, on: &HostName) -> RunReport {
+pub async fn drill(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostName) -> RunReport {
     let began = Instant::now();
-    let ending = drill_on(ctx, backup, on, began).await.unwrap_or_else(|ending| ending);
+    let ending = drill_on(ctx, found, on, began).await.unwrap_or_else(|ending| ending);
     ctx.monitor.event(on, Event::Finished);
     let Ending { severity, summary, hint } = ending;
     RunReport { outcomes: vec![Outcome { host: on.clone(), severity, summary, hint, took: began.elapsed() }] }
 }
 
-async fn drill_on(ctx: &Context, backup: &BackupRef, on: &HostName, began: Instant) -> Result<Ending, Ending> {
+async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostName, began: Instant) -> Result<Ending, Ending> {
     let host = ctx.host(on)?;
-    let source = ctx.inventory.host(&backup.host).unwrap_or(&host);
-    let library = ctx.library(source);
-    let mut entry = library.find(backup).map_err(|e| library_ending(&e))?;
+    let mut entry = found.map_err(|e| library_ending(&e))?;
     entry.open(&ctx.vault.keys).map_err(|e| library_ending(&e))?;
     ctx.step(&host, Step::Prove);
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));

@@ -12,8 +12,8 @@ use crate::model::report::{RunReport, Severity};
 use crate::monitor::{Event, Step};
 use crate::remote::{RemoteError, Script};
 
-/// Thawing eleven containers four times over.
-const THAWING: Duration = Duration::from_secs(180);
+/// Thawing eleven containers four times over; those that were stopped take minutes each to start.
+const THAWING: Duration = Duration::from_secs(3600);
 
 /// The jobs on each master.
 pub async fn status(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport, BTreeMap<HostName, Vec<JobTrace>>) {
@@ -81,6 +81,12 @@ async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
         Err(e @ RemoteError::Script { .. }) => {
             Err(super::backup::frozen_of(name, &e).unwrap_or_else(|| Ending::bad(Severity::Failed, e.to_string(), None)))
         }
-        Err(e) => Err(remote_ending(&host, &e)),
+        Err(e @ RemoteError::Sudo { .. }) => Err(remote_ending(&host, &e)),
+        // Nobody knows whether it thawed.
+        Err(e) => {
+            let Ending { severity, summary, .. } = remote_ending(&host, &e);
+            let severity = severity.max(Severity::Frozen);
+            Err(Ending::bad(severity, format!("not confirmed: {summary}"), Some(format!("tanker status {name}; tanker thaw {name}"))))
+        }
     }
 }

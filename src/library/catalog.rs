@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::records::read_record;
 use super::{Library, LibraryError, MANIFEST};
-use crate::model::id::{BackupId, HostName};
+use crate::model::id::{BackupId, HostName, Which};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::record::Record;
 
@@ -56,6 +56,20 @@ impl Problem {
         };
         format!("{}@{}", part(self.path.parent()), part(Some(&self.path)))
     }
+}
+
+/// The damaged backup of one host that may be the one that was meant, or newer than the one that was found: an older one is not taken for it
+/// in silence. Ids hold no minutes, so within an hour nobody knows.
+pub fn in_the_way<'a>(mut problems: impl Iterator<Item = &'a Problem>, which: &Which, found: Option<&BackupId>) -> Option<&'a Problem> {
+    problems.find(|problem| {
+        let Some(damaged) = problem.path.file_name().and_then(|name| name.to_str()?.parse::<BackupId>().ok()) else { return false };
+        let may_be_newer = || found.is_none_or(|found| damaged.hour() >= found.hour());
+        match which {
+            Which::Id(id) => damaged == *id,
+            Which::Beginning(beginning) => damaged.as_str().starts_with(beginning) && may_be_newer(),
+            Which::Latest => may_be_newer(),
+        }
+    })
 }
 
 impl Entry {

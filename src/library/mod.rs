@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 
 pub use archive::{FileEntry, FileKind, Source, Walked, extract, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
 pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
-pub use catalog::{Entry, Problem};
+pub use catalog::{Entry, Problem, in_the_way};
 pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
 pub use diff::{Difference, diff};
 pub use export::export;
@@ -38,7 +38,7 @@ pub use trash::Trashed;
 pub use verify::{Depth, Verified, verify};
 pub use writer::{Arrival, HashedFile, Received, Writer};
 
-use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
+use crate::model::id::{BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
 use crate::model::report::Severity;
 use crate::model::text::printable_path;
@@ -155,25 +155,11 @@ impl Library {
         }
         // `list` has the newest last.
         let found = entries.iter().rev().find(wanted);
-        // A damaged newest must not be passed over in silence for an older one.
-        let in_the_way = problems.into_iter().find(|problem| {
-            let folder = problem.path.file_name().unwrap_or_default().to_string_lossy();
-            match (&name.which, folder.parse::<BackupId>()) {
-                (Which::Id(id), Ok(damaged)) => damaged == *id,
-                (Which::Beginning(beginning), Ok(damaged)) => {
-                    damaged.as_str().starts_with(beginning) && found.is_none_or(|found| damaged >= found.manifest.description.id)
-                }
-                (Which::Latest, Ok(damaged)) => found.is_none_or(|found| damaged >= found.manifest.description.id),
-                (_, Err(_)) => false,
-            }
-        });
-        match (found, in_the_way) {
-            (_, Some(problem)) => {
-                let folder = problem.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                return Err(LibraryError::Damaged { name: format!("{}@{folder}", name.host), reason: problem.reason });
-            }
-            (Some(entry), None) => return Ok(entry.clone()),
-            (None, None) => {}
+        if let Some(problem) = in_the_way(problems.iter(), &name.which, found.map(|found| &found.manifest.description.id)) {
+            return Err(LibraryError::Damaged { name: problem.name(), reason: problem.reason.clone() });
+        }
+        if let Some(entry) = found {
+            return Ok(entry.clone());
         }
         Err(LibraryError::NoSuchBackup { name: name.to_string(), hint: self.hint(name, &entries) })
     }

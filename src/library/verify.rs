@@ -11,6 +11,7 @@ use super::blocks::{Blocks, Sum};
 use super::digests::{check_seal, check_sums};
 use super::{Entry, Keys, LibraryError, Source, lrzip_is_here, walk};
 use crate::model::manifest::{Member, Origin};
+use crate::platform;
 
 /// How far a verification goes, or went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -81,7 +82,10 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
         })
         .map(|()| (blocks.bytes(), blocks.whole().map(|sum| hex(&sum)).unwrap_or_default())),
     }
-    .map_err(LibraryError::file(&path, "can't be read"))?;
+    .map_err(|e| match platform::is_of_the_medium(&e) {
+        true => damaged(format!("its archive can't be read: {e}")),
+        false => LibraryError::file(&path, "can't be read")(e),
+    })?;
     if bytes != expected.bytes {
         return Err(damaged(format!("its archive has {bytes} bytes and the manifest says {}", expected.bytes)));
     }

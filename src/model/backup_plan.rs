@@ -74,6 +74,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
             ContainerState::Running => {}
         }
     }
+    reasons.extend(links_in_the_way(facts));
     for directory in &facts.mountpoints {
         notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken"));
     }
@@ -124,6 +125,15 @@ pub fn jobs_in_the_way(facts: &Facts) -> Vec<String> {
         )
     });
     busy.chain(half).collect()
+}
+
+/// A sentence for each directory that is only a link: what lies behind it would be neither saved nor swapped.
+#[must_use]
+pub fn links_in_the_way(facts: &Facts) -> Vec<String> {
+    let sentence = |(directory, to): &(String, String)| {
+        format!("{directory} is a symbolic link to {to}, and what lies there would not be saved: mount it there instead (mount --bind)")
+    };
+    facts.links.iter().map(sentence).collect()
 }
 
 /// A sentence where there is less space than needed.
@@ -261,6 +271,7 @@ mod tests {
             directories: vec![("/etc/fuel".into(), 4096)],
             plugins: None,
             mountpoints: vec![],
+            links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
             freezer: true,
@@ -293,8 +304,9 @@ mod tests {
         poor.spool_free_bytes = 0;
         poor.tools.remove("lrzip");
         poor.docker_version = "0.10.0".into();
+        poor.links = vec![("/var/www/nailgun".into(), "/srv/nailgun".into())];
         let pause = BackupOptions { freeze: Some(FreezeMethod::Pause), ..BackupOptions::default() };
-        assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), pause).unwrap_err().len(), 3);
+        assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), pause).unwrap_err().len(), 4);
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct Facts {
     pub plugins: Option<(String, u64)>,
     /// Those directories that are mount points, or have one below them.
     pub mountpoints: Vec<String>,
+    /// Host directories that are symbolic links, and where to: neither pass would go there.
+    pub links: Vec<(String, String)>,
     /// Bytes free where the spool lies.
     pub spool_free_bytes: u64,
     /// Bytes free where Docker lies.
@@ -187,7 +189,7 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
     }
     let docker_version = text("docker")
         .strip_prefix("Docker version ")
-        .and_then(|rest| rest.split([',', ' ', '+']).next())
+        .and_then(|rest| rest.split([',', ' ', '+', '-']).next())
         .filter(|version| version.split('.').all(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit())))
         .ok_or_else(|| BadFacts(format!("Docker's version can't be read from '{}'", printable(text("docker")))))?
         .to_owned();
@@ -203,6 +205,7 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         other_containers,
         directories: DIRECTORIES.iter().filter_map(|d| size(d)).collect(),
         plugins: size(PLUGINS),
+        links: DIRECTORIES.iter().filter_map(|d| Some(((*d).to_owned(), printable(frames.get(&format!("link.{d}"))?)))).collect(),
         mountpoints: DIRECTORIES.iter().filter(|d| frames.contains_key(&format!("mountpoint.{d}"))).map(|d| (*d).to_owned()).collect(),
         spool_free_bytes: free("spool_free_kib")?,
         docker_free_bytes: free("docker_free_kib")?,
@@ -311,6 +314,7 @@ mod tests {
 
     fn master(containers: &str) -> Vec<u8> {
         let mut out = frame("user", "0") + &frame("hostname", "east") + &frame("release", "VERSION:\n  release: \"5.1\"\n  api: 1");
+        out += &frame("link./root/.ssh", "/srv/ssh");
         out += &(frame("docker", "Docker version 0.10.0, build dc9c28f/0.10.0")
             + &frame("spool_free_kib", "1000")
             + &frame("docker_free_kib", "2000"));
@@ -329,6 +333,22 @@ mod tests {
         assert_eq!(old.containers[0].volumes, [("/etc/nailgun".to_owned(), "/var/lib/docker/vfs/dir/abc".to_owned())]);
         assert_eq!(old.docker_version, "0.10.0");
         assert_eq!(old.directories, [("/etc/fuel".to_owned(), 8192)]);
+        assert_eq!(old.links, [("/root/.ssh".to_owned(), "/srv/ssh".to_owned())]);
+    }
+
+    #[test]
+    fn dockers_version_is_read_as_distributions_write_it() {
+        for (said, is) in [
+            ("1.8.2-el7.centos, build a01dc02/1.8.2", "1.8.2"),
+            ("20.10.24+dfsg1, build 297e128", "20.10.24"),
+            ("1.5.0, build a8a31ef", "1.5.0"),
+        ] {
+            let text = String::from_utf8(master("[]")).unwrap().replace(
+                &frame("docker", "Docker version 0.10.0, build dc9c28f/0.10.0"),
+                &frame("docker", &format!("Docker version {said}")),
+            );
+            assert_eq!(parse_facts(text.as_bytes()).ok().unwrap().docker_version, is);
+        }
     }
 
     #[test]

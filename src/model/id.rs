@@ -93,6 +93,12 @@ impl BackupId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Its year, month, day and hour: of two ids this much tells which is the older one.
+    #[must_use]
+    pub fn hour(&self) -> &str {
+        self.0.split('_').next().unwrap_or_default()
+    }
 }
 
 impl FromStr for BackupId {

@@ -1,7 +1,7 @@
 //! What a restore will do to a master, decided from the manifest and the target's facts before anything is touched (I4).
 
 use super::astute::network_settings;
-use super::backup_plan::{jobs_in_the_way, judge_tasks, missing_tools, too_little_space};
+use super::backup_plan::{jobs_in_the_way, judge_tasks, links_in_the_way, missing_tools, too_little_space};
 use super::facts::{ContainerState, Facts};
 use super::manifest::Manifest;
 use super::restore_parts::{Part, Selection, choose};
@@ -55,13 +55,12 @@ pub fn plan_restore(
     reasons.extend(missing_tools(facts, &[backup.release.supervisor().tool()]));
     judge_tasks(tasks, options.ignore_tasks, &mut reasons, &mut warnings);
     reasons.extend(jobs_in_the_way(facts));
-    for container in facts.containers.iter().filter(|c| c.state == ContainerState::Paused) {
-        reasons.push(format!("{} is paused, and can't be stopped so: unpause it first", container.name));
-    }
+    reasons.extend(paused(facts));
     let selection = choose(backup, options.only).unwrap_or_else(|missing| {
         reasons.extend(missing);
         Selection::default()
     });
+    reasons.extend(links_in_the_way(facts));
     for directory in facts.mountpoints.iter().filter(|d| selection.directories.contains(d)) {
         reasons.push(format!("{directory} is a mount point or holds one: tanker can't swap it for the restored one"));
     }
@@ -79,6 +78,21 @@ pub fn plan_restore(
         warnings.push("not all containers are made anew: those that stay keep their own layer, and are only restarted".into());
     }
     Ok(RestorePlan { steps: steps(manifest, facts, &selection), warnings, spool_bytes, selection })
+}
+
+/// What forbids the cutover now, at its very edge: pushing may have taken hours since the plan was made.
+///
+/// # Errors
+/// With a sentence for each reason.
+pub fn may_cut_over(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, ignore_tasks: bool) -> Result<(), Vec<String>> {
+    let mut reasons = paused(facts);
+    judge_tasks(tasks, ignore_tasks, &mut reasons, &mut Vec::new());
+    if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+}
+
+fn paused(facts: &Facts) -> Vec<String> {
+    let paused = facts.containers.iter().filter(|container| container.state == ContainerState::Paused);
+    paused.map(|container| format!("{} is paused, and can't be stopped so: unpause it first", container.name)).collect()
 }
 
 /// On the spool: the archive, the tar and what is unpacked from it. For Docker: the images, once in its temporary folder
@@ -192,6 +206,7 @@ mod tests {
             directories: vec![],
             plugins: None,
             mountpoints: vec![],
+            links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
             freezer: true,

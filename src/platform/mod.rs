@@ -26,7 +26,22 @@ pub fn private() -> OpenOptions {
 /// # Errors
 /// When it can't be made; one that is there is fine.
 pub fn make_folders(folder: &Path) -> io::Result<()> {
-    here::builder().recursive(true).create(folder)
+    let there = folder.ancestors().find(|above| above.exists()).map(Path::to_owned);
+    here::builder().recursive(true).create(folder)?;
+    // Or a power cut takes the folder with everything that is brought to the disk in it.
+    for above in folder.ancestors().skip(1).filter(|_| there.as_deref() != Some(folder)) {
+        here::sync_folder(if above.as_os_str().is_empty() { Path::new(".") } else { above })?;
+        if there.as_deref() == Some(above) {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Whether an error is the disk's: what lies there is lost, for whoever asks.
+#[must_use]
+pub fn is_of_the_medium(error: &io::Error) -> bool {
+    error.raw_os_error().is_some_and(|code| here::CODES_OF_THE_MEDIUM.contains(&code))
 }
 
 /// Makes a folder that only its owner enters.

@@ -6,6 +6,9 @@ use std::path::Path;
 
 use super::Others;
 
+/// `ERROR_CRC` and `ERROR_IO_DEVICE`.
+pub(super) const CODES_OF_THE_MEDIUM: [i32; 2] = [23, 1117];
+
 pub(super) fn private() -> OpenOptions {
     OpenOptions::new()
 }

@@ -11,6 +11,9 @@ use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, 
 
 use super::Others;
 
+/// EIO and EBADMSG.
+pub(super) const CODES_OF_THE_MEDIUM: [i32; 2] = [rustix::io::Errno::IO.raw_os_error(), rustix::io::Errno::BADMSG.raw_os_error()];
+
 pub(super) fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
     options.mode(0o600);

@@ -34,8 +34,17 @@ into_member() {
 
 # What a tree looks like now: one line a file, newlines in names turned into NUL so that line tools can work on it.
 list_tree() {
-  local root=$1; shift
-  (cd "$root" && find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>>"$job/log" | tr '\0\n' '\n\0' | sort
+  local root=$1; local -a codes; shift
+  # What a list lacks counts as removed: one that is not whole fails the backup.
+  (cd "$root" || exit 9; find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>"$job/find.said" | tr '\0\n' '\n\0' | sort
+  codes=("${PIPESTATUS[@]}")
+  cat "$job/find.said" >> "$job/log"
+  [ "${codes[1]}${codes[2]}" = 00 ] && { [ "${codes[0]}" -eq 0 ] || { [ "${codes[0]}" -eq 1 ] && only_vanished "$job/find.said"; }; }
+}
+# Whether what find or tar complained of is only what goes on in a tree that is in use.
+only_vanished() {
+  ! grep -qv -e ': No such file or directory$' -e ': File removed before we read it$' -e ': file changed as we read it$' -e ': File shrank by ' \
+    -e ': socket ignored$' -e ': Exiting with failure status' "$1"
 }
 paths_of() { cut -d' ' -f10-; }
 
@@ -55,14 +64,13 @@ frozen_pass() {
   list_tree "$root" "$@" > "$job/$member.after" || return 1
   comm -13 "$job/$member.before" "$job/$member.after" | paths_of | tr '\0\n' '\n\0' > "$job/$member.changed"
   [ -s "$job/$member.changed" ] || return 0
-  tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-recursion -T "$job/$member.changed" 2>>"$job/log"
+  # A tar of old takes a backslash in a name for the beginning of an escape, unless it is told not to.
+  tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-unquote --no-recursion -T "$job/$member.changed" 2>"$job/tar.said"
   code=$?
+  cat "$job/tar.said" >> "$job/log"
+  [ $code -gt 1 ] || return 0
   # Host processes are not frozen: what they removed between list and tar is told by a third look.
-  [ $code -le 1 ] || { list_tree "$root" "$@" > "$job/$member.after" && [ -n "$(missing_since "$member" "$root")" ]; }
-}
-missing_since() {
-  local path
-  while IFS= read -r -d '' path; do [ -e "$2/$path" ] || [ -L "$2/$path" ] || echo gone; done < "$job/$1.changed" | head -n 1
+  only_vanished "$job/tar.said" && list_tree "$root" "$@" > "$job/$member.after"
 }
 
 # ---- prediction ------------------------------------------------------------------------------------------------------
@@ -128,9 +136,8 @@ join_passes() {
 }
 
 each_tree() {
-  local verb=$1 line; local -a words
-  while read -r line; do
-    read -ra words <<< "$line"
+  local verb=$1; local -a words
+  while read -r -a words; do
     "$verb" "${words[@]}" || fail "$verb of ${words[0]} failed: $(last_words)"
   done < "$job/trees"
 }
@@ -224,8 +231,8 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   release_pipe "$job"
-  # Somebody may have said so while a pause was still under way.
-  [ $code -eq 0 ] || rm -f "$job/thawed"
+  # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
+  [ $code -eq 0 ] || [ -e "$job/settled" ] || rm -f "$job/thawed"
   # A pause that Docker was slow to take may still come: then the last word is the watchdog's, which looks again and again.
   if [ $code -ne 0 ] && [ "$current_step" = freeze ] && [ -s "$job/watchdog" ] && [ ! -e "$job/void" ]; then
     thaw_listed "$job" >/dev/null || event "stuck after a failed freeze"

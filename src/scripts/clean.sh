@@ -15,9 +15,12 @@ main() {
     end_job "$job"
     end_receivers "$job"
     release_pipe "$job"
-    stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
-    : > "$job/thawed"
-    [ ! -s "$job/frozen" ] || stuck=$(settle_listed "$job") || die "$stuck"
+    # What an operator paused or stopped after the thaw is not tanker's to undo.
+    if [ -s "$job/frozen" ] && [ ! -e "$job/settled" ]; then
+      stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
+      : > "$job/thawed"
+      stuck=$(settle_listed "$job") || die "$stuck"
+    fi
     remove_images "$job" || die "temporary images could not be removed"
     remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"

@@ -58,6 +58,8 @@ fill_volumes() {
 # Does a service do its work? The rest is asked through `dockerctl check`, the master's own word.
 # shellcheck disable=SC2016 # the container's shell expands it
 answers() {
+  # One that hangs is asked again, and doesn't answer.
+  local patience=60
   is_running "$2" || return 1
   case $1 in
     postgres) in_container "$2" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/psql ] && exec su postgres -s /bin/sh -c "$d/psql -qtAc \"select 1\" postgres"; done; exit 1' >/dev/null 2>&1 ;;

@@ -38,6 +38,7 @@ directories() {
   done < /proc/mounts
   for directory in "$@"; do
     [ -d "$directory" ] || continue
+    [ ! -L "$directory" ] || emit "link.$directory" "$(readlink "$directory")"
     read -r kib _ < <(exec du -skx "$directory" 2>/dev/null)
     emit "directory.$directory" "$kib"
     for at in "${mounts[@]}"; do

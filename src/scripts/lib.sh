@@ -32,8 +32,10 @@ job_dir() {
 
 # at_least 1.3 1.10.2: is the second version the first or later?
 at_least() {
-  local i; local -a want have
-  IFS=. read -ra want <<< "$1"; IFS=. read -ra have <<< "$2"
+  local i IFS=.
+  # No here-string: a bash of old writes them to /tmp, and nothing that thaws may depend on room there.
+  # shellcheck disable=SC2206 # to be split
+  local -a want=($1) have=($2)
   for ((i = 0; i < ${#want[@]}; i++)); do
     [ "${have[i]:-0}" -eq "${want[i]}" ] 2>/dev/null && continue
     # A bare `return` inside a trap would give the status from before the trap.
@@ -108,7 +110,7 @@ thaw_listed() {
       if [ "$freezer" = stopped ]; then ctl start "$(service_of "$name")" >/dev/null 2>&1
       elif [ "$freezer" != - ]; then echo THAWED > "$freezer"
       else timeout 20 docker unpause "$name" >/dev/null 2>&1; fi
-    done < <(tac <<< "$stuck")
+    done < <(printf '%s\n' "$stuck" | tac)
   done
   stuck=$(listed_frozen "$1")
   [ -n "$stuck" ] || { resupervise_listed "$1"; return $?; }
@@ -127,7 +129,7 @@ takes_several() { at_least 1.6 "${docker:=$(docker_version)}"; }
 paused_by_docker() { [ "$(cat "$1/method" 2>/dev/null)" = pause ]; }
 ask_docker_to_thaw() {
   local name try; local -a names=() pids=()
-  while read -r name _; do names+=("$name"); done <<< "$2"
+  while read -r name _; do names+=("$name"); done < <(printf '%s\n' "$2")
   if takes_several; then timeout 20 docker unpause "${names[@]}" >/dev/null 2>&1 & pids+=($!)
   else for name in "${names[@]}"; do timeout 20 docker unpause "$name" >/dev/null 2>&1 & pids+=($!); done; fi
   for ((try = 0; try < 60; try++)); do
@@ -147,9 +149,9 @@ settle_listed() {
       code=$?
       # Another code than 0 also means that one of them is gone: that is no reason to wait for it.
       if [ $code -eq 124 ] || { [ $code -ne 0 ] && ! timeout 30 docker ps >/dev/null 2>&1; }; then paused="no answer"; sleep "$try"; continue; fi
-      paused=$(sed -n 's/^\/\(.*\) true$/\1/p' <<< "$paused")
+      paused=$(printf '%s\n' "$paused" | sed -n 's/^\/\(.*\) true$/\1/p')
       [ -n "$paused" ] || break
-      while read -r name freezer; do ! grep -qxF "$name" <<< "$paused" || unpause_in_the_books "$name" "$freezer"; done < "$1/frozen"
+      while read -r name freezer; do ! printf '%s\n' "$paused" | grep -xF "$name" >/dev/null || unpause_in_the_books "$name" "$freezer"; done < "$1/frozen"
     done
     [ -z "$paused" ] || { echo "containers run again, but Docker doesn't answer or still calls them paused"; return 1; }
   fi
@@ -223,14 +225,22 @@ end_receivers() {
   return 0
 }
 
-# Between two steps of a restore there is neither a receiver nor a job for a moment.
-being_pushed() {
-  local file pid start lease
-  # Its cutover has been, and is over.
-  [ ! -e "$1/parameters" ] || return 1
+# receives JOB [EXCEPT]: does anybody take in what is pushed into this job? EXCEPT is a process that doesn't count.
+receives() {
+  local file pid start
   for file in "$1"/receiver.*; do
+    [ "$file" != "$1/receiver.${2:-}" ] || continue
     if read -r pid start 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
   done
+  return 1
+}
+
+# Between two steps of a restore there is neither a receiver nor a job for a moment.
+being_pushed() {
+  local lease
+  # Its cutover has been, and is over.
+  [ ! -e "$1/parameters" ] || return 1
+  ! receives "$1" || return 0
   lease=$(cat "$1/lease" 2>/dev/null) || lease=0
   lease=$(($(uptime_seconds) - lease))
   # One from before a reboot lies in the future.
@@ -259,7 +269,9 @@ remove_images() {
   local image name failed=0
   # A drill's container holds the image that it runs from, also after the master was restarted. One that never came to be can't be removed.
   if read -r name 2>/dev/null < "$1/throwaway"; then timeout 120 docker rm -f -v "$name" >/dev/null 2>&1; fi
-  [ -f "$1/images" ] || return 0
+  [ -s "$1/images" ] || return 0
+  # One that isn't there and a Docker that doesn't answer look alike below.
+  timeout 60 docker ps >/dev/null 2>&1 || { echo "Docker doesn't answer"; return 1; }
   while read -r image; do
     timeout 60 docker inspect "$image" >/dev/null 2>&1 || continue
     timeout 300 docker rmi "$image" >/dev/null 2>&1 || failed=1

@@ -2,15 +2,6 @@
 # blocks that are wrong are struck off the list, to be asked for again, and the code is 8.
 # usage: seal.sh JOB NAME LENGTH SHA256
 
-# Whoever pushes may be gone: nobody needs this then.
-somebody_pushes() {
-  local file
-  for file in "$job"/receiver.*; do
-    [ "$file" = "$job/receiver.$$" ] || [ ! -e "$file" ] || return 0
-  done
-  return 1
-}
-
 blocks_in_order() {
   local n idle=0 index rest part_of_a_line=''; local -a here=()
   exec 8< "$part.blocks" || return 1
@@ -26,7 +17,8 @@ blocks_in_order() {
       # Its own shell is gone: another one is at work by now.
       kill -0 $$ 2>/dev/null || return 1
       if [ $((idle++)) -gt 600 ]; then
-        somebody_pushes || { echo "nobody pushes any more" >&2; return 1; }
+        # Whoever pushes may be gone: nobody needs this then.
+        receives "$job" $$ || { echo "nobody pushes any more" >&2; return 1; }
         idle=0
       fi
       sleep 0.1

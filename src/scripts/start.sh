@@ -48,8 +48,9 @@ remove_dead_jobs() {
     fi
     # Somebody may yet come for it.
     ! waits_to_be_fetched "$left" "$2" || continue
-    remove_images "$left"
     release_pipe "$left"
+    # Only the list in there says which images are temporary; what takes room needs none.
+    remove_images "$left" || { rm -rf "$left"/a "$left"/outer.tar "$left"/fuel_backup_* "$left"/x "$left"/root; continue; }
     remove_staged "$left"
     rm -rf "$left"
   done

@@ -5,7 +5,8 @@ main() {
   local job stuck unsettled all=0
   for job in "$tanker_root"/*/; do
     job=${job%/}
-    [ -s "$job/frozen" ] || continue
+    # What was paused or stopped after the thaw of a job is not tanker's to undo.
+    [ -s "$job/frozen" ] && [ ! -e "$job/settled" ] || continue
     [ -e "$job/void" ] || echo "thawed by hand" > "$job/void"
     if stuck=$(thaw_listed "$job"); then
       # While its job lives a pause may still be under way: then the mark is its watchdog's to set.

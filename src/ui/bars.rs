@@ -17,7 +17,8 @@ struct Bar {
     /// None where there are too many to show.
     bar: Option<ProgressBar>,
     step: &'static str,
-    frozen: bool,
+    /// Since when its containers are frozen.
+    frozen: Option<Instant>,
     /// When the step's first bytes were seen, and how many they were.
     since: Option<(Instant, u64)>,
 }
@@ -56,7 +57,7 @@ impl Bars {
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
-        Bar { bar, step: "", frozen: false, since: None }
+        Bar { bar, step: "", frozen: None, since: None }
     }
 
     fn count(&self, state: &State) {
@@ -91,11 +92,13 @@ impl Bar {
         }
     }
 
-    fn freeze(&mut self, frozen: bool) {
-        self.frozen = frozen;
-        if let Some(bar) = &self.bar {
-            bar.set_style(style(frozen));
+    fn freeze(&mut self, since: Option<Instant>) {
+        self.frozen = since;
+        if let Some(bar) = self.bar.take() {
+            bar.set_style(style(since.is_some()));
             bar.reset_elapsed();
+            // One that takes another one's place may be frozen for a while already.
+            self.bar = Some(bar.with_elapsed(since.map_or(Duration::ZERO, |since| since.elapsed())));
         }
     }
 
@@ -154,16 +157,16 @@ impl Monitor for Bars {
                 (bar.step, bar.since) = (step.word(), None);
                 bar.message(bar.step.to_owned());
                 // While containers are frozen the clock shows the freeze, not the step.
-                if !bar.frozen {
+                if bar.frozen.is_none() {
                     bar.restart();
                 }
             }
             Event::Progress { bytes, total } => bar.progress(bytes, total),
             Event::Part { done, total, what } => bar.message(format!("{} {done} of {total}: {what}", bar.step)),
             Event::Predicted(time) => bar.message(format!("{}: about {}", bar.step, human_duration(time))),
-            Event::Frozen => bar.freeze(true),
+            Event::Frozen => bar.freeze(Some(Instant::now())),
             Event::Thawed(took) => {
-                bar.freeze(false);
+                bar.freeze(None);
                 self.all.suspend(|| super::err(&format!("[{host}] thawed after {}\n", human_duration(took))));
             }
             Event::Note(note) => self.all.suspend(|| super::err(&format!("[{host}] {note}\n"))),

@@ -277,12 +277,13 @@ pub fn away_json(away: &[Away], problems: &[Problem]) -> String {
 
 /// What looking at copies found: a backup, and what is wrong with it.
 #[must_use]
-pub fn verified_away(remote: &str, results: &[(String, Option<String>)]) -> String {
+pub fn verified_away(remote: &str, results: &[(String, Result<(), LibraryError>)]) -> String {
     let mut text = String::new();
-    for (name, wrong) in results {
-        let _ = match wrong {
-            None => writeln!(text, "{name}  ok  SHA-256, read back from {remote}"),
-            Some(why) => writeln!(text, "{name}  DAMAGED  {}", printable(why)),
+    for (name, result) in results {
+        let _ = match result {
+            Ok(()) => writeln!(text, "{name}  ok  SHA-256, read back from {remote}"),
+            Err(LibraryError::Damaged { reason, .. }) => writeln!(text, "{name}  DAMAGED  {}", printable(reason)),
+            Err(e) => writeln!(text, "{name}  not looked at  {}", printable(&e.to_string())),
         };
     }
     text
@@ -290,7 +291,14 @@ pub fn verified_away(remote: &str, results: &[(String, Option<String>)]) -> Stri
 
 /// The same as JSON.
 #[must_use]
-pub fn verified_away_json(remote: &str, results: &[(String, Option<String>)]) -> String {
-    let list: Vec<Value> = results.iter().map(|(name, wrong)| json!({ "name": name, "ok": wrong.is_none(), "reason": wrong })).collect();
+pub fn verified_away_json(remote: &str, results: &[(String, Result<(), LibraryError>)]) -> String {
+    let list: Vec<Value> = results
+        .iter()
+        .map(|(name, result)| {
+            let damaged = matches!(result, Err(LibraryError::Damaged { .. }));
+            let reason = result.as_ref().err().map(ToString::to_string);
+            json!({ "name": name, "ok": result.is_ok(), "damaged": damaged, "reason": reason })
+        })
+        .collect();
     format!("{:#}\n", json!({ "format": 1, "remote": remote, "backups": list }))
 }

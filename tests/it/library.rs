@@ -269,8 +269,16 @@ fn a_damaged_or_foreign_entry_never_hides_the_others() {
     fs::create_dir(host_folder.join("holiday photos")).unwrap();
     fs::write(folder.path().join("library/a file"), "x").unwrap();
     let (entries, problems) = library.list(None).unwrap();
-    assert_eq!(entries, [entry]);
+    assert_eq!(entries, std::slice::from_ref(&entry));
     assert_eq!(problems.len(), 2);
+    // The newest that is whole is meant by `latest`, unless a damaged one may be newer: ids hold no minutes.
+    let find = |name: &str| library.find(&name.parse().unwrap());
+    assert_eq!(find("east@latest").unwrap(), entry);
+    let hour = entry.manifest.description.id.hour().to_owned();
+    fs::create_dir(host_folder.join(format!("{hour}_00"))).unwrap();
+    assert!(matches!(find("east@latest"), Err(LibraryError::Damaged { .. })));
+    assert!(matches!(find(&format!("east@{}", &hour[..10])), Err(LibraryError::Damaged { .. })));
+    assert_eq!(find(&entry.name()).unwrap(), entry);
 }
 
 fn edit(entry: &Entry, from: &str, to: &str) {

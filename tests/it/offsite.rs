@@ -124,6 +124,14 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
         assert_eq!(code, Some(5), "{}", file.display());
         fs::write(&file, good).unwrap();
     }
+    // A copy that was found rotten is copied again, and not taken for whole before.
+    let mut rotten = fs::read(&archive).unwrap();
+    rotten[0] ^= 1;
+    fs::write(&archive, rotten).unwrap();
+    shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(5).says("DAMAGED");
+    shelf.tanker(&["sync", "--to", "disk", "--dry-run"]).code(0).says("would be read back from");
+    shelf.tanker(&["sync", "--to", "disk"]).code(0).says("east@2026-11-21-02_00  copied");
+    shelf.tanker(&["verify", "--remote", "disk", "--all"]).code(0);
     // I3 there too: a copy that was found rotten takes no whole one's place.
     shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
     let good = fs::read(&archive).unwrap();
@@ -144,6 +152,8 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     fs::create_dir_all(folder.join("backups/aaa/2026-01-01-00_00")).unwrap();
     fs::write(folder.join("backups/aaa/2026-01-01-00_00/manifest.json"), vec![b' '; 17 << 20]).unwrap();
     shelf.tanker(&["list", "--remote", "disk"]).code(5).says("far too large");
+    // What can't be read is no older one's turn.
+    shelf.tanker(&["restore", "east@latest", "--from", "disk", "--to", "east", "--yes"]).code(3).says("east@2026-11-21-02_00 is damaged");
     shelf.tanker(&["copy", "east@2026-11-21", "--to", "disk"]).code(0).says("copied");
     fs::remove_dir_all(folder.join("backups/aaa")).unwrap();
     // Encrypted otherwise, it takes the place of the old copy.

@@ -230,6 +230,45 @@ fn a_sample_takes_what_was_looked_at_longest_ago_and_the_record_remembers() {
     assert_eq!(seen.len(), 4, "each one had its turn");
     shelf.tanker(&["--library", "tanker", "show", "east@latest"]).code(0).says("hashed: whole");
     shelf.tanker(&["--library", "tanker", "verify", "--sample", "0%"]).code(2);
+    // Whoever looks at all of them every night has not looked deep.
+    let mut seen = Vec::new();
+    for _ in 0..4 {
+        shelf.tanker(&["--library", "tanker", "verify", "--all", "--jobs", "3"]).code(0);
+        seen.push(shelf.tanker(&["--library", "tanker", "verify", "--sample", "20%", "--deep"]).code(0).stdout);
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 4, "each one had its turn");
+}
+
+#[test]
+fn what_the_defaults_say_counts_for_hosts_of_the_library_that_the_inventory_no_longer_names() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let retired = |more: &str| shelf.inventory(&format!("[defaults]\nkeep = {{ last = 1 }}\n{more}[hosts.west]\n"));
+    retired("");
+    shelf.days(2);
+    shelf.tanker(&["rekey", "--all"]).code(0).says("has no 'encrypt_to' for it");
+    retired(&format!("encrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n"));
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says("is encrypted to");
+    shelf.tanker(&["forget"]).code(0).says("1 would go");
+    retired("trash_days = 0\n");
+    shelf.tanker(&["forget", "--yes"]).code(0);
+    let trash = shelf.tanker(&["list", "--trash"]).code(0);
+    assert!(!trash.stdout.contains("east@"), "{}", trash.stdout);
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_one_hosts_backups_is_no_matter_of_anothers() {
+    let shelf = Shelf::new("[hosts.east]\n[hosts.west]\naddress = '10.0.0.2'\n");
+    shelf.days(1);
+    fs::create_dir_all(shelf.path("tanker/west/2026-01-01-00_00")).unwrap();
+    for verb in ["list", "stats", "report"] {
+        let code = shelf.tanker(&[verb, "east"]).code;
+        assert!(code != Some(5), "{verb}: {code:?}");
+        shelf.tanker(&[verb, "west"]).code(5).says("west@2026-01-01-00_00");
+    }
 }
 
 #[test]

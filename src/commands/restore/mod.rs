@@ -15,14 +15,14 @@ pub(super) use push::push;
 use super::backup::frozen_of;
 use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::Ending;
-use crate::library::{Depth, Entry, Verified, verify};
+use crate::library::{Depth, Entry, LibraryError, Verified, verify};
 use crate::model::astute;
 use crate::model::facts::Facts;
-use crate::model::id::{BackupRef, HostName};
+use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::{Outcome, RunReport, Severity};
 use crate::model::restore_parts::Selection;
-use crate::model::restore_plan::{RestoreOptions, RestorePlan, plan_restore};
+use crate::model::restore_plan::{RestoreOptions, RestorePlan, may_cut_over, plan_restore};
 use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
 use crate::remote::link::Link;
@@ -39,6 +39,7 @@ pub struct Prepared {
     pub plan: RestorePlan,
     /// `HOST@ID`.
     pub name: String,
+    ignore_tasks: bool,
     began: Instant,
 }
 
@@ -53,9 +54,14 @@ impl Prepared {
 ///
 /// # Errors
 /// With a report of one outcome, when the archive is damaged or anything forbids the restore.
-pub async fn prepare(ctx: &Context, backup: &BackupRef, to: &HostName, options: RestoreOptions<'_>) -> Result<Prepared, RunReport> {
+pub async fn prepare(
+    ctx: &Context,
+    found: Result<Entry, LibraryError>,
+    to: &HostName,
+    options: RestoreOptions<'_>,
+) -> Result<Prepared, RunReport> {
     let began = Instant::now();
-    try_prepare(ctx, backup, to, options, began).await.map_err(|ending| {
+    try_prepare(ctx, found, to, options, began).await.map_err(|ending| {
         ctx.monitor.event(to, Event::Finished);
         report(to, ending, began)
     })
@@ -63,15 +69,13 @@ pub async fn prepare(ctx: &Context, backup: &BackupRef, to: &HostName, options: 
 
 async fn try_prepare(
     ctx: &Context,
-    backup: &BackupRef,
+    found: Result<Entry, LibraryError>,
     to: &HostName,
     options: RestoreOptions<'_>,
     began: Instant,
 ) -> Result<Prepared, Ending> {
     let host = ctx.host(to)?;
-    // The backup may be of a host that keeps its archives elsewhere, or is no longer in the inventory.
-    let source = ctx.inventory.host(&backup.host).unwrap_or(&host);
-    let entry = ctx.library(source).find(backup).map_err(|e| library_ending(&e))?;
+    let entry = found.map_err(|e| library_ending(&e))?;
     ctx.step(&host, Step::Prove);
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
     // Without a key the archive can't be pushed: said before it is read.
@@ -86,18 +90,30 @@ async fn try_prepare(
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
     let name = entry.name();
-    Ok(Prepared { entry, verified, host, facts, link, plan, name, began })
+    Ok(Prepared { entry, verified, host, facts, link, plan, name, ignore_tasks: options.ignore_tasks, began })
+}
+
+/// A deployment that began while the archive was pushed and unpacked must not be cut down.
+async fn look_again(ctx: &Context, host: &Host, link: &mut Link, ignore_tasks: bool) -> Result<(), Stopped> {
+    ctx.step(host, Step::Preflight);
+    let (facts, tasks) = look(link).await.map_err(|e| Stopped::Clean(look_ending(host, &e)))?;
+    may_cut_over(&facts, tasks, ignore_tasks).map_err(|reasons| Stopped::Clean(refused(&reasons, None)))
 }
 
 /// Carries a prepared restore out.
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
-    let Prepared { entry, verified, host, facts, mut link, plan, began, .. } = prepared;
+    let Prepared { entry, verified, host, facts, mut link, plan, ignore_tasks, began, .. } = prepared;
     let selection = plan.selection;
     // Two hosts' backups can have one id: the archive's own digest tells them apart.
     let job =
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
+    let bring_over_and_look = async {
+        let merged = bring_over(ctx, &host, &job, &mut link, &entry, verified, &selection).await?;
+        look_again(ctx, &host, &mut link, ignore_tasks).await?;
+        Ok(merged)
+    };
     let ready = tokio::select! {
-        ready = bring_over(ctx, &host, &job, &mut link, &entry, verified, &selection) => ready,
+        ready = bring_over_and_look => ready,
         () = ctx.cancel.cancelled() => {
             Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)))
         }

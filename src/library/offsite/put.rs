@@ -14,7 +14,7 @@ use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
 use super::dav::Dav;
 use super::get::COPYING;
 use super::parts::What;
-use super::{AT_ONCE, Copied, Offsite, path_of};
+use super::{AT_ONCE, Away, Copied, Offsite, path_of};
 use crate::model::manifest::{BadManifest, parse_manifest};
 use crate::platform;
 
@@ -30,11 +30,12 @@ const APPENDED: usize = 4 << 20;
 const TAIL: u64 = 8 << 20;
 
 impl Offsite {
-    /// Copies a backup there: read once more and held against its manifest on the way, its size there looked at, the manifest last.
+    /// Copies a backup there: read once more and held against its manifest on the way, its size there looked at, the manifest last. One that
+    /// is there already and `doubted` is read back, and gives way where it isn't whole.
     ///
     /// # Errors
     /// When it is damaged here, another one of its name is there, or the remote doesn't take it; nothing is listed there then.
-    pub async fn put(&self, entry: &Entry, seen: &(dyn Fn(u64) + Sync)) -> Result<Copied, LibraryError> {
+    pub async fn put(&self, entry: &Entry, doubted: bool, seen: &(dyn Fn(u64) + Sync)) -> Result<Copied, LibraryError> {
         let path = |file: &str| path_of(&entry.manifest, file);
         let read = |file: &str| fs::read(entry.folder.join(file)).map_err(LibraryError::file(&entry.folder.join(file), "can't be read"));
         let text = read(MANIFEST)?;
@@ -43,7 +44,7 @@ impl Offsite {
             check_sums(entry)?;
         }
         if let Some(there) = self.small(&path(MANIFEST)).await? {
-            if there != text {
+            if there != text || (doubted && !self.is_whole_there(entry).await?) {
                 self.make_way(entry, &there).await?;
             } else if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
                 for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
@@ -77,6 +78,14 @@ impl Offsite {
             self.operator.delete(&path(COPYING)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
         Ok(Copied::Now)
+    }
+
+    async fn is_whole_there(&self, entry: &Entry) -> Result<bool, LibraryError> {
+        match self.verify(&Away::of(entry)?, &|_| {}).await {
+            Ok(()) => Ok(true),
+            Err(LibraryError::Damaged { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
     }
 
     /// Tags, protection and what checks found travel with a copy.

@@ -162,7 +162,7 @@ impl Offsite {
             if doubted {
                 self.make_way_for_a_whole_one(entry).await?;
             }
-            sent = self.put(entry, seen).await? == Copied::Now;
+            sent = self.put(entry, false, seen).await? == Copied::Now;
             // The last one here goes only when the one at home was read: what was appended there nobody has hashed as a whole.
             if sent && (doubted || self.appends()) {
                 self.verify(&Away::of(entry)?, &|_| {}).await?;

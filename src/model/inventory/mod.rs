@@ -37,6 +37,8 @@ pub struct Inventory {
     pub remotes: Vec<Remote>,
     /// A command that is told what a run came to: the recap as JSON on its stdin.
     pub notify: Option<String>,
+    /// How the archives of hosts are looked after that are in the library and not here: retired ones, imported ones.
+    pub upkeep: Upkeep,
 }
 
 /// Commands of the operator's.
@@ -178,5 +180,11 @@ impl Inventory {
     #[must_use]
     pub fn host(&self, name: &HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == *name)
+    }
+
+    /// How the archives of a host are looked after, in the inventory or not.
+    #[must_use]
+    pub fn upkeep(&self, name: &HostName) -> &Upkeep {
+        self.host(name).map_or(&self.upkeep, |host| &host.upkeep)
     }
 }

@@ -55,7 +55,7 @@ macro_rules! settings {
             $($key: Option<$type>,)*
         }
 
-        #[derive(Deserialize)]
+        #[derive(Default, Deserialize)]
         #[serde(deny_unknown_fields)]
         struct HostTable {
             address: Option<Spanned<String>>,
@@ -169,7 +169,8 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
         }
     }
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
-    Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone() })
+    let upkeep = reader.upkeep(&HostTable::default(), &parsed.defaults)?;
+    Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone(), upkeep })
 }
 
 /// toml's own message without its excerpt, with a guess at what an unknown key was meant to be.
@@ -191,6 +192,17 @@ fn toml_reason(error: &toml::de::Error) -> String {
 }
 
 impl Reader<'_> {
+    fn upkeep(&self, table: &HostTable, defaults: &Defaults) -> Result<Upkeep, BadInventory> {
+        let set = Settings::of(table, defaults);
+        let host = |name: &Spanned<String>| name.get_ref().parse().map_err(|e| self.bad(name.span().start, format!("{e}")));
+        Ok(Upkeep {
+            keep: set.keep.map(policy).transpose().map_err(|(at, why)| self.bad(at, why))?,
+            trash: self.days("trash_days", set.trash_days, 7)?,
+            encryption: own_encryption(table, defaults).map_err(|(at, why)| self.bad(at, why))?,
+            drill_on: set.drill_on.map(host).transpose()?,
+        })
+    }
+
     fn host(
         &self,
         name: &Spanned<String>,
@@ -235,15 +247,7 @@ impl Reader<'_> {
             silence_timeout: self.seconds(set.silence_timeout, 20, 3)?,
             step_timeout: self.seconds(set.step_timeout, 21_600, 10)?,
             keep_jobs: self.days("job_days", set.job_days, 3)?,
-            upkeep: Upkeep {
-                keep: set.keep.map(policy).transpose().map_err(|(at, why)| self.bad(at, why))?,
-                trash: self.days("trash_days", set.trash_days, 7)?,
-                encryption: own_encryption(table, defaults).map_err(|(at, why)| self.bad(at, why))?,
-                drill_on: set
-                    .drill_on
-                    .map(|name| name.get_ref().parse().map_err(|e| self.bad(name.span().start, format!("{e}"))))
-                    .transpose()?,
-            },
+            upkeep: self.upkeep(table, defaults)?,
             bwlimit: set.bwlimit.map(|text| parse_rate(text.get_ref()).map_err(|why| self.bad(text.span().start, why))).transpose()?,
             library: set.library.map_or_else(|| library.to_owned(), |library| library.get_ref().clone()),
             hooks: Hooks { before: set.before.cloned(), after: set.after.cloned(), limit: self.seconds(set.hook_timeout, 300, 1)? },

@@ -25,6 +25,17 @@ fn i1_an_interrupt_while_frozen_thaws_at_once_and_leaves_nothing() {
     lab.tanker(&["backup"]).expect_code(0);
     assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"]);
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("fuel-core-5.1-rsyslog was paused before and stays paused");
+
+    // From another workstation: it is seen and ended.
+    lab.break_docker("commit", SLOW_COMMIT);
+    let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    lab.tanker(&["status"]).expect_code(0).says("containers frozen now");
+    lab.tanker(&["thaw"]).expect_code(0).says("10 containers are thawed");
+    assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"]);
+    end(child).expect_code(1).says("thawed by hand");
+    lab.tanker(&["thaw"]).expect_code(0).says("nothing was frozen by tanker");
+    lab.assert_clean();
 }
 
 #[test]
@@ -144,6 +155,14 @@ fn i1_a_freeze_that_would_take_too_long_is_not_begun() {
     lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("nothing was frozen").says("--freeze-timeout raises the limit");
     lab.heal();
     assert_eq!(lab.ask(started), before);
+    lab.assert_clean();
+
+    // A list of files that was cut off would count what it lacks as removed.
+    let cut_off =
+        "'#!/bin/bash' 'case \"$*\" in *printf*) /usr/bin/find \"$@\" | head -c 3000; exit 137 ;; esac' 'exec /usr/bin/find \"$@\"'";
+    lab.ask(&format!("printf '%s\\n' {cut_off} > /usr/local/sbin/find; chmod 755 /usr/local/sbin/find"));
+    lab.tanker(&["backup"]).expect_code(1).says("live_pass of system-dirs.tar failed");
+    lab.ask("rm /usr/local/sbin/find");
     lab.assert_clean();
 
     // Docker hangs while it should thaw: the kernel does it, and Docker's books are put right when it answers again.

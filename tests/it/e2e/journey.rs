@@ -69,7 +69,9 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.tanker(&["list"]).expect_code(0).says("drilled");
     let before = lab.snapshot();
     lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run"]).expect_code(0).says("Restore m@");
-    lab.tanker(&["restore", "m@latest", "--to", "m"]).expect_code(3);
+    lab.tanker(&["restore", "m@latest", "--to", "m"]).expect_code(3).says("there is no terminal to ask on");
+    let planned = lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run", "--json"]).expect_code(0);
+    assert!(planned.stdout.lines().last().unwrap().contains("\"event\":\"recap\""), "{}", planned.stdout);
     assert_eq!(lab.snapshot(), before, "a plan changes nothing");
 
     let rules = "iptables-save | sed -e '/^#/d' -e 's/\\[[0-9:]*\\]//' -e 's/172\\.17\\.[0-9.]*/CONTAINER/g' | sort";

@@ -110,6 +110,18 @@ fn i4_an_interrupt_before_the_cutover_leaves_the_master_as_it_was() {
     assert_eq!(was, is);
     lab.assert_clean();
 
+    // A deployment that begins while the archive is brought over is not cut down.
+    lab.break_docker("load", "sleep 10");
+    let child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    wait_until("images are loaded", Duration::from_secs(120), || {
+        lab.sh("grep -q ' step load' /var/backup/fuel/tanker/*/events").code == Some(0)
+    });
+    lab.lab(&["tasks", "m", "running"]).expect_code(0);
+    end(child).expect_code(3).says("m  refused  ").says("running");
+    lab.lab(&["tasks", "m", "none"]).expect_code(0);
+    lab.heal();
+    assert_eq!(strip_folder_times(&before), strip_folder_times(&lab.snapshot()));
+
     // A workstation without lrzip: the master proves, the manifest says so, verify says what it did not do.
     let bin = lab.path("bin");
     fs::create_dir(&bin).unwrap();

@@ -128,7 +128,13 @@ fn an_archive_that_nobody_fetched_is_listed_kept_for_its_days_and_removed_by_cle
     lab.tanker(&["status"]).expect_code(0).says("PACKED: ");
     lab.tanker(&["clean"]).expect_code(0).says("1 job to remove: say --yes");
     lab.tanker(&["status"]).expect_code(0).says("PACKED: ");
+    // I1: what an operator has paused since the thaw is not tanker's to undo, neither on request nor by cleaning up.
+    let pause = |verb: &str| drop(lab.ask(&format!("/usr/bin/docker {verb} fuel-core-5.1-ostf")));
+    pause("pause");
+    lab.tanker(&["thaw"]).expect_code(0).says("nothing was frozen by tanker");
     lab.tanker_with(&write(&other.replace("[defaults]", "[defaults]\njob_days = 0")), &["backup"]).expect_code(0);
+    assert_eq!(lab.paused(), ["fuel-core-5.1-ostf"]);
+    pause("unpause");
     lab.assert_clean();
     lab.tanker(&["backup", "--resume"]).expect_code(1).says("the master has nothing left of");
 
@@ -136,11 +142,13 @@ fn an_archive_that_nobody_fetched_is_listed_kept_for_its_days_and_removed_by_cle
     wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 1_000_000);
     signal(&child, "KILL");
     child.wait().unwrap();
+    pause("pause");
     let refused = lab.tanker(&["clean", "--yes"]);
     if refused.code == Some(3) {
         assert!(refused.stdout.contains("still runs"), "{}", refused.stdout);
     }
     lab.tanker(&["clean", "--yes", "--running"]).expect_code(0);
+    assert_eq!(lab.paused(), ["fuel-core-5.1-ostf"]);
     lab.assert_clean();
 }
 
