@@ -16,7 +16,7 @@ use tanker::model::inventory::{EncryptTo, parse_inventory, parse_jump};
 use tanker::model::outlook::{Limits, Outlook, Seen, Weight, outlook};
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
-use tanker::remote::ssh::expand;
+use tanker::remote::ssh::{expand, of_user};
 use tanker::ui;
 
 use crate::Start;
@@ -98,19 +98,8 @@ impl Start {
 
     /// The hosts that ~/.ssh/config names one by one; patterns are none.
     fn hosts_of_ssh_config(&self) -> Vec<String> {
-        let text = fs::read_to_string(self.home.join(".ssh/config")).unwrap_or_default();
-        let words = text.lines().filter_map(|line| {
-            let (key, names) = line.trim().split_once([' ', '\t', '='])?;
-            key.eq_ignore_ascii_case("host").then_some(names)
-        });
-        let plain = |name: &&str| !name.contains(['*', '?', '!', '"']) && name.parse::<HostName>().is_ok();
-        let mut found: Vec<String> = Vec::new();
-        for name in words.flat_map(str::split_whitespace).filter(plain) {
-            if !found.iter().any(|known| known == name) {
-                found.push(name.to_owned());
-            }
-        }
-        found
+        let Some(config) = of_user(&self.asker()) else { return Vec::new() };
+        config.hosts().into_iter().filter(|name| name.parse::<HostName>().is_ok()).map(str::to_owned).collect()
     }
 
     pub(crate) fn config_check(&self) -> Result<Severity, Report> {

@@ -123,6 +123,10 @@ impl Start {
         }
     }
 
+    fn asker(&self) -> Asker {
+        Asker { user: user(), workstation: host_name(), home: self.home.clone() }
+    }
+
     fn inventory(&self) -> Result<Inventory, Report> {
         let path = self.inventory_path()?;
         let unreadable = || format!("the inventory {} can't be read", path.display());
@@ -141,7 +145,7 @@ impl Start {
         {
             nobody_elses(&path, &file)?;
         }
-        let asker = Asker { user: user(), workstation: host_name(), home: self.home.clone() };
+        let asker = self.asker();
         complete(&mut inventory, &asker).map_err(Report::msg)?;
         if let Some(library) = &self.library {
             inventory.library.clone_from(library);

@@ -11,6 +11,7 @@ use crate::model::restore_parts::Part;
 use crate::model::text::parse_rate;
 
 mod around;
+mod examples;
 mod library;
 mod offsite;
 
@@ -51,29 +52,26 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Connect, read facts and tasks, say what a backup would do; change nothing
+    #[command(after_help = examples::CHECK)]
     Check(Fleet),
     /// Back masters up into the library
-    #[command(
-        after_help = "Examples:\n  tanker backup                    every master of the inventory\n  tanker backup 'prod-*' --forks 2  two at a time\n  tanker backup @failed            those that failed in the last run\n  tanker backup --resume east      go on after a lid was closed"
-    )]
+    #[command(after_help = examples::BACKUP)]
     Backup(Backup),
     /// List the backups of the library, oldest first
-    #[command(
-        after_help = "Examples:\n  tanker list east\n  tanker list --tag before-upgrade\n  tanker list --trash\n  tanker list --remote vault"
-    )]
+    #[command(after_help = examples::LIST)]
     List(List),
     /// Show one backup
     Show(Show),
     /// Hold archives against their manifests: SHA-256, with --deep every byte and file inside
-    #[command(
-        after_help = "Examples:\n  tanker verify east@latest --deep  every byte and file of one\n  tanker verify --sample 5% --deep  a share, longest unseen first: for a timer\n  tanker verify --all --remote vault  read copies back"
-    )]
+    #[command(after_help = examples::VERIFY)]
     Verify(Verify),
     /// How many backups there are, and what they take
     Stats(Stats),
     /// What differs between two backups
+    #[command(after_help = examples::DIFF)]
     Diff(Diff),
     /// Give backups tags to find and keep them by
+    #[command(after_help = examples::TAG)]
     Tag(Tag),
     /// Never forget these backups
     Protect(Protect),
@@ -82,19 +80,22 @@ pub enum Command {
     /// Write a note at a backup
     Note(Note),
     /// Move backups that no rule keeps into the trash; without --yes only say which
-    #[command(
-        after_help = "Examples:\n  tanker forget --keep-daily 7 --keep-weekly 4       what would go\n  tanker forget --yes                                by the inventory's 'keep'\n  tanker forget east --remote vault --keep-last 3 --yes"
-    )]
+    #[command(after_help = examples::FORGET)]
     Forget(Forget),
     /// Take a forgotten backup back out of the trash
+    #[command(after_help = examples::UNDELETE)]
     Undelete(Undelete),
     /// Encrypt archives anew, to the recipients that the inventory names now
+    #[command(after_help = examples::REKEY)]
     Rekey(Rekey),
     /// Copy backups to a remote, or back from one
+    #[command(after_help = examples::COPY)]
     Copy(Copy),
     /// Copy to a remote what it lacks
+    #[command(after_help = examples::SYNC)]
     Sync(Sync),
     /// How well each master is looked after, and what is at risk; exit code 1 where something is
+    #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
     /// Write an inventory to begin with
     Init(Init),
@@ -105,29 +106,33 @@ pub enum Command {
     /// Man pages
     Man(Man),
     /// Prove that a backup restores: onto a machine of its own, with a stopwatch
+    #[command(after_help = examples::DRILL)]
     Drill(Drill),
     /// List the files in a backup
     Files(Named),
     /// Take a file or directory out of a backup
+    #[command(after_help = examples::EXTRACT)]
     Extract(Extract),
     /// Write a backup as the file that a bare master's `dockerctl restore` takes
+    #[command(after_help = examples::EXPORT)]
     Export(Export),
     /// Take an archive of `dockerctl backup` into the library
     Import(Import),
     /// Restore a backup onto a master of the same release
-    #[command(
-        after_help = "Examples:\n  tanker restore east@latest --to east --dry-run   the plan, no more\n  tanker restore east@2026-11-22 --to east         the newest of that day\n  tanker restore east@latest --to east --only config,database\n  tanker restore --to east --rollback              after the master was restarted in the middle"
-    )]
+    #[command(after_help = examples::RESTORE)]
     Restore(Restore),
     /// List hosts, or look whether they can be reached
     Hosts(HostsCommand),
     /// Make a host's key known after showing it
+    #[command(after_help = examples::TRUST)]
     Trust(Trust),
     /// Show what jobs of tanker's are on masters
     Status(Fleet),
     /// Thaw whatever any tanker has frozen on masters
+    #[command(after_help = examples::THAW)]
     Thaw(Fleet),
     /// Remove what jobs of tanker's have left on masters, archives that nobody fetched included
+    #[command(after_help = examples::CLEAN)]
     Clean(Clean),
 }
 

@@ -96,7 +96,7 @@ async fn try_out(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: 
     ];
     let data = about.release.database_directory().filter(|d| about.directories.iter().any(|of| d.starts_with(of.as_str())));
     let args = [about.stock_id.clone(), data.unwrap_or_else(|| "-".into())];
-    job.start(link, "drill", &ctx.owner, &args, &files).await.map_err(|e| stopped(host, &e))?;
+    job.start(link, "drill", &ctx.owner_now(), &args, &files).await.map_err(|e| stopped(host, &e))?;
     let mut failed = None;
     job.follow(link, 0, |event| show_event(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
     match failed {

@@ -73,6 +73,11 @@ impl Context {
         self.inventory.host(name).cloned().ok_or_else(missing)
     }
 
+    /// Who works on a master, for whoever finds it locked: also since when.
+    fn owner_now(&self) -> String {
+        format!("{} since {}", self.owner, chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+    }
+
     /// The library of a host's archives.
     #[must_use]
     pub fn library(&self, host: &Host) -> Library {

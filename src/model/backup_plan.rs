@@ -41,6 +41,8 @@ pub struct BackupPlan {
     pub directories: Vec<String>,
     /// Bytes that the spool must have free.
     pub spool_bytes: u64,
+    /// Bytes of the images that are taken, without what the containers have written.
+    pub image_bytes: u64,
     /// Bytes that packing takes, wherever that is.
     pub packing_bytes: u64,
     /// Whether the archive is packed here, for want of room there.
@@ -87,6 +89,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         Contents::Light => facts.directories.iter().filter(|(d, _)| d != REPOSITORIES).chain(&facts.plugins).cloned().collect(),
     };
     let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
+    let image_bytes = images.clone().fold(0, u64::saturating_add);
     let (packing_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
     let spool_bytes = if options.no_spool { lists_bytes(&directories) } else { packing_bytes };
     let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup");
@@ -107,6 +110,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         volumes: facts.containers.iter().flat_map(volumes_of).collect(),
         directories: directories.into_iter().map(|(path, _)| path).collect(),
         spool_bytes,
+        image_bytes,
         packing_bytes,
         no_spool: options.no_spool,
         tasks,

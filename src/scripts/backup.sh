@@ -1,6 +1,6 @@
 # The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
 # except that it freezes only while somebody renews its lease.
-# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR SPOOL     (and the files containers, trees, dump.name)
+# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR SPOOL     (and the files containers, trees, dump.name, images.bytes)
 #   FREEZE          pause | cgroup | stop | none
 #   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
 #   LEASE           seconds without renewal after which it does the same
@@ -75,10 +75,23 @@ frozen_pass() {
 
 # ---- prediction ------------------------------------------------------------------------------------------------------
 
+# What the live pass took, and what the containers have written into their own layers, which nobody knows beforehand.
+measure() {
+  live_bytes=$(stat -c %s "$job"/a/* 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }')
+  layers=$(layer_bytes) || { layers=0; note "Docker doesn't say how much the containers have written: the prediction leaves it out"; }
+}
+# What is yet to be written beside what is there: the images into the tar, and the archive, which is taken to be no smaller than the tar.
+enough_room() {
+  local free need
+  free=$(df -Pk "$job" | awk 'NR == 2 { printf "%d", $4 / 1024 }')
+  need=$(((2 * ($(cat "$job/images.bytes") + layers) + live_bytes) / 1048576 + 16))
+  [ "$free" -ge "$need" ] || fail "the spool has $free MiB free and the rest of the backup needs up to $need: nothing was frozen ('--no-spool' packs on the workstation instead)"
+}
+
 # What the freeze will have to do, from what was seen live: list the trees again, copy what has changed in them and in the
 # containers at the rate of the live pass, and call Docker for each container.
 predict() {
-  local began listed client layers changed live_bytes rate
+  local began listed client changed rate
   began=$(now_ms)
   : > "$job/changed.bytes"
   each_tree count_changed
@@ -86,16 +99,14 @@ predict() {
   began=$(now_ms)
   timeout 60 docker inspect "$(head -n 1 "$job/containers" | cut -d' ' -f1)" >/dev/null
   client=$(($(now_ms) - began))
-  layers=$(layer_bytes) || note "Docker doesn't say how much the containers have written: the prediction leaves it out"
   changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
-  live_bytes=$(stat -c %s "$job"/a/* 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }')
   # Bytes a millisecond, 5 MB/s at least: a small live pass says little about the disk.
   rate=$((live_bytes / (live_ms + 1)))
   # What went through a pipe says how fast the line is, not the disk.
   [ "$spool" = spool ] || rate=$(disk_rate)
   [ "$rate" -gt 5000 ] || rate=5000
   # All are paused, committed and thawed at once, which costs about a third of doing it one by one.
-  predicted=$((listed + (${layers:-0} + changed) / rate + 3 * client * ($(wc -l < "$job/containers") + 2) / 3))
+  predicted=$((listed + (layers + changed) / rate + 3 * client * ($(wc -l < "$job/containers") + 2) / 3))
   event "predicted $predicted"
 }
 # In bytes a millisecond, of a few MiB written to the disk.
@@ -272,9 +283,11 @@ main() {
   began=$(now_ms)
   each_tree live_pass
   live_ms=$(($(now_ms) - began))
+  step predict
+  measure
+  [ "$spool" = pipe ] || enough_room
   # How long containers take to stop and start nobody knows beforehand.
   if [ "$freeze" = pause ] || [ "$freeze" = cgroup ]; then
-    step predict
     predict
     [ "$predicted" -lt $((freeze_timeout * 1000)) ] || fail "the freeze would take about $((predicted / 1000)) s, longer than its limit of $freeze_timeout s: nothing was frozen (--freeze-timeout raises the limit)"
   fi

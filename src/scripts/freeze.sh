@@ -13,7 +13,9 @@ watchdog() {
     reason=
     if ! job_alive "$job"; then reason="the job died while containers were frozen"
     elif [ $(($(uptime_seconds) - started)) -ge "$freeze_timeout" ]; then reason="the freeze took longer than $freeze_timeout s"
-    elif [ "$(lease_age)" -gt "$lease" ]; then reason="tanker was not heard of for $lease s"; fi
+    elif [ "$(lease_age)" -gt "$lease" ]; then reason="tanker was not heard of for $lease s"
+    # Somebody has thawed by hand: what the job still does is for nothing.
+    elif [ -s "$job/void" ]; then reason=$(cat "$job/void"); fi
     if [ -n "$reason" ]; then
       # Void first, then thaw: a capture that saw one thawed container is never taken for a good one.
       echo "$reason" > "$job/void.new" && mv "$job/void.new" "$job/void"

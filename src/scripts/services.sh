@@ -20,13 +20,15 @@ unsupervise() {
   return 1
 }
 
-# supervise KIND SERVICE...
+# supervise KIND SERVICE...: their containers run by now, so the order is none. One after another each would be waited for as long as it has to
+# run to count as started.
 supervise() {
-  local kind=$1; shift
+  local kind=$1 program; local -a pids=(); shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
   if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return $?; fi
-  timeout 300 supervisorctl start "${programs[@]}"
+  for program in "${programs[@]}"; do timeout 300 supervisorctl start "$program" & pids+=($!); done
+  wait "${pids[@]}"
   ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (STOPPED|FATAL|EXITED) '
 }
 

@@ -46,7 +46,7 @@ fn proven(entry: &Entry, now: DateTime<Utc>) -> String {
     let mut text = match closest {
         Some(check) if entry.record.damage().is_some() => format!("DAMAGED ({})", ago(check.at)),
         Some(check) => format!("{} ({})", check.depth, ago(check.at)),
-        None => place(entry.manifest.proof.place).to_owned(),
+        None => format!("{} ({})", place(entry.manifest.proof.place), ago(entry.manifest.proof.at)),
     };
     if let Some(drill) = entry.record.drills.last() {
         let _ = write!(text, ", {} ({})", if drill.failure.is_none() { "drilled" } else { "DRILL FAILED" }, ago(drill.at));

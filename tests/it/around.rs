@@ -75,10 +75,13 @@ fn init_writes_an_inventory_that_is_read_and_overwrites_none() {
     let shelf = Shelf::new("");
     fs::remove_file(shelf.path("inventory.toml")).unwrap();
     fs::create_dir(shelf.path(".ssh")).unwrap();
-    fs::write(shelf.path(".ssh/config"), "Host fuel-a fuel-b\n  User root\nHost *.example.net\n  User ops\nHost fuel-a\n").unwrap();
+    fs::write(shelf.path(".ssh/config"), "Host fuel-a fuel-b\n  User root\nHost *.example.net\n  User ops\nHost fuel-a\nInclude more/*\n")
+        .unwrap();
+    fs::create_dir(shelf.path(".ssh/more")).unwrap();
+    fs::write(shelf.path(".ssh/more/masters"), "Host fuel-c\n").unwrap();
     shelf.tanker(&["init", "--to", "inventory.toml"]).code(0).says("tanker trust");
-    shelf.tanker(&["config", "check"]).code(0).says("2 hosts");
-    shelf.tanker(&["hosts", "list"]).code(0).says("fuel-a").says("fuel-b");
+    shelf.tanker(&["config", "check"]).code(0).says("3 hosts");
+    shelf.tanker(&["hosts", "list"]).code(0).says("fuel-a").says("fuel-b").says("fuel-c");
     shelf.tanker(&["init", "--to", "inventory.toml"]).code(2).says("is there already");
     shelf.tanker(&["init", "--to", "other.toml", "ops@10.20.0.2:2222", "10.20.0.3"]).code(0);
     shelf.tanker(&["-i", "other.toml", "hosts", "list"]).code(0).says("ops@10.20.0.2:2222").says("root@10.20.0.3:22");

@@ -21,6 +21,8 @@ enum Fault {
     Cut(usize),
     /// Every so many bytes take a tenth of a second.
     Slow(usize),
+    /// The byte behind so many others becomes another one.
+    Flip(usize),
 }
 
 /// A way to a port that has these faults, one a connection, and none after them.
@@ -52,6 +54,11 @@ fn counted(to: u16, faults: Arc<Mutex<VecDeque<Fault>>>, sent: Arc<AtomicU64>) -
                 });
                 let (mut buffer, mut passed) = (vec![0; 16384], 0);
                 while let Ok(read @ 1..) = client.read(&mut buffer) {
+                    if let Some(Fault::Flip(at)) = fault
+                        && (passed..passed + read).contains(&at)
+                    {
+                        buffer[at - passed] ^= 1;
+                    }
                     passed += read;
                     sent.fetch_add(read as u64, Ordering::Relaxed);
                     match fault {
@@ -151,6 +158,12 @@ fn i2_errors_cuts_and_a_slow_line_are_outlived_and_a_killed_copy_is_listed_nowhe
         let place = format!("place{n}");
         cloud.run(&way(&place, faults), &["copy", "east", "--to", "s3"]).code(0).says("copied");
         cloud.run(&straight(&place), &["verify", "--remote", "s3", "--all"]).code(0).says("read back from");
+    }
+    // What came as something else is refused there, and sent again.
+    for remote in ["s3", "swift"] {
+        let flips = vec![Fault::Flip(9_000_000); 5];
+        cloud.run(&way(&format!("flipped-{remote}"), flips), &["copy", "east", "--to", remote]).code(0).says("copied");
+        cloud.run(&straight(&format!("flipped-{remote}")), &["verify", "--remote", remote, "--all"]).code(0).says("read back from");
     }
     let mut killed = cloud.tanker(&way("killed", vec![Fault::Slow(200_000); 500]), &["copy", "east", "--to", "s3"]).spawn().unwrap();
     std::thread::sleep(Duration::from_secs(3));

@@ -155,8 +155,9 @@ fn i2_a_name_that_is_given_too_early_is_seen() {
              {synced}7 rename(\"{root}/a.partial\", \"{root}/a\") = 0\n{after}7 exit\n"
         )
     };
-    let file =
-        format!("8 fsync(3<{root}/a.partial/x> <unfinished ...>\n7 write(1</dev/pts/0>, \"\"..., 1) = 1\n8 <... fsync resumed>)              = 0\n");
+    let file = format!(
+        "8 fsync(3<{root}/a.partial/x> <unfinished ...>\n7 write(1</dev/pts/0>, \"\"..., 1) = 1\n8 <... fsync resumed>)              = 0\n"
+    );
     let (inside, outside) = (format!("7 fsync(4<{root}/a.partial>) = 0\n"), format!("7 fsync(4<{root}>) = 0\n"));
     assert_eq!(faults(&order(&format!("{file}{inside}"), &outside), folder.path()), [""; 0]);
     assert_eq!(faults(&order(&inside, &outside), folder.path()).len(), 1, "the bytes were not there");

@@ -363,6 +363,7 @@ async fn start(
         ("trees", format!("system-dirs.tar /{directories}\n{volumes}").into_bytes()),
         ("dump.name", description.release.dump_member().as_bytes().to_vec()),
         ("description.json", json),
+        ("images.bytes", plan.image_bytes.to_string().into_bytes()),
     ];
     let form = if description.release.images_together() { "together" } else { "separate" };
     let args = [
@@ -375,6 +376,5 @@ async fn start(
         description.release.supervisor().as_str().to_owned(),
         if plan.no_spool { "pipe" } else { "spool" }.to_owned(),
     ];
-    let owner = format!("{} since {}", ctx.owner, description.started.to_rfc3339());
-    job.start(link, "backup", &owner, &args, &files).await
+    job.start(link, "backup", &ctx.owner_now(), &args, &files).await
 }

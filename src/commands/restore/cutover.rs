@@ -86,7 +86,7 @@ async fn run(ctx: &Context, host: &Host, job: &Job, link: &mut Link, order: Orde
         Ok(offset) => offset,
         Err(e) => return undone(job, link, remote_ending(host, &e)).await,
     };
-    match job.start(link, "cutover", &ctx.owner, order.args, order.files).await {
+    match job.start(link, "cutover", &ctx.owner_now(), order.args, order.files).await {
         Ok(()) => {}
         // It may have been started all the same: its log tells.
         Err(RemoteError::Lost(_) | RemoteError::TimedOut { .. }) => {}

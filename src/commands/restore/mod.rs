@@ -210,7 +210,7 @@ async fn bring_over(
         ("volumes", lines(selection.volumes.iter().map(|v| format!("{} {} {}", v.member, v.service, v.path))).into_bytes()),
         ("members", lines(manifest.archive.members.iter().map(|m| format!("{} {}", m.bytes, m.name))).into_bytes()),
     ];
-    job.start(link, "prepare", &ctx.owner, std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| stopped(host, &e))?;
+    job.start(link, "prepare", &ctx.owner_now(), std::slice::from_ref(&backup.stock_id), &files).await.map_err(|e| stopped(host, &e))?;
     let mut failed = None;
     job.follow(link, 0, |event| cutover::show(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
     if let Some((step, reason)) = failed {

@@ -3,6 +3,7 @@
 
 mod dav;
 mod get;
+mod honest;
 mod mirror;
 mod parts;
 mod put;

@@ -17,8 +17,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::super::verify::hex;
-use super::segments;
 use super::valve::Valve;
+use super::{honest, segments};
 use crate::platform;
 
 /// What a remote has answered to uploads, by the end of the path that each goes to.
@@ -135,7 +135,7 @@ impl Parts {
     async fn answer(&self, asked: Asked, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
         let Asked { asks, path, upload } = asked;
         if self.with(&path, |_| ()).is_none() {
-            return self.client.fetch(request).await;
+            return honest::send(&self.client, self.by_segments, request).await;
         }
         let sha256 = digest(request.body());
         let request = if self.by_segments { self.of_one_upload(&path, upload, request) } else { request };
@@ -151,7 +151,7 @@ impl Parts {
             return Ok(known);
         }
         let deleted = request.method() == Method::DELETE;
-        let mut response = self.client.fetch(request).await?;
+        let mut response = honest::send(&self.client, self.by_segments, request).await?;
         let etag = response.headers().get(ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         let body = response.body_mut().to_buffer().await?;
         let text = String::from_utf8_lossy(&body.to_vec()).into_owned();
@@ -265,7 +265,7 @@ fn answer(body: Buffer, etag: Option<HeaderValue>) -> Response<HttpBody> {
 
 impl HttpFetch for Parts {
     async fn fetch(&self, request: Request<Buffer>) -> opendal::Result<Response<HttpBody>> {
-        let Some(asked) = asks(&request) else { return self.client.fetch(request).await };
+        let Some(asked) = asks(&request) else { return honest::send(&self.client, self.by_segments, request).await };
         let asks = asked.asks;
         let response = self.answer(asked, request).await?;
         if let Asks::Part(number) = asks

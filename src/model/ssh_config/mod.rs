@@ -18,3 +18,21 @@ pub struct SshConfig {
     /// The lines, in order.
     pub directives: Vec<Directive>,
 }
+
+impl SshConfig {
+    /// The hosts that it names one by one, includes too, each once; patterns are none.
+    #[must_use]
+    pub fn hosts(&self) -> Vec<&str> {
+        let mut found = Vec::new();
+        for directive in &self.directives {
+            let named =
+                directive.args.iter().map(String::as_str).filter(|name| directive.keyword == "host" && !name.contains(['*', '?', '!']));
+            for name in named.chain(directive.included.iter().flat_map(Self::hosts)) {
+                if !found.contains(&name) {
+                    found.push(name);
+                }
+            }
+        }
+        found
+    }
+}

@@ -61,6 +61,12 @@ pub fn complete(inventory: &mut Inventory, asker: &Asker) -> Result<(), String> 
     Ok(())
 }
 
+/// The user's own configuration, where there is one that can be read.
+#[must_use]
+pub fn of_user(asker: &Asker) -> Option<SshConfig> {
+    read(&expand(Path::new(USUAL), &asker.home), &asker.home.join(".ssh"), asker, false).ok().flatten()
+}
+
 fn read(path: &Path, folder: &Path, asker: &Asker, must: bool) -> Result<Option<SshConfig>, String> {
     let text = match read_private(path) {
         Ok(text) => text,

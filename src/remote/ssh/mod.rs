@@ -30,7 +30,7 @@ use login::{Entered, Login};
 use sudo::Sudo;
 use throttle::Limits;
 
-pub use config::{Asker, complete};
+pub use config::{Asker, complete, of_user};
 pub use keyring::{Keyring, KeyringError, read_secret};
 pub use known_hosts::{KnownKeys, Verdict};
 pub use learn::{Learned, fresh_salt, learn};

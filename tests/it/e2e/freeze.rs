@@ -165,6 +165,12 @@ fn i1_a_freeze_that_would_take_too_long_is_not_begun() {
     lab.ask("rm /usr/local/sbin/find");
     lab.assert_clean();
 
+    // Nor is one begun whose archive would not fit: what containers have written is known only by then.
+    lab.ask("mount -t tmpfs -o size=400m small /var/backup/fuel; /usr/bin/docker exec fuel-core-8.0-ostf dd if=/dev/zero of=/big bs=1M count=150 2>&1");
+    lab.tanker(&["backup"]).expect_code(1).says("nothing was frozen ('--no-spool' packs");
+    assert_eq!(lab.ask(started), before);
+    lab.ask("/usr/bin/docker exec fuel-core-8.0-ostf rm /big; rm -r /var/backup/fuel/*; umount /var/backup/fuel");
+
     // Docker hangs while it should thaw: the kernel does it, and Docker's books are put right when it answers again.
     let inventory = lab.inventory_with("lease = 5");
     lab.break_docker("commit", SLOW_COMMIT);
