@@ -75,7 +75,7 @@ impl Context {
 
     /// Who works on a master, for whoever finds it locked: also since when.
     fn owner_now(&self) -> String {
-        format!("{} since {}", self.owner, chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
+        format!("{} since {}", self.owner, (self.clock)().to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
     }
 
     /// The library of a host's archives.
