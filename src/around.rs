@@ -20,17 +20,15 @@ use tanker::remote::ssh::{expand, of_user};
 use tanker::ui;
 
 use crate::Start;
-use crate::shelf::chosen_in_library;
 
 impl Start {
     pub(crate) fn report(&self, args: &cli::ReportArgs) -> Result<Severity, Report> {
-        let (entries, problems) = self.everything_of(&args.pattern)?;
+        let (entries, problems, chosen) = self.everything_and_hosts(&args.pattern)?;
         let inventory = self.inventory().ok();
-        let of_library = entries.iter().map(|entry| &entry.manifest.description.host);
-        let mut hosts: BTreeSet<HostName> = of_library.clone().cloned().collect();
+        let mut hosts: BTreeSet<HostName> = entries.iter().map(|entry| entry.manifest.description.host.clone()).collect();
         hosts.extend(inventory.iter().flat_map(|inventory| inventory.hosts.iter().map(|host| host.name.clone())));
-        if !args.pattern.is_empty() {
-            let chosen = chosen_in_library(of_library, inventory, &args.pattern)?;
+        hosts.extend(problems.iter().filter_map(tanker::library::Problem::host));
+        if let Some(chosen) = chosen {
             hosts.retain(|host| chosen.contains(host));
         }
         let mut backups: BTreeMap<&HostName, Vec<Seen<'_>>> = BTreeMap::new();
@@ -43,9 +41,6 @@ impl Start {
             if let Some(host) = problem.host() {
                 broken.entry(host).or_default().push(format!("{}: {}", problem.name(), problem.reason));
             }
-        }
-        if args.pattern.is_empty() {
-            hosts.extend(broken.keys().cloned());
         }
         let limits = Limits { backup: args.max_age, drill: args.max_drill_age };
         let now = Utc::now();

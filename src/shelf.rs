@@ -119,15 +119,23 @@ impl Start {
 
     /// The backups of the hosts that patterns choose, and what is wrong with others of theirs; all where there is no pattern.
     pub(crate) fn everything_of(&self, patterns: &[String]) -> Result<(Vec<Entry>, Vec<Problem>), Report> {
+        let (entries, problems, _) = self.everything_and_hosts(patterns)?;
+        Ok((entries, problems))
+    }
+
+    /// The same, and which hosts they choose, those of the inventory without a backup too.
+    pub(crate) fn everything_and_hosts(&self, patterns: &[String]) -> Result<(Vec<Entry>, Vec<Problem>, Option<Vec<HostName>>), Report> {
         let (mut entries, mut problems) = self.everything()?;
+        let mut chosen = None;
         if !patterns.is_empty() {
             let of_problems: Vec<HostName> = problems.iter().filter_map(Problem::host).collect();
             let named = entries.iter().map(|entry| &entry.manifest.description.host).chain(&of_problems);
             let hosts = chosen_in_library(named, self.inventory().ok(), patterns)?;
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
             problems.retain(|problem| problem.host().is_none_or(|host| hosts.contains(&host)));
+            chosen = Some(hosts);
         }
-        Ok((entries, problems))
+        Ok((entries, problems, chosen))
     }
 
     pub fn show(&self, args: &cli::Show) -> Result<Severity, Report> {

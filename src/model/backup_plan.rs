@@ -76,7 +76,6 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
             ContainerState::Running => {}
         }
     }
-    reasons.extend(links_in_the_way(facts));
     for directory in &facts.mountpoints {
         notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken"));
     }
@@ -88,6 +87,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         Contents::Full => facts.directories.clone(),
         Contents::Light => facts.directories.iter().filter(|(d, _)| d != REPOSITORIES).chain(&facts.plugins).cloned().collect(),
     };
+    reasons.extend(links_in_the_way(facts, |link| directories.iter().any(|(taken, _)| is_at_or_below(taken, link))));
     let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
     let image_bytes = images.clone().fold(0, u64::saturating_add);
     let (packing_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
@@ -131,13 +131,17 @@ pub fn jobs_in_the_way(facts: &Facts) -> Vec<String> {
     busy.chain(half).collect()
 }
 
+fn is_at_or_below(path: &str, directory: &str) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
 /// A sentence for each directory that is only a link: what lies behind it would be neither saved nor swapped.
 #[must_use]
-pub fn links_in_the_way(facts: &Facts) -> Vec<String> {
+pub fn links_in_the_way(facts: &Facts, concerns: impl Fn(&str) -> bool) -> Vec<String> {
     let sentence = |(directory, to): &(String, String)| {
         format!("{directory} is a symbolic link to {to}, and what lies there would not be saved: mount it there instead (mount --bind)")
     };
-    facts.links.iter().map(sentence).collect()
+    facts.links.iter().filter(|(directory, _)| concerns(directory)).map(sentence).collect()
 }
 
 /// A sentence where there is less space than needed.
@@ -308,7 +312,7 @@ mod tests {
         poor.spool_free_bytes = 0;
         poor.tools.remove("lrzip");
         poor.docker_version = "0.10.0".into();
-        poor.links = vec![("/var/www/nailgun".into(), "/srv/nailgun".into())];
+        poor.links = vec![("/etc/fuel".into(), "/srv/fuel".into()), ("/var/www/nailgun".into(), "/srv/nailgun".into())];
         let pause = BackupOptions { freeze: Some(FreezeMethod::Pause), ..BackupOptions::default() };
         assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), pause).unwrap_err().len(), 4);
     }

@@ -60,7 +60,7 @@ pub fn plan_restore(
         reasons.extend(missing);
         Selection::default()
     });
-    reasons.extend(links_in_the_way(facts));
+    reasons.extend(links_in_the_way(facts, |link| selection.directories.iter().any(|directory| directory == link)));
     for directory in facts.mountpoints.iter().filter(|d| selection.directories.contains(d)) {
         reasons.push(format!("{directory} is a mount point or holds one: tanker can't swap it for the restored one"));
     }

@@ -151,6 +151,14 @@ impl Job {
         }
     }
 
+    /// Says that it is still wanted, where it doesn't run at the moment.
+    ///
+    /// # Errors
+    /// When the line stays lost.
+    pub async fn renew(&self, link: &mut Link) -> Result<(), RemoteError> {
+        link.run(&Script::poll([self.path.clone(), "0".to_owned()]), SHORT, PATIENCE).await.map(drop)
+    }
+
     /// As [`Self::clean`], but not while somebody brings its archive home or pushes one.
     ///
     /// # Errors

@@ -125,7 +125,7 @@ count_changed() {
 layer_bytes() {
   local listing
   listing=$(timeout 300 docker ps -a -s --no-trunc 2>>"$job/log") || return 1
-  grep -F -f <(cut -d' ' -f1 "$job/containers") <<< "$listing" | grep -o '[0-9.]* *[kKMGT]*B (virtual' | tr -d ' ' | awk '
+  grep -F -f <(awk '$4 == "image" { print $1 }' "$job/containers") <<< "$listing" | grep -o '[0-9.]* *[kKMGT]*B (virtual' | tr -d ' ' | awk '
     { unit = $0; sub(/^[0-9.]*/, "", unit); factor["B"] = 1; factor["k"] = factor["K"] = 1e3; factor["M"] = 1e6; factor["G"] = 1e9; factor["T"] = 1e12
       sum += $0 * factor[substr(unit, 1, 1)] } END { printf "%d", sum }'
 }
@@ -243,7 +243,7 @@ on_exit() {
   trap '' TERM INT HUP
   release_pipe "$job"
   # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
-  [ $code -eq 0 ] || [ -e "$job/settled" ] || rm -f "$job/thawed"
+  [ $code -eq 0 ] || is_over "$job" || rm -f "$job/thawed"
   # A pause that Docker was slow to take may still come: then the last word is the watchdog's, which looks again and again.
   if [ $code -ne 0 ] && [ "$current_step" = freeze ] && [ -s "$job/watchdog" ] && [ ! -e "$job/void" ]; then
     thaw_listed "$job" >/dev/null || event "stuck after a failed freeze"
@@ -316,6 +316,8 @@ main() {
   attempt thaw_all
   not_void
   event "thawed $(($(now_ms) - began))"
+  # Every pause had come by then: what is paused from now on is somebody else's.
+  : > "$job/captured"
   settle_listed "$job" || note "$(last_words)"
 
   step tasks

@@ -16,7 +16,7 @@ main() {
     end_receivers "$job"
     release_pipe "$job"
     # What an operator paused or stopped after the thaw is not tanker's to undo.
-    if [ -s "$job/frozen" ] && [ ! -e "$job/settled" ]; then
+    if [ -s "$job/frozen" ] && ! is_over "$job"; then
       stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
       : > "$job/thawed"
       stuck=$(settle_listed "$job") || die "$stuck"

@@ -100,17 +100,21 @@ is_wholly_frozen() {
 # which nobody knows. What Docker paused it is asked to thaw first, for its own books; it has three seconds before the kernel
 # is told directly, for it may be hung. What was stopped is started in order.
 thaw_listed() {
-  local try name freezer stuck
+  local try name freezer stuck n; local -a lines
   for try in 0 1 2 3 4; do
     stuck=$(listed_frozen "$1")
     [ -n "$stuck" ] || { resupervise_listed "$1"; return $?; }
     if [ "$try" = 0 ] && paused_by_docker "$1"; then ask_docker_to_thaw "$1" "$stuck"; continue; fi
     [ "$try" -lt 2 ] || sleep "0.$try"
-    while read -r name freezer; do
+    # Backwards without `tac`, which puts what comes through a pipe into /tmp first.
+    lines=()
+    while read -r name freezer; do lines+=("$name $freezer"); done < <(printf '%s\n' "$stuck")
+    for ((n = ${#lines[@]} - 1; n >= 0; n--)); do
+      name=${lines[n]%% *} freezer=${lines[n]#* }
       if [ "$freezer" = stopped ]; then ctl start "$(service_of "$name")" >/dev/null 2>&1
       elif [ "$freezer" != - ]; then echo THAWED > "$freezer"
       else timeout 20 docker unpause "$name" >/dev/null 2>&1; fi
-    done < <(printf '%s\n' "$stuck" | tac)
+    done
   done
   stuck=$(listed_frozen "$1")
   [ -n "$stuck" ] || { resupervise_listed "$1"; return $?; }
@@ -137,6 +141,10 @@ ask_docker_to_thaw() {
     sleep 0.05
   done
 }
+
+# Is the freeze of a job over, so that what is paused by now is somebody else's? Only where its capture came to its own thaw: before that a pause
+# that Docker was slow to take can still come.
+is_over() { [ -e "$1/captured" ] && [ -e "$1/settled" ]; }
 
 # The freeze is over for good when Docker, too, calls no container paused: until then it refuses to stop or enter one.
 settle_listed() {

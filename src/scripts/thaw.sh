@@ -6,7 +6,7 @@ main() {
   for job in "$tanker_root"/*/; do
     job=${job%/}
     # What was paused or stopped after the thaw of a job is not tanker's to undo.
-    [ -s "$job/frozen" ] && [ ! -e "$job/settled" ] || continue
+    [ -s "$job/frozen" ] && ! is_over "$job" || continue
     [ -e "$job/void" ] || echo "thawed by hand" > "$job/void"
     if stuck=$(thaw_listed "$job"); then
       # While its job lives a pause may still be under way: then the mark is its watchdog's to set.

@@ -5,7 +5,7 @@ mod cutover;
 mod push;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use cutover::Forward;
 pub use cutover::Way;
@@ -27,6 +27,11 @@ use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
 use crate::remote::link::Link;
 use crate::remote::{BUSY, RemoteError, Script};
+
+/// How often the lease of a restore is renewed while its master is looked at.
+const RENEWED: Duration = Duration::from_secs(5);
+/// How often a look is tried over a line that breaks.
+const TRIES: u32 = 12;
 
 /// A restore that was planned and waits for a yes.
 pub struct Prepared {
@@ -94,9 +99,36 @@ async fn try_prepare(
 }
 
 /// A deployment that began while the archive was pushed and unpacked must not be cut down.
-async fn look_again(ctx: &Context, host: &Host, link: &mut Link, ignore_tasks: bool) -> Result<(), Stopped> {
+async fn look_again(ctx: &Context, host: &Host, job: &Job, link: &mut Link, ignore_tasks: bool) -> Result<(), Stopped> {
     ctx.step(host, Step::Preflight);
-    let (facts, tasks) = look(link).await.map_err(|e| Stopped::Clean(look_ending(host, &e)))?;
+    let mut other = link.another();
+    let look_patiently = async {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            match look(link).await {
+                Err(e) if e.is_broken_line() && tries < TRIES => {
+                    link.drop_session();
+                    tokio::time::sleep(RENEWED).await;
+                }
+                looked => return looked,
+            }
+        }
+    };
+    // Asking a master takes a while, and what was pushed must not look abandoned meanwhile.
+    let renew = async {
+        loop {
+            // One that can't be renewed is seen by what comes next.
+            let _ = job.renew(&mut other).await;
+            tokio::time::sleep(RENEWED).await;
+        }
+    };
+    let looked = tokio::select! {
+        looked = look_patiently => looked,
+        () = renew => return Ok(()),
+    };
+    other.close().await;
+    let (facts, tasks) = looked.map_err(|e| stopped(host, &e))?;
     may_cut_over(&facts, tasks, ignore_tasks).map_err(|reasons| Stopped::Clean(refused(&reasons, None)))
 }
 
@@ -109,7 +141,7 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let bring_over_and_look = async {
         let merged = bring_over(ctx, &host, &job, &mut link, &entry, verified, &selection).await?;
-        look_again(ctx, &host, &mut link, ignore_tasks).await?;
+        look_again(ctx, &host, &job, &mut link, ignore_tasks).await?;
         Ok(merged)
     };
     let ready = tokio::select! {

@@ -124,6 +124,13 @@ impl Parts {
         ledger.went_on
     }
 
+    /// An upload that is given up from here.
+    pub(super) fn forget(&self, path: &str) {
+        if let Some(ledger) = self.all().get_mut(path) {
+            ledger.forget();
+        }
+    }
+
     fn all(&self) -> MutexGuard<'_, HashMap<String, Ledger>> {
         self.ledgers.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -74,6 +74,17 @@ impl Offsite {
             return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
         }
         self.operator.write(&path(MANIFEST), text).await.map_err(|e| self.wrong("can't be written", &e))?;
+        // Another tanker that sent the same at the same time may have taken what it found for the leavings of a dead one.
+        let left = self.size(&path(&archive.file)).await?;
+        if left != Some(archive.bytes) {
+            self.operator.delete(&path(MANIFEST)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+            let why = format!(
+                "the archive of {} is gone from the remote {} again: does another tanker copy there? Copy it again",
+                entry.name(),
+                self.name
+            );
+            return Err(LibraryError::Missing(why));
+        }
         if self.appends() {
             self.operator.delete(&path(COPYING)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
@@ -236,8 +247,11 @@ impl Offsite {
         }
         if hex(&sum.finalize()) != archive.sha256 {
             let _ = writer.abort().await;
-            if appends {
-                self.operator.delete(path).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+            if let Some((parts, _)) = &self.parts {
+                parts.forget(path);
+            }
+            if appends || self.segments.is_some() {
+                self.remove_archive(path).await?;
             }
             return Err(LibraryError::Damaged {
                 name: entry.name(),

@@ -91,6 +91,10 @@ impl Remote {
         if place.contains(':') && place.contains('@') && place.find(':') < place.find('@') {
             return Err("a password never stands in a remote's url: say 'password' with 'env:', 'file:' or 'command:'".into());
         }
+        // Others are taken for the URL's own in a list of objects.
+        if kind == RemoteKind::Swift && root.contains(|c: char| !c.is_ascii_alphanumeric() && !"/._~-".contains(c)) {
+            return Err(format!("the folder '{}' in Swift: letters, digits and '._~-' only", printable(root)));
+        }
         let mut options = BTreeMap::new();
         if kind == RemoteKind::WebDav {
             options.insert("scheme", if scheme == "webdavs" { "https" } else { "http" }.into());
