@@ -20,10 +20,11 @@ use tanker::remote::ssh::{expand, of_user};
 use tanker::ui;
 
 use crate::Start;
+use crate::shelf::Chosen;
 
 impl Start {
     pub(crate) fn report(&self, args: &cli::ReportArgs) -> Result<Severity, Report> {
-        let (entries, problems, chosen) = self.everything_and_hosts(&args.pattern)?;
+        let Chosen { entries, problems, hosts: chosen } = self.chosen(&args.pattern)?;
         let inventory = self.inventory().ok();
         let mut hosts: BTreeSet<HostName> = entries.iter().map(|entry| entry.manifest.description.host.clone()).collect();
         hosts.extend(inventory.iter().flat_map(|inventory| inventory.hosts.iter().map(|host| host.name.clone())));

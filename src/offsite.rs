@@ -250,8 +250,7 @@ impl Start {
         if args.all {
             // What should be there and isn't.
             for entry in self.everything()?.0 {
-                let said = entry.record.copies.iter().any(|copy| copy.remote == offsite.name);
-                if said && !away.iter().any(|away| away.manifest == entry.manifest) {
+                if is_known_whole(&entry, &offsite.name) && !away.iter().any(|away| away.manifest == entry.manifest) {
                     change_record(&entry, |record| record.copies.retain(|copy| copy.remote != offsite.name));
                     let reason = format!("the remote {remote} doesn't have it any more, or not whole");
                     results.push((entry.name(), Err(LibraryError::Damaged { name: entry.name(), reason })));

@@ -18,6 +18,14 @@ use tanker::ui;
 use crate::Start;
 use crate::homes::Brought;
 
+/// What patterns choose of the library.
+pub(crate) struct Chosen {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) problems: Vec<Problem>,
+    /// Which hosts, those of the inventory without a backup too; none where there was no pattern.
+    pub(crate) hosts: Option<Vec<HostName>>,
+}
+
 impl Start {
     /// Every library that the inventory names; with `--library` only that one, and no inventory is needed.
     pub(crate) fn libraries(&self) -> Result<Vec<Library>, Report> {
@@ -119,12 +127,10 @@ impl Start {
 
     /// The backups of the hosts that patterns choose, and what is wrong with others of theirs; all where there is no pattern.
     pub(crate) fn everything_of(&self, patterns: &[String]) -> Result<(Vec<Entry>, Vec<Problem>), Report> {
-        let (entries, problems, _) = self.everything_and_hosts(patterns)?;
-        Ok((entries, problems))
+        self.chosen(patterns).map(|chosen| (chosen.entries, chosen.problems))
     }
 
-    /// The same, and which hosts they choose, those of the inventory without a backup too.
-    pub(crate) fn everything_and_hosts(&self, patterns: &[String]) -> Result<(Vec<Entry>, Vec<Problem>, Option<Vec<HostName>>), Report> {
+    pub(crate) fn chosen(&self, patterns: &[String]) -> Result<Chosen, Report> {
         let (mut entries, mut problems) = self.everything()?;
         let mut chosen = None;
         if !patterns.is_empty() {
@@ -135,7 +141,7 @@ impl Start {
             problems.retain(|problem| problem.host().is_none_or(|host| hosts.contains(&host)));
             chosen = Some(hosts);
         }
-        Ok((entries, problems, chosen))
+        Ok(Chosen { entries, problems, hosts: chosen })
     }
 
     pub fn show(&self, args: &cli::Show) -> Result<Severity, Report> {
