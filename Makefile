@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: cookbook documents help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
+.PHONY: test-long cookbook documents help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -7,10 +7,14 @@ help: ## list the targets
 demo: ## two real masters: back up, verify, destroy one, restore it
 	tests/demo.sh
 
-test: ## every test, the end-to-end ones against the lab included
+test: ## every test but the long ones, the end-to-end ones against the lab included
 	tests/prepare.sh
 	# lrzip and Docker on the masters keep two cores busy: more at once only makes each one slower.
 	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --all-targets
+
+test-long: ## the tests that every day is too short for: other releases both ways, a long line (half an hour)
+	tests/prepare.sh
+	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --test it -- --ignored --skip every_command_of_the_documents_runs
 
 lint: ## formatting, clippy, shellcheck
 	tests/prepare.sh shellcheck

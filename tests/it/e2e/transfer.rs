@@ -181,6 +181,7 @@ impl Drop for Line {
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives_a_change_of_keys() {
     let lab = Lab::up("long-line", "6.1");
     let text = fs::read_to_string(lab.inventory()).unwrap();

@@ -46,11 +46,13 @@ fn fuel_5_1_with_docker_0_10_comes_back() {
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn fuel_5_1_1_with_docker_0_12_comes_back() {
     comes_back("v511", "5.1.1", "0.12.0", "pause", false);
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn i1_fuel_6_1_whose_docker_1_4_thaws_what_it_commits_comes_back() {
     comes_back("v61", "6.1", "1.4.1", "pause", false);
 }
