@@ -56,9 +56,14 @@ pub fn monitor(hosts: &[HostName], show: Show) -> Arc<dyn Monitor> {
     match show {
         Show::Nothing => Arc::new(Silent),
         Show::Stream(clock) => Arc::new(stream::Stream::new(clock)),
-        Show::Progress(0) if std::io::stderr().is_terminal() => Arc::new(bars::Bars::new(hosts)),
+        Show::Progress(0) if can_draw() => Arc::new(bars::Bars::new(hosts)),
         Show::Progress(verbosity) => Arc::new(plain::Plain::new(verbosity > 1)),
     }
+}
+
+/// A terminal that knows how to write over a line.
+fn can_draw() -> bool {
+    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);

@@ -1,7 +1,5 @@
 //! The progress of work on this machine: one bar of bytes.
 
-use std::io::IsTerminal;
-
 use indicatif::{ProgressBar, ProgressStyle};
 
 /// A bar on a terminal, nothing elsewhere.
@@ -11,7 +9,7 @@ impl Progress {
     /// Begins one of so many bytes.
     #[must_use]
     pub fn begin(what: &'static str, bytes: u64) -> Self {
-        if !std::io::stderr().is_terminal() || super::is_quiet() {
+        if !super::can_draw() || super::is_quiet() {
             return Self(ProgressBar::hidden());
         }
         let style = ProgressStyle::with_template("{msg} {wide_bar} {binary_bytes} of {binary_total_bytes} {binary_bytes_per_sec} {eta}");

@@ -16,3 +16,4 @@ mod offsite;
 mod power;
 mod upkeep;
 mod vault;
+mod watching;

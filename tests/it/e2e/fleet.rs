@@ -62,8 +62,9 @@ fn i5_forty_hosts_behind_a_jump_host_that_lets_in_few_at_a_time_are_all_reached(
 
     // A log of the run, a file a host.
     let runs: Vec<PathBuf> = fs::read_dir(lab.state().join("tanker/runs")).unwrap().map(|e| e.unwrap().path()).collect();
-    let told = runs.iter().find_map(|run| fs::read_to_string(run.join("gone02.log")).ok()).unwrap();
-    assert!(told.contains("Z connect\n") && told.contains("unreachable: "), "{told}");
+    // In one of them its turn did not come.
+    let told: Vec<String> = runs.iter().filter_map(|run| fs::read_to_string(run.join("gone02.log")).ok()).collect();
+    assert!(told.iter().any(|told| told.contains("Z connect\n") && told.contains("unreachable: ")), "{told:?}");
     assert!(runs.iter().all(|run| run.join("recap.json").exists()));
 
     // One that is stuck holds nobody up: it is given up by its own time limit.
