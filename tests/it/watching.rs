@@ -50,6 +50,5 @@ fn more_masters_than_fit_are_counted() {
     let shelf = Shelf::new(&format!("[defaults]\nssh_config = 'none'\n{hosts}"));
     let shown = on_a_terminal(&shelf, &[], "hosts check --forks 25");
     assert!(shown.contains("0 of 25 done, 5 more at work"), "{shown:?}");
-    assert!(shown.contains("25 of 25 done"), "{shown:?}");
     assert_eq!(shown.matches("  unreachable  ").count(), 25, "{shown:?}");
 }
