@@ -59,6 +59,9 @@ impl Desk {
             command = command.replace("diff A B", &format!("diff {} east@latest", oldest()));
         }
         if command.contains("undelete") {
+            if self.names(&["--trash"]).is_empty() {
+                self.run(&words("forget east --keep-last 1 --yes")).expect_code(0);
+            }
             command = command.replace("HOST@ID", &self.names(&["--trash"])[0]);
         }
         if command.contains("HOST@ID") {
@@ -78,7 +81,9 @@ impl Desk {
             let key = fs::read_to_string(self.home.join("key.txt")).unwrap();
             let public = key.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap();
             let text = fs::read_to_string(&inventory).unwrap();
-            fs::write(&inventory, text.replace("[defaults]\n", &format!("[defaults]\nencrypt_to = ['{public}']\n"))).unwrap();
+            if !text.contains("encrypt_to") {
+                fs::write(&inventory, text.replace("[defaults]\n", &format!("[defaults]\nencrypt_to = ['{public}']\n"))).unwrap();
+            }
         }
         let library = fs::read_to_string(self.lab.inventory()).unwrap();
         let library = library.lines().find_map(|line| line.strip_prefix("library = ")).unwrap().trim_matches('"');
