@@ -9,8 +9,12 @@ use super::{Lab, Ran};
 use crate::inputs::{commands_of_the_documents, concrete, words};
 
 /// What ends otherwise than with 0, because of how things are here.
-const OTHERWISE: &[(&str, i32, &str)] =
-    &[("--rollback", 3, "no restore of it came to no end"), ("backup --resume", 3, "there is nothing to go on with")];
+const OTHERWISE: &[(&str, i32, &str)] = &[
+    ("--rollback", 3, "no restore of it came to no end"),
+    ("backup --resume", 3, "there is nothing to go on with"),
+    // Encrypted anew by then, it is another one.
+    ("copy east --from vault", 3, "is in the library already"),
+];
 
 struct Desk {
     lab: Lab,
@@ -84,6 +88,13 @@ impl Desk {
             if !text.contains("encrypt_to") {
                 fs::write(&inventory, text.replace("[defaults]\n", &format!("[defaults]\nencrypt_to = ['{public}']\n"))).unwrap();
             }
+        }
+        if command.contains("--no-spool") {
+            // That can't be encrypted.
+            let inventory = self.home.join("inventory.toml");
+            let text = fs::read_to_string(&inventory).unwrap();
+            let plain: String = text.lines().filter(|line| !line.starts_with("encrypt_to")).map(|line| format!("{line}\n")).collect();
+            fs::write(&inventory, plain).unwrap();
         }
         let library = fs::read_to_string(self.lab.inventory()).unwrap();
         let library = library.lines().find_map(|line| line.strip_prefix("library = ")).unwrap().trim_matches('"');
