@@ -239,13 +239,11 @@ impl Start {
         }
         let hosts: Vec<HostName> = entries.iter().map(|entry| entry.manifest.description.host.clone()).collect();
         let recipients = self.recipients(&inventory, &hosts)?;
-        let mut wanted = Vec::new();
+        let (mut wanted, mut left) = (Vec::new(), BTreeMap::<_, usize>::new());
         for entry in &entries {
             let names = entry.manifest.archive.encryption.as_ref().map(|encryption| &encryption.recipients);
             match recipients.get(&entry.manifest.description.host) {
-                None if args.all => {
-                    ui::err(&format!("tanker: {} stays as it is: the inventory has no 'encrypt_to' for it\n", entry.name()))
-                }
+                None if args.all => *left.entry(&entry.manifest.description.host).or_insert(0) += 1,
                 None => {
                     let why = format!("the inventory has no 'encrypt_to' for {}: tanker doesn't take encryption away", entry.name());
                     worst = worst.max(complain(&LibraryError::Missing(why)));
@@ -254,6 +252,9 @@ impl Start {
                 Some(to) if names == Some(&to.names) && args.all && to.names != [tanker::library::PASSPHRASE] => {}
                 Some(to) => wanted.push((entry, to)),
             }
+        }
+        for (host, count) in left {
+            ui::err(&format!("tanker: backups of {host} that stay as they are: {count}; the inventory has no 'encrypt_to' for it\n"));
         }
         let keys = self.keys(wanted.iter().map(|(entry, _)| *entry))?;
         let mut text = String::new();

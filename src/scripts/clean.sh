@@ -18,9 +18,10 @@ main() {
     # What an operator paused or stopped after the thaw is not tanker's to undo.
     if [ -s "$job/frozen" ] && ! is_over "$job"; then
       stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
-      : > "$job/thawed"
       stuck=$(settle_listed "$job") || die "$stuck"
     fi
+    # For its watchdog.
+    : > "$job/thawed"
     remove_images "$job" || die "temporary images could not be removed"
     remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"

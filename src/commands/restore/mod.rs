@@ -4,6 +4,7 @@
 mod cutover;
 mod push;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,20 +117,21 @@ async fn look_again(ctx: &Context, host: &Host, job: &Job, link: &mut Link, igno
         }
     };
     // Asking a master takes a while, and what was pushed must not look abandoned meanwhile.
-    let renew = async {
-        loop {
-            // One that can't be renewed is seen by what comes next.
-            let _ = job.renew(&mut other).await;
-            tokio::time::sleep(RENEWED).await;
-        }
-    };
     let looked = tokio::select! {
         looked = look_patiently => looked,
-        () = renew => return Ok(()),
+        never = keep(job, &mut other) => match never {},
     };
     other.close().await;
     let (facts, tasks) = looked.map_err(|e| stopped(host, &e))?;
     may_cut_over(&facts, tasks, ignore_tasks).map_err(|reasons| Stopped::Clean(refused(&reasons, None)))
+}
+
+async fn keep(job: &Job, link: &mut Link) -> Infallible {
+    loop {
+        // One that can't be renewed is seen by what comes next.
+        let _ = job.renew(link).await;
+        tokio::time::sleep(RENEWED).await;
+    }
 }
 
 /// Carries a prepared restore out.

@@ -35,17 +35,21 @@ pub(super) async fn send(client: &reqwest::Client, swift: bool, request: Request
     loop {
         tries += 1;
         let response = client.fetch(Request::from_parts(head.clone(), body.clone())).await?;
-        let (status, said) = (response.status(), response);
-        if status != StatusCode::UNPROCESSABLE_ENTITY && status != StatusCode::BAD_REQUEST {
-            return Ok(said);
+        if ![StatusCode::UNPROCESSABLE_ENTITY, StatusCode::BAD_REQUEST].contains(&response.status()) {
+            return Ok(response);
         }
-        let (answer, mut text) = said.into_parts();
-        let text = text.to_buffer().await?;
+        let (answer, mut said) = response.into_parts();
+        let said = said.to_buffer().await?;
         let came_otherwise =
-            status == StatusCode::UNPROCESSABLE_ENTITY || String::from_utf8_lossy(&text.to_vec()).contains("<Code>BadDigest</Code>");
+            answer.status == StatusCode::UNPROCESSABLE_ENTITY || String::from_utf8_lossy(&said.to_vec()).contains("<Code>BadDigest</Code>");
         if !came_otherwise || tries == TRIES {
-            let bytes = text.len() as u64;
-            return Ok(Response::from_parts(answer, HttpBody::new(stream::iter([Ok(text)]), Some(bytes))));
+            return Ok(Response::from_parts(answer, body_of(said)));
         }
     }
+}
+
+/// What was read already, as the body of an answer.
+pub(super) fn body_of(bytes: Buffer) -> HttpBody {
+    let count = bytes.len() as u64;
+    HttpBody::new(stream::iter([Ok(bytes)]), Some(count))
 }

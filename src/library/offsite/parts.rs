@@ -8,7 +8,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::stream;
 use http::header::ETAG;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use opendal::Buffer;
@@ -177,7 +176,7 @@ impl Parts {
             Asks::End if status.is_success() && (deleted || !text.contains("<Error")) => ledger.forget(),
             _ => {}
         });
-        Ok(response.map(|_| answer(body, None).into_body()))
+        Ok(response.map(|_| honest::body_of(body)))
     }
 
     /// What is sent to Swift becomes part of the upload that an earlier run has begun: what that was sending when it ended is written over.
@@ -262,8 +261,7 @@ fn asks(request: &Request<Buffer>) -> Option<Asked> {
 }
 
 fn answer(body: Buffer, etag: Option<HeaderValue>) -> Response<HttpBody> {
-    let bytes = body.len() as u64;
-    let mut response = Response::new(HttpBody::new(stream::iter([Ok(body)]), Some(bytes)));
+    let mut response = Response::new(honest::body_of(body));
     if let Some(etag) = etag {
         response.headers_mut().insert(ETAG, etag);
     }
