@@ -1,11 +1,12 @@
 #!/bin/bash
 # What a long line makes of archives: tanker against OpenSSH's scp and against the by-hand procedure, over a line of our own (examples/line.rs)
 # to a lab master, in turn, medians. Prints a table, and writes it as JSON.
-# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS]     (5 300 100 unless said)
+# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "file whole back" unless said)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TANKER_LAB=bench
-runs=${1:-5} size=${2:-300} trip=${3:-100} lab=tests/lab/lab
+runs=${1:-5} size=${2:-300} trip=${3:-100} parts=${4:-file whole back} lab=tests/lab/lab
+wanted() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 tests/prepare.sh openssh-client lrzip time
 cargo build --locked --quiet --release --examples --bins
 work=$(mktemp -d)
@@ -44,6 +45,7 @@ tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/invento
 . tests/bench.sh
 
 # ---- one file ---------------------------------------------------------------------------------------------------------
+if wanted file; then
 line "$trip" 0
 ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
 # shellcheck disable=SC2046 # a list of words
@@ -69,6 +71,8 @@ ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long "
 # shellcheck disable=SC2016 # the inner shell expands it
 theirs() { cpu bash -c 'ssh $1 root@127.0.0.1 cat /root/long | tee >(sha256sum) > "$2"' x "$(ssh_options)" "$work/got"; }
 compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"
+fi
+line 0 0
 
 # ---- the whole --------------------------------------------------------------------------------------------------------
 cat > "$work/by-hand" <<'HAND'
@@ -87,16 +91,20 @@ ours() { rm -rf "$work/library"; /usr/bin/time -f %e -o "$work/time" env XDG_STA
 # shellcheck disable=SC2046
 hand() { ssh $(ssh_options) root@127.0.0.1 bash -s < "$work/by-hand" && scp $(ssh_options) root@127.0.0.1:/var/backup/fuel/by-hand.tar.lrz "$work/got"; }
 theirs() { local began; began=$(date +%s%N); hand >/dev/null; awk "BEGIN { printf \"%.2f\\n\", ($(date +%s%N) - $began) / 1e9 }"; $lab exec m rm -f /var/backup/fuel/by-hand.tar.lrz; }
+if wanted whole; then
 compare "whole backup on loopback, against by hand" s "1.05"
 # A line over which the transfer takes as long as lrzip: what lrzip took is in the log of the run.
 lrzip_seconds() { awk '$2 == "compress" { from = $1 } $2 == "digest" { to = $1 } function t(s) { split(s, a, /[T:Z]/); return a[2] * 3600 + a[3] * 60 + a[4] } END { printf "%.2f\n", t(to) - t(from) }' "$(find "$work/state/tanker/runs" -name m.log -path '*backup*' | sort | tail -n 1)"; }
 rate=$(awk "BEGIN { printf \"%d\", $size * 1000000 / $(lrzip_seconds) }")
 line 20 "$rate"
 compare "whole backup at $((rate / 1000000)) MB/s, as fast as lrzip, against by hand" s "0.6"
+fi
+wanted back || { report transfer; exit; }
 
 # ---- and back ---------------------------------------------------------------------------------------------------------
 # By hand: scp, and the stock tool's own restore. That leaves nailgun without its client's password on 8.0, so ours doesn't ask it for tasks.
 line "$trip" 0
+[ -d "$work/library" ] || tanker backup --no-spool
 tanker export m@latest --to "$work/stock" --full
 exported=$(find "$work/stock" -name 'fuel_backup_*')
 there=/var/backup/fuel/${exported##*/}

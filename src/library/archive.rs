@@ -192,13 +192,25 @@ fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Stri
     Ok(())
 }
 
-/// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end.
+/// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end. `seen` is told of each piece of the tar how many
+/// bytes it has.
 ///
 /// # Errors
 /// One sentence, when lrzip or the tar is not whole.
-pub fn walk(source: Source) -> Result<Walked, String> {
+pub fn walk(source: Source, seen: &mut dyn FnMut(u64)) -> Result<Walked, String> {
     let mut walked = Walked { members: Vec::new(), description: None };
-    each_member(source, |name, entry| walked.take(name, entry))?;
+    each_member(source, |name, entry| {
+        walked.take(name, entry)?;
+        let mut piece = vec![0; 1 << 18];
+        loop {
+            match entry.read(&mut piece) {
+                Ok(0) => return Ok(()),
+                Ok(read) => seen(read as u64),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(format!("it is no whole tar: {}", printable(&e.to_string()))),
+            }
+        }
+    })?;
     Ok(walked)
 }
 

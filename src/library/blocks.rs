@@ -86,11 +86,14 @@ impl Blocks {
     }
 }
 
-/// Reads digests as `sha256sum` prints them, one a line. `bytes` says how many there must be.
+/// Reads digests as `sha256sum` prints them, one a line. `bytes` says how many there must be, and `sha256` is that of the list.
 ///
 /// # Errors
-/// When there are more or fewer, or one is none (I8).
-pub fn parse_sums(text: &str, bytes: u64) -> Result<Vec<Sum>, String> {
+/// When there are more or fewer, or one is none (I8), or the list is another one.
+pub fn parse_sums(text: &str, bytes: u64, sha256: &str) -> Result<Vec<Sum>, String> {
+    if parse_sum(sha256) != Some(Sha256::digest(text).into()) {
+        return Err("the master's list of blocks is not the one that it announced".to_owned());
+    }
     let sums: Option<Vec<Sum>> = text.lines().map(parse_sum).collect();
     match sums {
         Some(sums) if sums.len() as u64 == bytes.div_ceil(BLOCK) => Ok(sums),
@@ -133,9 +136,11 @@ mod tests {
     #[test]
     fn i8_a_list_of_blocks_that_is_no_such_list_is_refused() {
         let line = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
-        assert_eq!(parse_sums(&line.repeat(2), BLOCK + 1).unwrap().len(), 2);
+        let sum = |text: &str| super::super::verify::hex(&Sha256::digest(text));
+        assert_eq!(parse_sums(&line.repeat(2), BLOCK + 1, &sum(&line.repeat(2))).unwrap().len(), 2);
         for bad in [line.to_owned(), line.repeat(3), "x\ny\n".into(), line.to_uppercase().repeat(2)] {
-            assert!(parse_sums(&bad, BLOCK + 1).is_err(), "{bad}");
+            assert!(parse_sums(&bad, BLOCK + 1, &sum(&bad)).is_err(), "{bad}");
         }
+        assert!(parse_sums(&line.repeat(2), BLOCK + 1, &sum(line)).unwrap_err().contains("announced"));
     }
 }

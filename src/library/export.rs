@@ -30,7 +30,7 @@ pub fn export(entry: &Entry, keys: &Keys, to: &Path) -> Result<PathBuf, LibraryE
     let part = work.path().join(&name);
     if entry.manifest.archive.members.iter().any(|member| member.name.ends_with(".deleted")) {
         pack_anew(entry, keys, work.path(), &part).map_err(failed)?;
-        walk(Source::file(&part)).map_err(failed)?;
+        walk(Source::file(&part), &mut |_| {}).map_err(failed)?;
     } else {
         let copied = File::create(&part).and_then(|mut file| io::copy(&mut entry.open(keys).map_err(io::Error::other)?, &mut file));
         copied.map_err(LibraryError::file(&part, "can't be written"))?;

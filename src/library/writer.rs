@@ -283,6 +283,11 @@ impl HashedFile {
 }
 
 impl Writer {
+    /// Its file, still under a `.partial` folder.
+    pub fn path(&self) -> &Path {
+        &self.archive.path
+    }
+
     /// How many bytes it has.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::facts::{Container, ContainerState, Facts};
 use super::manifest::{CapturedContainer, CapturedVolume, Contents, FreezeMethod};
-use super::release::REPOSITORIES;
+use super::release::{REPOSITORIES, STATE};
 use super::tasks::{TaskList, UnreadableTasks};
 use super::text::human_bytes;
 
@@ -39,6 +39,8 @@ pub struct BackupPlan {
     pub volumes: Vec<(CapturedVolume, String)>,
     /// Host directories.
     pub directories: Vec<String>,
+    /// What is mounted below them and taken all the same.
+    pub mounts: Vec<String>,
     /// Bytes that the spool must have free.
     pub spool_bytes: u64,
     /// Bytes of the images that are taken, without what the containers have written.
@@ -77,17 +79,24 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         }
     }
     for directory in &facts.mountpoints {
-        notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken"));
+        let but = if directory == STATE && !facts.state_mounts.is_empty() { " except the state of containers" } else { "" };
+        notes.push(format!("something is mounted at or below {directory}: what is mounted below it is not taken{but}"));
     }
     reasons.extend(jobs_in_the_way(facts));
     let contents = if options.light { Contents::Light } else { Contents::Full };
     let containers: Vec<(CapturedContainer, bool)> =
         facts.containers.iter().map(|c| (captured(c), !options.light || facts.release.holds_state_inside(&c.service))).collect();
-    let directories: Vec<(String, u64)> = match contents {
+    let mut directories: Vec<(String, u64)> = match contents {
         Contents::Full => facts.directories.clone(),
         Contents::Light => facts.directories.iter().filter(|(d, _)| d != REPOSITORIES).chain(&facts.plugins).cloned().collect(),
     };
-    reasons.extend(links_in_the_way(facts, |link| directories.iter().any(|(taken, _)| is_at_or_below(taken, link))));
+    let is_taken = |path: &str| directories.iter().any(|(taken, _)| is_at_or_below(path, taken));
+    reasons.extend(links_in_the_way(facts, |link| is_taken(link) || directories.iter().any(|(taken, _)| is_at_or_below(taken, link))));
+    let mounts: Vec<String> = facts.state_mounts.iter().map(|(path, _)| path.clone()).filter(|path| is_taken(path)).collect();
+    // Their bytes are not among those of the directory around them.
+    if let Some((_, bytes)) = directories.iter_mut().find(|(directory, _)| directory == STATE) {
+        *bytes = facts.state_mounts.iter().fold(*bytes, |sum, (_, more)| sum.saturating_add(*more));
+    }
     let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
     let image_bytes = images.clone().fold(0, u64::saturating_add);
     let (packing_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
@@ -109,6 +118,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         contents,
         volumes: facts.containers.iter().flat_map(volumes_of).collect(),
         directories: directories.into_iter().map(|(path, _)| path).collect(),
+        mounts,
         spool_bytes,
         image_bytes,
         packing_bytes,
@@ -279,6 +289,7 @@ mod tests {
             directories: vec![("/etc/fuel".into(), 4096)],
             plugins: None,
             mountpoints: vec![],
+            state_mounts: vec![],
             links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,
@@ -315,6 +326,19 @@ mod tests {
         poor.links = vec![("/etc/fuel".into(), "/srv/fuel".into()), ("/var/www/nailgun".into(), "/srv/nailgun".into())];
         let pause = BackupOptions { freeze: Some(FreezeMethod::Pause), ..BackupOptions::default() };
         assert_eq!(plan_backup(&poor, parse_tasks(0, "[]", ""), pause).unwrap_err().len(), 4);
+    }
+
+    #[test]
+    fn state_behind_a_link_forbids_and_what_is_mounted_there_is_taken() {
+        let mut facts = facts();
+        facts.directories.push((STATE.into(), 4096));
+        facts.state_mounts = vec![("/var/lib/fuel/container_data".into(), 1 << 30)];
+        let plan = plan_backup(&facts, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap();
+        assert_eq!(plan.mounts, ["/var/lib/fuel/container_data"]);
+        assert!(plan.packing_bytes > 2 << 30);
+        facts.links = vec![("/var/lib/fuel/container_data".into(), "/data".into())];
+        let refused = plan_backup(&facts, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap_err();
+        assert!(refused[0].contains("symbolic link to /data"), "{refused:?}");
     }
 
     #[test]

@@ -108,6 +108,8 @@ pub struct Facts {
     pub plugins: Option<(String, u64)>,
     /// Those directories that are mount points, or have one below them.
     pub mountpoints: Vec<String>,
+    /// Mount points below the directory that holds the state of containers, with their sizes in bytes.
+    pub state_mounts: Vec<(String, u64)>,
     /// Host directories that are symbolic links, and where to: neither pass would go there.
     pub links: Vec<(String, String)>,
     /// Bytes free where the spool lies.
@@ -205,7 +207,8 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         other_containers,
         directories: DIRECTORIES.iter().filter_map(|d| size(d)).collect(),
         plugins: size(PLUGINS),
-        links: DIRECTORIES.iter().filter_map(|d| Some(((*d).to_owned(), printable(frames.get(&format!("link.{d}"))?)))).collect(),
+        links: links(&frames),
+        state_mounts: state_mounts(&frames)?,
         mountpoints: DIRECTORIES.iter().filter(|d| frames.contains_key(&format!("mountpoint.{d}"))).map(|d| (*d).to_owned()).collect(),
         spool_free_bytes: free("spool_free_kib")?,
         docker_free_bytes: free("docker_free_kib")?,
@@ -215,6 +218,24 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         jobs: parse_jobs(&frames),
         release,
     })
+}
+
+fn links(frames: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let top = DIRECTORIES.iter().filter_map(|d| Some(((*d).to_owned(), printable(frames.get(&format!("link.{d}"))?))));
+    let below = frames.iter().filter(|(name, _)| name.starts_with("state_link."));
+    let below = below.filter_map(|(_, link)| link.split_once(' ')).map(|(path, to)| (printable(path), printable(to)));
+    top.chain(below).collect()
+}
+
+fn state_mounts(frames: &BTreeMap<String, String>) -> Result<Vec<(String, u64)>, BadFacts> {
+    let mut mounts = BTreeMap::new();
+    for (_, mount) in frames.iter().filter(|(name, _)| name.starts_with("state_mount.")) {
+        let (kib, path) = mount.split_once(' ').ok_or_else(|| BadFacts(format!("'{}' is no mount", printable(mount))))?;
+        check_path(path)?;
+        let bytes = kib.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
+        mounts.insert(path.to_owned(), bytes.ok_or_else(|| BadFacts(format!("the size of {path} can't be read")))?);
+    }
+    Ok(mounts.into_iter().collect())
 }
 
 /// The jobs of tanker's among the frames that `facts.sh` prints.
@@ -280,9 +301,16 @@ fn parse_containers(release: &Release, objects: &str) -> Result<(Vec<Container>,
     Ok((own, others))
 }
 
-/// A volume that Docker made itself, not a directory of the host that somebody mounted.
+/// A volume that Docker made itself, not a directory of the host that somebody mounted. Its folder may be another one than it is told to be
+/// (`docker -g`, a link to a larger disk), but what lies in it has Docker's own form: `vfs/dir/ID` and later `volumes/ID/_data`.
 fn is_anonymous(source: &str) -> bool {
-    source.starts_with("/var/lib/docker/")
+    let id = |text: &str| text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    let made_by_docker = match source.split('/').collect::<Vec<_>>().as_slice() {
+        [.., "vfs", "dir", name] => id(name),
+        [.., "volumes", name, "_data"] => id(name),
+        _ => false,
+    };
+    made_by_docker || source.starts_with("/var/lib/docker/")
 }
 
 fn image_name(image: &str) -> Result<String, BadFacts> {
@@ -334,6 +362,32 @@ mod tests {
         assert_eq!(old.docker_version, "0.10.0");
         assert_eq!(old.directories, [("/etc/fuel".to_owned(), 8192)]);
         assert_eq!(old.links, [("/root/.ssh".to_owned(), "/srv/ssh".to_owned())]);
+    }
+
+    #[test]
+    fn a_volume_is_known_wherever_docker_keeps_it() {
+        let id = "9f".repeat(32);
+        assert!(is_anonymous(&format!("/data/docker/vfs/dir/{id}")) && is_anonymous(&format!("/data/docker/volumes/{id}/_data")));
+        assert!(
+            !is_anonymous("/var/log/docker-logs") && !is_anonymous(&format!("/data/volumes/{id}")) && !is_anonymous("/srv/volumes/x/_data")
+        );
+    }
+
+    #[test]
+    fn state_behind_a_link_or_a_mount_is_seen() {
+        let mut out = master("[]");
+        out.extend(
+            (frame("state_link.0", "/var/lib/fuel/container_data /data") + &frame("state_mount.1", "8 /var/lib/fuel/container_data/8.0"))
+                .into_bytes(),
+        );
+        let facts = parse_facts(&out).ok().unwrap();
+        assert!(facts.links.contains(&("/var/lib/fuel/container_data".to_owned(), "/data".to_owned())));
+        assert_eq!(facts.state_mounts, [("/var/lib/fuel/container_data/8.0".to_owned(), 8192)]);
+        for bad in ["x", "x /var/lib/fuel/container_data", "1 /var/lib/fuel/container_data/$(reboot)"] {
+            let mut out = master("[]");
+            out.extend(frame("state_mount.0", bad).into_bytes());
+            assert!(parse_facts(&out).is_err(), "{bad}");
+        }
     }
 
     #[test]

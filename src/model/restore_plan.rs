@@ -206,6 +206,7 @@ mod tests {
             directories: vec![],
             plugins: None,
             mountpoints: vec![],
+            state_mounts: vec![],
             links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,

@@ -33,7 +33,7 @@ pub enum JobEvent {
     Tasks(i64),
     /// The outer tar has this many bytes.
     Tar(u64),
-    /// The archive: bytes, SHA-256, file name.
+    /// The archive: bytes, SHA-256 of the list of its blocks' digests, file name.
     Archive(u64, String, String),
     /// Without a spool: this member can be read from the job's pipe now.
     Member(String),

@@ -57,7 +57,13 @@ scripts! {
 #[must_use]
 pub fn job_script(name: &str) -> Option<String> {
     let body = match name {
-        "backup" => concat!(include_str!("../scripts/freeze.sh"), "\n", include_str!("../scripts/backup.sh")),
+        "backup" => concat!(
+            include_str!("../scripts/freeze.sh"),
+            "\n",
+            include_str!("../scripts/pack.sh"),
+            "\n",
+            include_str!("../scripts/backup.sh")
+        ),
         "prepare" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/prepare.sh")),
         "drill" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/drill.sh")),
         "cutover" => include_str!("../scripts/cutover.sh"),

@@ -48,16 +48,23 @@ only_vanished() {
 }
 paths_of() { cut -d' ' -f10-; }
 
-# tar's exit code 1 means that a file changed or vanished while it was read: the frozen pass takes it again.
-tar_live() { tar "$@" 2>>"$job/log" || [ $? -le 1 ]; }
+# tar's exit code 1 means that a file changed or vanished while it was read: the frozen pass takes it again. One that becomes far larger than
+# what was listed is at fault itself: tar before 1.31 writes for ever where a file with holes is cut off under it.
+tar_live() {
+  local most=$1; shift
+  (ulimit -f "$most" && exec tar "$@") 2>>"$job/log" || [ $? -le 1 ]
+}
 
 live_pass() {
   local member=$1 root=$2; shift 2
   list_tree "$root" "$@" > "$job/$member.before" || return 1
   # Longer than a tick of the kernel's clock: what changes after tar has read it shows another time than the list.
   sleep 0.05
-  into_member "$member" tar_live "${tar_flags[@]}" --one-file-system -cf - -C "$root" "$@"
+  into_member "$member" tar_live "$(most_of "$job/$member.before")" "${tar_flags[@]}" --one-file-system -cf - -C "$root" "$@"
 }
+
+# In KiB: twice what is listed, what heads and names take, and a GiB that it may grow by meanwhile.
+most_of() { awk '{ sum += $3 } END { printf "%d", 2 * sum / 1024 + 8 * NR + 1048576 }' "$1"; }
 
 frozen_pass() {
   local member=$1 root=$2 code; shift 2
@@ -178,66 +185,6 @@ end_commits() {
   return $failed
 }
 
-# ---- pack ------------------------------------------------------------------------------------------------------------
-
-save_images() {
-  local name image save; local -a images=()
-  while read -r name image _ save; do
-    [ "$save" = image ] || continue
-    if [ "$images_form" = together ]; then images+=("${image}_$stock_id"); continue; fi
-    save_as "${image//\//__}_$stock_id.tar" "${image}_$stock_id" || return 1
-  done < "$job/containers"
-  [ "$images_form" = together ] && [ ${#images[@]} -gt 0 ] || return 0
-  save_as docker-images.tar "${images[@]}"
-}
-save_as() {
-  local member=$1; shift
-  into_member "$member" timeout "$patience" docker save "$@" && { [ "$spool" = pipe ] || append "$member"; }
-}
-
-# Without a spool: what the freeze left in the job's folder, and the images. tanker joins the passes.
-send_the_rest() {
-  each_tree send_second_pass
-  attempt into_member tanker.json cat "$job/description.json"
-  attempt save_images
-  remove_images "$job" || note "temporary images could not be removed"
-}
-send_second_pass() {
-  deleted_of "$1" > "$job/$1.deleted"
-  [ ! -s "$job/$1.deleted" ] || into_member "$1.deleted" cat "$job/$1.deleted" || return 1
-  [ ! -s "$job/$1.delta" ] || into_member "$1.delta" cat "$job/$1.delta"
-}
-
-# Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must.
-append() {
-  (cd "$job/a" && stat -c '%s %n' "$1") >> "$job/contents" || return 1
-  tar --format=gnu --numeric-owner -rf "$job/outer.tar" -C "$job/a" "$1" && rm -f "$job/a/$1"
-}
-
-# lrzip cuts what it packs into as many blocks as it has threads, and writes none before those ahead of it. As many as cores are too few: one
-# that is hard to pack leaves a core idle, and nothing can be fetched before the end.
-lrzip_threads() {
-  local threads
-  threads=$((4 * $(nproc 2>/dev/null || echo 2)))
-  [ $threads -ge 8 ] || threads=8
-  [ $threads -le 32 ] || threads=32
-  echo $threads
-}
-
-# One pass over the archive makes the digest of the whole and of each block: tanker has most of it by then, and asks again only for
-# the blocks that lrzip went back to.
-digest_archive() {
-  local whole blocks n pid
-  blocks=$((($(stat -c %s "$1") + block_bytes - 1) / block_bytes))
-  mkfifo "$job/whole" || return 1
-  sha256sum < "$job/whole" > "$job/sum.line" & pid=$!
-  tee "$job/whole" < "$1" | for ((n = 0; n < blocks; n++)); do head -c $block_bytes | sha256sum || exit 1; done > "$job/blocks.lines"
-  case "${PIPESTATUS[*]}" in "0 0") ;; *) return 1 ;; esac
-  wait $pid || return 1
-  rm -f "$job/whole"
-  cut -d' ' -f1 "$job/blocks.lines" > "$job/blocks" && cut -d' ' -f1 "$job/sum.line" > "$job/sum"
-}
-
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
@@ -253,7 +200,7 @@ on_exit() {
     [ -e "$job/void" ] || say_failure "stopped with code $code: $(last_words)"
     # Commits that were begun are waited for, or their images would come when nobody knows of them any more; and Docker goes on with one
     # though its client is gone.
-    case $current_step in delta|commit) end_commits; sleep 3 ;; esac
+    case $current_step in delta|commit) end_commits || leave_orphans; sleep 3 ;; esac
     remove_images "$job" || event "note temporary images could not be removed"
     rm -rf "$job/a" "$job/outer.tar" "$job"/fuel_backup_*
   fi
@@ -309,6 +256,7 @@ main() {
   attempt end_commits
   if [ "$freeze" != none ]; then
     all_frozen || not_void_but "$thawed was thawed behind tanker's back: the capture is void"
+    none_woke || not_void_but "$woke began to run during the freeze: the capture is void"
   fi
   not_void
 
@@ -327,15 +275,17 @@ main() {
   each_tree join_passes
   mv "$job/description.json" "$job/a/tanker.json"
   (cd "$job/a" && ls -A) > "$job/members"
+  : > "$job/outer.tar" || fail "the outer tar can't be written: $(last_words)"
   append tanker.json || fail "the outer tar can't be written: $(last_words)"
   while read -r member; do [ "$member" = tanker.json ] || append "$member" || fail "$member can't be added: $(last_words)"; done < "$job/members"
   attempt save_images
+  attempt end_outer
   remove_images "$job" || note "temporary images could not be removed"
   step compress
   echo "$archive" > "$job/growing"
   event "tar $(stat -c %s "$job/outer.tar")"
   mv "$job/outer.tar" "${archive%.lrz}"
-  attempt lrzip -q -L 2 -p "$(lrzip_threads)" -o "$archive" "${archive%.lrz}"
+  attempt pack "${archive%.lrz}" "$archive"
   rm -f "${archive%.lrz}"
   step digest
   attempt digest_archive "$archive"

@@ -18,7 +18,7 @@ main() {
     # What an operator paused or stopped after the thaw is not tanker's to undo.
     if [ -s "$job/frozen" ] && ! is_over "$job"; then
       stuck=$(thaw_listed "$job") || { emit_frozen "$job" "$stuck"; die "containers stay frozen: ${stuck//$'\n'/ }"; }
-      stuck=$(settle_listed "$job") || die "$stuck"
+      stuck=$(settle_listed "$job") || { emit_frozen "$job" "$(cut -d' ' -f1 "$job/frozen")"; die "$stuck"; }
     fi
     # For its watchdog.
     : > "$job/thawed"
@@ -26,6 +26,7 @@ main() {
     remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"
   fi
+  remove_orphans
   # Other jobs may be there; an empty spool is not left behind.
   rmdir "$tanker_root" 2>/dev/null
   return 0

@@ -44,8 +44,21 @@ directories() {
     for at in "${mounts[@]}"; do
       case $at in "$directory"|"$directory"/*) emit "mountpoint.$directory" "$at"; break ;; esac
     done
+    [ "$directory" != /var/lib/fuel ] || state_of_containers "$directory" "${mounts[@]}"
   done
   [ -z "$freezer" ] || emit freezer yes
+}
+
+# Neither du nor tar goes through a link, or to another file system: where the state of containers lies behind one it must be known.
+# usage: state_of_containers DIRECTORY MOUNT...
+state_of_containers() {
+  local state=$1/container_data path n=0 kib; shift
+  for path in "$state" "$state"/* "$state"/*/*; do
+    [ ! -L "$path" ] || emit "state_link.$((n++))" "$path $(readlink "$path")"
+  done
+  for path in "$@"; do
+    case $path in "$state"|"$state"/*) read -r kib _ < <(exec du -skx "$path" 2>/dev/null); emit "state_mount.$((n++))" "$kib $path" ;; esac
+  done
 }
 
 containers() {

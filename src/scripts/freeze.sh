@@ -63,7 +63,9 @@ freeze_all() {
   while read -r name paused freezer; do
     # An operator's own pause since the preflight is not ours to undo.
     if [ "$paused" = true ] || { [ "$freezer" != - ] && is_frozen "$name" "$freezer"; }; then fail "$name was paused by somebody else meanwhile"; fi
+    [ "$freeze" != cgroup ] || [ "$freezer" != - ] || fail "$name has stopped meanwhile, or has no cgroup in the freezer hierarchy: nothing was frozen"
   done < "$job/survey"
+  none_woke || fail "$woke began to run meanwhile: nothing was frozen, run the backup again"
   echo "$freeze" > "$job/method" || fail "the spool can't be written: $(last_words)"
   if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
   not_void
@@ -110,6 +112,20 @@ freeze_one() {
   echo FROZEN > "$2" || return 1
   for ((try = 0; try < 100; try++)); do [ "$(cat "$2")" != FROZEN ] || return 0; sleep 0.02; done
   return 1
+}
+
+# What did not run, or an operator had paused, is taken as it lies there: only as long as that stays so.
+none_woke() {
+  local name state running paused pid freezer field='{{.State.Paused}}'; local -a kept=()
+  while read -r name _ state _; do [ "$state" != keep ] || kept+=("$name"); done < "$job/containers"
+  [ ${#kept[@]} -gt 0 ] || return 0
+  at_least 0.12 "$docker" || field=false
+  while read -r name running paused pid; do
+    [ "$running" = true ] && [ "$paused" != true ] || continue
+    freezer=$(freezer_of "$pid") && is_frozen "${name#/}" "$freezer" && continue
+    woke=${name#/}
+    return 1
+  done < <(timeout 60 docker inspect -f "{{.Name}} {{.State.Running}} $field {{.State.Pid}}" "${kept[@]}" 2>/dev/null)
 }
 
 all_frozen() {

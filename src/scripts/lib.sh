@@ -81,6 +81,9 @@ is_frozen() {
   elif [ "$2" != - ]; then
     # A cgroup that is gone holds nobody.
     [ -e "$2" ] && [ "$(cat "$2" 2>/dev/null)" != THAWED ]
+  # Such a Docker has nothing else to freeze by.
+  elif [ -n "${docker:=$(docker_version)}" ] && ! at_least 0.12 "$docker"; then
+    return 1
   else
     [ "$(timeout 20 docker inspect -f '{{.State.Paused}}' "$1" 2>/dev/null)" != false ]
   fi
@@ -272,6 +275,20 @@ job_alive() {
   [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]
 }
 process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+
+# Docker goes on with a commit though its client was ended: what can still come is written down where it outlives the job.
+# shellcheck disable=SC2154 # job is set by who calls it
+leave_orphans() { awk -v now="$(date +%s)" '{ print now, $1 }' "$job/images" >> "$tanker_root/orphans"; }
+# Removes those that have come. Which of the others never will shows after a day.
+remove_orphans() {
+  local since image list=$tanker_root/orphans
+  [ -s "$list" ] && timeout 60 docker ps >/dev/null 2>&1 || return 0
+  while read -r since image; do
+    if timeout 60 docker inspect "$image" >/dev/null 2>&1 && timeout 300 docker rmi "$image" >/dev/null 2>&1; then continue; fi
+    [ $(($(date +%s) - since)) -ge 86400 ] || echo "$since $image"
+  done < "$list" > "$list.new" && mv "$list.new" "$list"
+  [ -s "$list" ] || rm -f "$list"
+}
 
 remove_images() {
   local image name failed=0

@@ -68,6 +68,7 @@ main() {
   job_dir "$job"
   take_lock
   remove_dead_jobs "$job" "$keep"
+  remove_orphans
   # A job may be continued (a restore's cutover follows its preparation): then its folder is there.
   mkdir -p "$job" || die "the job's folder $job can't be made"
   printf '%s\n' "$owner" > "$job/owner"

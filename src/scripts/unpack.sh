@@ -17,23 +17,25 @@ check_members() {
 # Unpacks a tree without what had gone between its two passes. Both passes stand behind one another: what stands twice ends up
 # as it stands last. Never with --recursive-unlink, which empties a directory whose second pass brings only what changed.
 unpack_tree() {
-  local member=$1 to=$2 path said code; local -a without=()
+  local member=$1 to=$2 path said code; local -a without=() odd=()
   mkdir -p "$to" || return 1
   if [ -f "$job/x/$member.deleted" ]; then
     while IFS= read -r -d '' path; do
       case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
-      # A name with a newline can't stand in a list of lines; one file too many is what that costs.
-      case $path in *$'\n'*) ;; *) printf '%s\n' "$path" || return 1 ;; esac
+      # A name with a newline can't stand in a list of lines: what bears one goes afterwards.
+      case $path in *$'\n'*) odd+=("$to/$path") ;; *) printf '%s\n' "$path" || return 1 ;; esac
     done < "$job/x/$member.deleted" > "$job/deleted" || return 1
     without=(--anchored --no-wildcards -X "$job/deleted")
   fi
   said=$(tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to" 2>&1)
   code=$?
+  [ ${#odd[@]} = 0 ] || rm -rf --one-file-system -- "${odd[@]}" || return 1
   [ $code -ne 0 ] || return 0
   # A file whose other name was deleted between the passes: the second pass, which comes behind, brings it whole. Anything else
   # that tar says, or doesn't say, is a failure.
   [ $code -eq 2 ] && grep -q ': Cannot hard link to ' <<< "$said" &&
-    ! grep -v -e ': Cannot hard link to ' -e ': Exiting with failure status' -e ': Ignoring unknown extended header keyword ' <<< "$said" && return 0
+    ! grep -v -e ': Cannot hard link to ' -e ': Exiting with failure status' -e ': Ignoring unknown extended header keyword ' \
+      -e ': time stamp .* in the future$' -e ': implausibly old time stamp ' <<< "$said" && return 0
   echo "tar ended with code $code: $said"
   return 1
 }

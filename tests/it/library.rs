@@ -78,7 +78,7 @@ pub(crate) fn add_backup(library: &Library, folder: &Path, started: DateTime<Utc
     let about = description(started);
     let bytes = pack(folder, &about);
     fs::write(folder.join("probe.lrz"), &bytes).unwrap();
-    let members = walk(Source::file(&folder.join("probe.lrz"))).unwrap().members;
+    let members = walk(Source::file(&folder.join("probe.lrz")), &mut |_| {}).unwrap().members;
     let file = archive_name(&about.stock_id);
     let lock = library.lock(&host(), "a test").unwrap();
     let mut writer = library.begin(lock, &host(), &about.id, &Arrival { name: &file, bytes: bytes.len() as u64, note: None, to }).unwrap();
@@ -146,7 +146,7 @@ fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
     let file = export(&entry, &Keys::default(), &to).unwrap();
     assert_eq!(file.file_name().unwrap(), entry.manifest.archive.file.as_str());
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing but the file");
-    let members: Vec<String> = walk(Source::file(&file)).unwrap().members.into_iter().map(|member| member.name).collect();
+    let members: Vec<String> = walk(Source::file(&file), &mut |_| {}).unwrap().members.into_iter().map(|member| member.name).collect();
     assert_eq!(members, ["tanker.json", "system-dirs.tar"]);
     let list = "lrzip -q -d -o - \"$1\" | tar -xO -f - system-dirs.tar | tar -tvf -";
     let listed = Command::new("sh").args(["-c", list, "sh"]).arg(&file).output().unwrap();

@@ -127,12 +127,12 @@ impl Follower<'_> {
         }
     }
 
-    /// Holds what has arrived against the master's list of blocks, and asks again for those that differ.
-    pub(super) async fn settle(&mut self, mut writer: Writer) -> Result<Writer, NotHome> {
+    /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ.
+    pub(super) async fn settle(&mut self, mut writer: Writer, list_sha256: &str) -> Result<Writer, NotHome> {
         let bytes = writer.bytes();
         let script = Script::read([self.list.clone(), "0".to_owned()]);
         let text = self.line.run(&script, READING, PATIENCE).await.map_err(|e| self.broken(&e))?;
-        let sums: Vec<Sum> = parse_sums(&String::from_utf8_lossy(&text), bytes).map_err(|e| self.failed(&e))?;
+        let sums: Vec<Sum> = parse_sums(&String::from_utf8_lossy(&text), bytes, list_sha256).map_err(|e| self.failed(&e))?;
         let differing = writer.differing(&sums);
         for index in &differing {
             let at = *index as u64 * BLOCK;

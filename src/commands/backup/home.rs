@@ -1,6 +1,8 @@
 //! From a job that captures to an archive here that is whole and proven: followed while it is packed, held against the master's digests,
 //! decompressed. The same for a run that goes on with what another one began.
 
+use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -12,11 +14,11 @@ use super::{NotHome, pipes};
 use crate::fleet::Ending;
 use crate::library::{Library, Packed, Parcel, Received, Source, Writer, lrzip_is_here, walk};
 use crate::model::inventory::Host;
-use crate::model::manifest::{Description, FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name};
+use crate::model::manifest::{FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name};
 use crate::model::pending::Pending;
 use crate::model::report::Severity;
 use crate::model::tasks::parse_tasks;
-use crate::monitor::Step;
+use crate::monitor::{Event, Step};
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
 use crate::remote::{RemoteError, Script};
@@ -92,31 +94,34 @@ impl Way<'_> {
         } else {
             tokio::try_join!(self.follow_job(link, seen, tell), follower.fetch(writer, &mut size))?.1
         };
-        let (bytes, sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
+        let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
         }
         let tasks = self.judge_tasks_after(link, seen.tasks_code).await?;
         let members = self.read_members(link).await?;
         self.ctx.step(self.host, Step::Transfer);
-        let writer = follower.settle(writer).await?;
+        if writer.bytes() != bytes {
+            return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes", writer.bytes())));
+        }
+        let writer = follower.settle(writer, &list_sha256).await?;
         follower.close().await;
         let proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
         if proven == ProofPlace::Master && !sealing {
             self.prove_there(link, &file).await?;
         }
-        let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?;
-        let received = received.map_err(|e| NotHome::Failed(library_ending(&e)))?;
-        if received.bytes != bytes || received.sha256 != sha256 {
-            return Err(failed(format!(
-                "what arrived is not what the master has: {} of {bytes} bytes, SHA-256 {}",
-                received.bytes, received.sha256
-            )));
-        }
-        if proven == ProofPlace::Workstation {
+        let path = writer.path().to_owned();
+        // To bring it to the disk and hash it as a whole is the disk's and one core's work; to decompress it, the others'.
+        let finish = async {
+            let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?;
+            received.map_err(|e| NotHome::Failed(library_ending(&e)))
+        };
+        let received = if proven == ProofPlace::Workstation {
             self.ctx.step(self.host, Step::Prove);
-            prove_here(&received, &self.pending.description, &members).await?;
-        }
+            tokio::try_join!(finish, self.prove_here(&path, &members, seen.tar_bytes))?.0
+        } else {
+            finish.await?
+        };
         Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
     }
 
@@ -129,6 +134,27 @@ impl Way<'_> {
             Err(e @ RemoteError::TimedOut { .. }) => Err(NotHome::Failed(remote_ending(self.host, &e))),
             Err(e) => Err(NotHome::of(self.host, &e)),
         }
+    }
+
+    /// Decompresses it whole, which says how far of the tar it is.
+    async fn prove_here(&self, archive: &Path, members: &[Member], tar_bytes: u64) -> Result<(), NotHome> {
+        let damaged =
+            |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
+        let (source, monitor, name) = (Source::file(archive), Arc::clone(&self.ctx.monitor), self.host.name.clone());
+        let mut bytes = 0;
+        let mut seen = move |more| {
+            bytes += more;
+            monitor.event(&name, Event::Progress { bytes, total: Some(tar_bytes).filter(|total| bytes <= *total) });
+        };
+        let walked = tokio::task::spawn_blocking(move || walk(source, &mut seen)).await;
+        let walked = walked.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
+        if walked.members != members {
+            return Err(damaged("its members are not those that the master packed".into()));
+        }
+        if walked.description.as_ref() != Some(&self.pending.description) {
+            return Err(damaged("its description is not the one that was sent".into()));
+        }
+        Ok(())
     }
 
     async fn follow_job(&self, link: &mut Link, seen: &mut Seen, tell: watch::Sender<Size>) -> Result<(), NotHome> {
@@ -174,7 +200,7 @@ impl Way<'_> {
         let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
         let Packed { received, members, tar_bytes } = packed.map_err(|e| failed(e.to_string()))?;
         self.ctx.step(self.host, Step::Prove);
-        prove_here(&received, &self.pending.description, &members).await?;
+        self.prove_here(&received.archive, &members, tar_bytes).await?;
         Ok(Captured { received, members, tar_bytes, tasks, proven: ProofPlace::Workstation })
     }
 
@@ -225,18 +251,4 @@ impl NotHome {
             Self::LineLost(ending) | Self::Failed(ending) => Self::Failed(ending),
         }
     }
-}
-
-async fn prove_here(received: &Received, description: &Description, members: &[Member]) -> Result<(), NotHome> {
-    let damaged = |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
-    let path = received.archive.clone();
-    let walked =
-        tokio::task::spawn_blocking(move || walk(Source::file(&path))).await.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
-    if walked.members != members {
-        return Err(damaged("its members are not those that the master packed".into()));
-    }
-    if walked.description.as_ref() != Some(description) {
-        return Err(damaged("its description is not the one that was sent".into()));
-    }
-    Ok(())
 }

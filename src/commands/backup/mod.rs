@@ -259,6 +259,10 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
             Err(ending)
         }
         Ok(entry) => {
+            if let Some(mut frozen) = cleaned.as_ref().err().and_then(|e| frozen_of(&host.name, e)) {
+                frozen.summary = format!("{}; the backup {} is whole", frozen.summary, pending.description.id);
+                return Err(frozen);
+            }
             if let Err(e) = cleaned {
                 ctx.note(host, format!("the backup is whole, but the master could not be cleaned up: {e}"));
             }
@@ -355,7 +359,7 @@ async fn start(
     let save = |taken| if taken { "image" } else { "no-image" };
     let line = |(c, taken): &(CapturedContainer, bool)| format!("{} {} {} {}\n", c.name, c.image, state(c.running), save(*taken));
     let containers: String = plan.containers.iter().map(line).collect();
-    let directories: String = plan.directories.iter().map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
+    let directories: String = plan.directories.iter().chain(&plan.mounts).map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
     let volumes: String = plan.volumes.iter().map(|(volume, from)| format!("{} {from} .\n", volume.member)).collect();
     let json = serde_json::to_vec_pretty(description).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let files = [

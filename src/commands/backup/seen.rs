@@ -93,7 +93,9 @@ pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>
     if let Some(frozen) = frozen_of(&pending.description.host, &error) {
         return frozen;
     }
-    let unconfirmed = seen.stuck.is_some() || (seen.frozen && seen.thawed.is_none());
+    // A job that nobody saw fail may freeze after the line was lost.
+    let may_freeze = pending.freeze != FreezeMethod::None && (seen.frozen || seen.failed.is_none());
+    let unconfirmed = seen.stuck.is_some() || (may_freeze && seen.thawed.is_none());
     if unconfirmed {
         let mut frozen = still_frozen(&pending.description.host, &pending.running, pending.freeze);
         frozen.summary = format!("{}; that its containers are thawed can't be confirmed ({error})", ending.summary);
@@ -127,7 +129,8 @@ pub(in crate::commands) fn still_frozen(host: &HostName, names: &[String], metho
             Some(hint.into()),
         );
     }
-    let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
+    let are = if names.len() == 1 { "container is" } else { "containers are" };
+    let summary = format!("{} {are} still frozen: {}", names.len(), names.join(" "));
     let command = match method {
         // The job's list names the kernel's files; a Docker that old has no command for it.
         FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),

@@ -21,6 +21,7 @@ use crate::model::astute;
 use crate::model::facts::Facts;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
+use crate::model::manifest::{Description, Origin};
 use crate::model::report::{Outcome, RunReport, Severity};
 use crate::model::restore_parts::Selection;
 use crate::model::restore_plan::{RestoreOptions, RestorePlan, may_cut_over, plan_restore};
@@ -86,7 +87,14 @@ async fn try_prepare(
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
     // Without a key the archive can't be pushed: said before it is read.
     entry.open(&vault.keys).map_err(|e| library_ending(&e))?;
-    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Decompressed, &mut |_| {}))
+    let (monitor, name, total) = (Arc::clone(&ctx.monitor), host.name.clone(), Some(entry.manifest.archive.bytes));
+    let mut bytes = 0;
+    let mut seen = move |more| {
+        bytes += more;
+        monitor.event(&name, Event::Progress { bytes, total });
+    };
+    // It is, byte for byte, what was decompressed whole before it was listed; the master decompresses it again before anything there changes.
+    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Hashed, &mut seen))
         .await
         .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
         .map_err(|e| library_ending(&e))?;
@@ -250,8 +258,23 @@ async fn bring_over(
     if let Some((step, reason)) = failed {
         return Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}; nothing in use was changed"), None)));
     }
+    is_what_it_says(host, job, link, backup).await?;
     ctx.step(host, Step::Merge);
     merge_astute(host, job, link, selection).await.map_err(Stopped::Clean)
+}
+
+/// The archive says of which backup it is: a manifest that was put beside another one's is found here at the latest.
+async fn is_what_it_says(host: &Host, job: &Job, link: &mut Link, backup: &Description) -> Result<(), Stopped> {
+    if backup.origin == Origin::Stock {
+        return Ok(());
+    }
+    let script = Script::read([job.file("x/tanker.json"), "0".to_owned()]);
+    let inside = link.run(&script, READING, READING).await.map_err(|e| stopped(host, &e))?;
+    if serde_json::from_slice::<Description>(&inside).ok().as_ref() == Some(backup) {
+        return Ok(());
+    }
+    let why = "the archive is of another backup than its manifest says; nothing in use was changed".to_owned();
+    Err(Stopped::Clean(Ending::bad(Severity::Damaged, why, None)))
 }
 
 fn lines<S: AsRef<str>>(items: impl Iterator<Item = S>) -> String {

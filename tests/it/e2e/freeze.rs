@@ -26,6 +26,13 @@ fn i1_an_interrupt_while_frozen_thaws_at_once_and_leaves_nothing() {
     assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"]);
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("fuel-core-5.1-rsyslog was paused before and stays paused");
 
+    // One that runs again while the rest is captured would write into a capture that is to be of one instant.
+    lab.break_docker("ps", "case \"$*\" in *\" -s \"*) /usr/bin/docker unpause fuel-core-5.1-rsyslog >/dev/null 2>&1 ;; esac");
+    lab.tanker(&["backup"]).expect_code(1).says("fuel-core-5.1-rsyslog began to run meanwhile: nothing was frozen");
+    assert_eq!(lab.paused(), [""; 0]);
+    lab.assert_clean();
+    lab.ask("/usr/bin/docker pause fuel-core-5.1-rsyslog");
+
     // From another workstation: it is seen and ended.
     lab.break_docker("commit", SLOW_COMMIT);
     let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
@@ -61,6 +68,15 @@ fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
     end(child).expect_code(1).says("void");
     lab.assert_clean();
     assert_eq!(lab.listed(), 0);
+
+    // A workstation that was put to sleep wakes up to a capture that is void.
+    let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen once more", Duration::from_secs(60), || lab.paused().len() == 11);
+    signal(&child, "STOP");
+    wait_until("the lease runs out", Duration::from_secs(60), || lab.paused().is_empty());
+    signal(&child, "CONT");
+    end(child).expect_code(1).says("tanker was not heard of for 5 s");
+    lab.assert_clean();
 
     lab.heal();
     lab.tanker(&["backup"]).expect_code(0);
@@ -108,6 +124,12 @@ fn i1_a_docker_of_0_10_is_frozen_by_the_kernel_and_thawed_by_it() {
     lab.tanker(&["backup"]).expect_code(0).says("frozen");
     lab.assert_clean();
     lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"cgroup\"").says("/etc/cobbler");
+
+    // What has stopped since it was looked at has no cgroup: nothing is frozen, and nothing is left that no thaw could end.
+    lab.break_docker("ps", "case \"$*\" in *\" -s \"*) supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-6.0-rsyslog ;; esac >/dev/null 2>&1");
+    lab.tanker(&["backup"]).expect_code(1).says("fuel-core-6.0-rsyslog has stopped meanwhile");
+    lab.assert_clean();
+    lab.ask("supervisorctl start docker-rsyslog");
 
     // Frozen by the kernel alone, the workstation gone: the lease thaws that too, though `docker unpause` doesn't exist here.
     let inventory = lab.inventory_with("lease = 5");
@@ -186,5 +208,34 @@ fn i1_a_freeze_that_would_take_too_long_is_not_begun() {
     wait_until("the job has ended", Duration::from_secs(120), || lab.tanker(&["status"]).stdout.contains("has ended"));
     lab.tanker(&["backup"]).expect_code(0);
     assert_eq!(lab.paused(), [""; 0], "nor does Docker call any of them paused");
+    lab.assert_clean();
+}
+
+#[test]
+fn i1_what_can_not_be_thawed_is_said_above_everything_else_with_the_command_that_ends_it() {
+    let lab = Lab::up("stuck", "8.0");
+    lab.break_docker("commit", "sleep 8");
+    let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    // The kernel takes no word about this one any more, whoever says it.
+    let state = "/sys/fs/cgroup/freezer/docker/$(/usr/bin/docker inspect -f '{{.Id}}' fuel-core-8.0-ostf)/freezer.state";
+    lab.ask(&format!("echo FROZEN > /run/stuck; mount --bind /run/stuck {state} && mount -o remount,bind,ro {state}"));
+    end(child)
+        .expect_code(7)
+        .says("1 container is still frozen: fuel-core-8.0-ostf")
+        .says("run 'tanker thaw m', or on the master itself: for c in fuel-core-8.0-ostf; do docker unpause $c; done");
+    assert_eq!(lab.paused(), ["fuel-core-8.0-ostf"], "all others run");
+    lab.heal();
+    assert_eq!(lab.listed(), 0);
+
+    // Nobody passes over it.
+    lab.tanker(&["backup"]).expect_code(7).says("fuel-core-8.0-ostf");
+    lab.tanker(&["thaw"]).expect_code(7).says("fuel-core-8.0-ostf");
+    lab.tanker(&["status"]).expect_code(0).says("containers frozen now");
+
+    lab.ask(&format!("umount {state}"));
+    wait_until("the master thaws it itself", Duration::from_secs(60), || lab.paused().is_empty());
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(lab.paused(), [""; 0]);
     lab.assert_clean();
 }

@@ -163,6 +163,22 @@ fn i4_a_reboot_in_the_middle_of_the_cutover_is_put_back_or_done_again() {
     lab.assert_clean();
     lab.tanker(&["restore", "--to", "m", "--rollback"]).expect_code(3).says("nothing to do");
 
+    // Tanker comes in with a key that the backup doesn't know: it must still be let in afterwards.
+    let key = lab.path("new-key");
+    let made = Command::new("ssh-keygen").args(["-q", "-t", "ed25519", "-N", "", "-C", "new", "-f"]).arg(&key).status().unwrap();
+    assert!(made.success());
+    let public = fs::read_to_string(key.with_extension("pub")).unwrap();
+    lab.ask(&format!("echo '{}' > /root/.ssh/authorized_keys", public.trim()));
+    let with_key = lab.path("with-key.toml");
+    let inventory = fs::read_to_string(lab.inventory()).unwrap();
+    let old_key = inventory.lines().find(|line| line.starts_with("identity = ")).unwrap();
+    fs::write(&with_key, inventory.replace(old_key, &format!("identity = [\"{}\"]", key.display()))).unwrap();
+    lab.tanker_with(&with_key, &["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0);
+    assert_eq!(lab.ask("grep -c . /root/.ssh/authorized_keys; grep -c ' new$' /root/.ssh/authorized_keys"), "2\n1");
+    lab.tanker_with(&with_key, &["check"]).expect_code(0);
+    lab.ask("echo later > /etc/puppet/later");
+    lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
+
     cut_down_at("swap");
     lab.tanker(&["restore", "--to", "m", "--resume"]).expect_code(0).says("restored");
     lab.sh("test -e /etc/puppet/later").expect_code(1);
@@ -196,6 +212,7 @@ fn a_part_is_restored_alone_and_a_light_backup_has_only_some_of_them() {
     only("config", "was is 1");
     only("repositories", "is was 1");
     only("database", "is is 0");
+    only("images", "is is 0");
 
     lab.ask("echo light > /etc/puppet/mark");
     lab.tanker(&["backup", "--light"]).expect_code(0);
