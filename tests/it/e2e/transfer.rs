@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Lab, end, signal, wait_until};
 
@@ -72,7 +72,12 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     let lab = Lab::up("broken", "5.1");
     let inventory = lab.inventory_with("bwlimit = \"2M\"");
     let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("it begins to arrive", Duration::from_secs(90), || arrived(&lab) > 100_000);
+    let (from, began) = (arrived(&lab), Instant::now());
     wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 4_000_000);
+    // However slow this machine is, no more comes in a second than the host's limit.
+    let least = Duration::from_millis(4_000_000u64.saturating_sub(from) / 2_200);
+    assert!(began.elapsed() >= least, "{} bytes came in {:?}", 4_000_000 - from, began.elapsed());
     lab.sh("pkill -KILL -f '^sshd: root'");
     let ran = end(child).expect_code(0).says("frozen");
     let again = ran.stderr.lines().find_map(|line| line.split("trying again from byte ").nth(1)).expect("it tried again");
