@@ -167,6 +167,15 @@ impl Start {
         Ok(brought)
     }
 
+    /// Brings home what is new in one entry's library, so that it doesn't pile up here while a verb goes on with the others.
+    pub(crate) async fn settle_home_of(&self, entry: &Entry) -> Severity {
+        match self.home_of(entry).map(|home| (home, &home.offsite)) {
+            Some((home, Some(offsite))) => settle(home, offsite).await,
+            // What can't be reached is told of at the end.
+            _ => Severity::Ok,
+        }
+    }
+
     /// Brings home what is new, marked or forgotten here.
     pub(crate) async fn settle(&self) -> Severity {
         let mut worst = Severity::Ok;

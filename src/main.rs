@@ -2,6 +2,7 @@
 
 mod around;
 mod awake;
+mod away;
 mod homes;
 mod masters;
 mod offsite;

@@ -11,22 +11,20 @@ use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
 use tanker::model::report::Severity;
-use tanker::model::retention::Candidate;
 use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
 use crate::awake::Awake;
 use crate::shelf::{chosen_in_library, complain};
-use crate::upkeep::Judged;
 
 /// What a remote has.
-struct Survey {
-    inventory: Inventory,
-    offsite: Offsite,
-    away: Vec<Away>,
-    problems: Vec<Problem>,
-    worst: Severity,
+pub(crate) struct Survey {
+    pub(crate) inventory: Inventory,
+    pub(crate) offsite: Offsite,
+    pub(crate) away: Vec<Away>,
+    pub(crate) problems: Vec<Problem>,
+    pub(crate) worst: Severity,
 }
 
 impl Start {
@@ -82,13 +80,18 @@ impl Start {
         let progress = ui::Progress::begin("copy", entries.iter().map(|entry| entry.manifest.archive.bytes).sum());
         let mut worst = Severity::Ok;
         for entry in entries {
+            let doubted = !is_known_whole(entry, &offsite.name);
             let put = match self.bring_here([entry]).await {
-                Ok(_brought) => offsite.put(entry, !is_known_whole(entry, &offsite.name), &|bytes| progress.add(bytes)).await,
+                Ok(_brought) => offsite.put(entry, doubted, &|bytes| progress.add(bytes)).await,
                 Err(e) => Err(e),
             };
             match put {
                 Ok(copied) => {
-                    record_copy(entry, &offsite.name);
+                    if copied == Copied::Now || doubted {
+                        record_copy(entry, &offsite.name, true);
+                    } else {
+                        record_marks(entry, &offsite.name);
+                    }
                     let word = if copied == Copied::Now { "copied" } else { "was there already" };
                     ui::out(&format!("{}  {word}  {}\n", entry.name(), offsite.name));
                 }
@@ -100,7 +103,7 @@ impl Start {
     }
 
     /// Opens a remote and lists it; what is odd there is said.
-    async fn survey(&self, remote: &str) -> Result<Result<Survey, Severity>, Report> {
+    pub(crate) async fn survey(&self, remote: &str) -> Result<Result<Survey, Severity>, Report> {
         let inventory = self.inventory()?;
         let offsite = self.remote(&inventory, remote)?;
         Ok(match offsite.list().await {
@@ -159,7 +162,7 @@ impl Start {
         let entry = offsite.get(away, &library, lock, &|bytes| progress.add(bytes)).await;
         progress.end();
         let entry = entry?;
-        record_copy(&entry, &offsite.name);
+        record_copy(&entry, &offsite.name, true);
         Ok(entry)
     }
 
@@ -211,7 +214,7 @@ impl Start {
         // What was marked here since it was copied.
         for entry in entries.iter().filter(|entry| !lacking.contains(entry) && marked_since(entry, &offsite.name)) {
             match offsite.put_record(entry).await {
-                Ok(()) => record_copy(entry, &offsite.name),
+                Ok(()) => record_marks(entry, &offsite.name),
                 Err(e) => worst = worst.max(complain(&e)),
             }
         }
@@ -230,124 +233,10 @@ impl Start {
         ui::out(&if args.json { ui::away_json(&away, &problems) } else { ui::away_table(&away, Utc::now()) });
         Ok(worst)
     }
-
-    pub(crate) async fn verify_remote(&self, args: &cli::Verify, remote: &str) -> Result<Severity, Report> {
-        let Survey { offsite, away, problems, mut worst, .. } = match self.survey(remote).await? {
-            Ok(survey) => survey,
-            Err(severity) => return Ok(severity),
-        };
-        let mut wanted: Vec<&Away> = Vec::new();
-        if args.all {
-            wanted.extend(&away);
-        }
-        for backup in &args.backups {
-            match find_away(&away, &problems, backup) {
-                Ok(found) => wanted.push(found),
-                Err(why) => worst = worst.max(complain(&LibraryError::Missing(format!("{why} at the remote {remote}")))),
-            }
-        }
-        let mut results = Vec::new();
-        if args.all {
-            // What should be there and isn't.
-            for entry in self.everything()?.0 {
-                if is_known_whole(&entry, &offsite.name) && !away.iter().any(|away| away.manifest == entry.manifest) {
-                    change_record(&entry, |record| record.copies.retain(|copy| copy.remote != offsite.name));
-                    let reason = format!("the remote {remote} doesn't have it any more, or not whole");
-                    results.push((entry.name(), Err(LibraryError::Damaged { name: entry.name(), reason })));
-                    worst = worst.max(Severity::Damaged);
-                }
-            }
-            if wanted.is_empty() && results.is_empty() {
-                ui::err(&format!("tanker: the remote {remote} has no backup to verify\n"));
-                return Ok(worst.max(Severity::Refused));
-            }
-        }
-        let progress = ui::Progress::begin("verify", wanted.iter().map(|away| away.manifest.archive.bytes).sum());
-        for away in wanted {
-            let result = offsite.verify(away, &|bytes| progress.add(bytes)).await;
-            if let Some(entry) = self.find(&away.manifest.description.named())?.ok().filter(|entry| entry.manifest == away.manifest) {
-                match &result {
-                    Ok(()) => record_copy(&entry, &offsite.name),
-                    Err(LibraryError::Damaged { .. }) => strike_copy(std::slice::from_ref(&entry), away, &offsite.name),
-                    Err(_) => {}
-                }
-            }
-            worst = worst.max(result.as_ref().map_or_else(LibraryError::severity, |()| Severity::Ok));
-            results.push((away.name(), result));
-        }
-        progress.end();
-        ui::out(&if args.json { ui::verified_away_json(remote, &results) } else { ui::verified_away(remote, &results) });
-        Ok(worst)
-    }
-
-    pub(crate) async fn forget_remote(&self, args: &cli::Forget, remote: &str) -> Result<Severity, Report> {
-        let Survey { inventory, offsite, away, mut worst, .. } = match self.survey(remote).await? {
-            Ok(survey) => survey,
-            Err(severity) => return Ok(severity),
-        };
-        let (entries, _) = self.everything()?;
-        let mut by_host: BTreeMap<_, Vec<Away>> = BTreeMap::new();
-        let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), &args.pattern)?;
-        for away in away.into_iter().filter(|away| args.pattern.is_empty() || hosts.contains(&away.manifest.description.host)) {
-            by_host.entry(away.manifest.description.host.clone()).or_default().push(away);
-        }
-        let mut plan = Vec::new();
-        for (host, away) in by_host {
-            let policy = args.policy().or(inventory.upkeep(&host).keep.clone()).unwrap_or_default();
-            let candidates: Vec<Candidate> =
-                away.iter().map(|away| candidate_away(away, &offsite.name, &entries, args.accept_unknown)).collect();
-            let judged = Judged::of(&policy, &candidates, args.accept_small);
-            let mut rows = Vec::new();
-            for away in away {
-                let mut reasons = judged.reasons(&away.manifest.description.id);
-                if args.yes && reasons.is_empty() && !args.accept_unknown && !self.is_free(&away)? {
-                    reasons.push("protected meanwhile".into());
-                }
-                if args.yes && reasons.is_empty() {
-                    match offsite.remove(&away).await {
-                        Ok(()) => strike_copy(&entries, &away, &offsite.name),
-                        Err(e) => {
-                            worst = worst.max(complain(&e));
-                            reasons.push("it could not be removed".into());
-                        }
-                    }
-                }
-                rows.push((away.manifest, reasons));
-            }
-            worst = worst.max(judged.severity());
-            plan.push((host, rows, judged.withheld));
-        }
-        let shown: Vec<_> = plan.iter().map(|(host, rows, withheld)| (host, rows.as_slice(), withheld.as_deref())).collect();
-        ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, Some(remote)) });
-        Ok(worst)
-    }
-
-    /// Whether the backup here, as it is now, lets its copy go.
-    fn is_free(&self, away: &Away) -> Result<bool, Report> {
-        Ok(self.find(&away.manifest.description.named())?.is_ok_and(|entry| !crate::upkeep::candidate(&entry).protected))
-    }
-}
-
-/// What is protected here is protected there. A copy that nobody here has seen whole proves nothing, and may be all that is left of its
-/// backup: it takes no other one's place, and stays.
-fn candidate_away(away: &Away, remote: &str, entries: &[Entry], accept_unknown: bool) -> Candidate {
-    let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description);
-    let seen_whole = here.is_some_and(|entry| is_known_whole(entry, remote));
-    let own = here.map(crate::upkeep::candidate);
-    let description = &away.manifest.description;
-    Candidate {
-        id: description.id.clone(),
-        started: description.started,
-        bytes: away.manifest.archive.bytes,
-        contents: description.contents,
-        proven: seen_whole || (here.is_none() && accept_unknown),
-        protected: own.as_ref().is_some_and(|own| own.protected) || (!seen_whole && !accept_unknown),
-        tags: own.map(|own| own.tags).unwrap_or_default(),
-    }
 }
 
 /// A damaged newest one is not passed over in silence for an older one.
-fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> Result<&'a Away, String> {
+pub(crate) fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> Result<&'a Away, String> {
     let of_host = || away.iter().filter(|away| away.manifest.description.host == backup.host);
     let found = match &backup.which {
         Which::Latest => of_host().next_back(),
@@ -367,33 +256,37 @@ fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> 
     found.ok_or_else(|| format!("there is no backup {backup}"))
 }
 
-/// That a copy was seen whole stands in the record; where it can't be written that is said and no more.
-fn record_copy(entry: &Entry, remote: &str) {
-    change_record(entry, |record| record.set_copy(remote, Utc::now()));
+/// That a copy was seen whole stands in the record; where it can't be written that is said and no more. `sent`: with the marks as they are
+/// in `entry`, so that what is marked later is brought there by `sync`.
+pub(crate) fn record_copy(entry: &Entry, remote: &str, sent: bool) {
+    change_record(entry, |record| record.set_copy(remote, Utc::now(), sent.then(|| entry.marks())));
 }
 
-fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
+/// The marks of a copy were brought there, and nothing of it was looked at.
+fn record_marks(entry: &Entry, remote: &str) {
+    change_record(entry, |record| {
+        let copies = record.copies.iter_mut().filter(|copy| copy.remote == remote);
+        copies.for_each(|copy| copy.marks = Some(entry.marks()));
+    });
+}
+
+pub(crate) fn strike_copy(entries: &[Entry], away: &Away, remote: &str) {
     if let Some(entry) = entries.iter().find(|entry| entry.manifest == away.manifest) {
         change_record(entry, |record| record.copies.retain(|copy| copy.remote != remote));
     }
 }
 
 /// Whether a copy was seen whole there, and not found to be otherwise since.
-fn is_known_whole(entry: &Entry, remote: &str) -> bool {
+pub(crate) fn is_known_whole(entry: &Entry, remote: &str) -> bool {
     entry.record.copies.iter().any(|copy| copy.remote == remote)
 }
 
-/// Whether its record was written later than that it was copied, which itself is written into it.
+/// Whether something was marked here since its marks were brought there.
 fn marked_since(entry: &Entry, remote: &str) -> bool {
-    let copied = entry.record.copies.iter().find(|copy| copy.remote == remote).map(|copy| copy.at);
-    let written = std::fs::metadata(entry.folder.join("record.json")).and_then(|found| found.modified()).ok();
-    match (copied, written.map(chrono::DateTime::<Utc>::from)) {
-        (Some(copied), Some(written)) => written - copied > chrono::Duration::seconds(3),
-        _ => false,
-    }
+    entry.record.copies.iter().any(|copy| copy.remote == remote && copy.marks.as_ref() != Some(&entry.marks()))
 }
 
-fn change_record(entry: &Entry, change: impl FnOnce(&mut tanker::model::record::Record)) {
+pub(crate) fn change_record(entry: &Entry, change: impl FnOnce(&mut tanker::model::record::Record)) {
     if let Err(e) = entry.clone().update(false, change) {
         ui::err(&format!("tanker: where copies of {} are could not be recorded: {e}\n", entry.name()));
     }

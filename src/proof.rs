@@ -181,7 +181,10 @@ fn verify_all(entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<
 async fn verify_at_home(offsite: &Offsite, entry: &Entry) -> Result<Verified, LibraryError> {
     let archive = &entry.manifest.archive;
     let progress = ui::Progress::begin("verify", archive.bytes);
-    let verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;
+    let mut verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;
+    if verified.is_ok() {
+        verified = offsite.hold_seal(&Away::of(entry)?, entry).await;
+    }
     progress.end();
     if matches!(verified, Err(LibraryError::Damaged { .. })) {
         let about = &entry.manifest.description;

@@ -144,6 +144,7 @@ impl Start {
         accept_small: bool,
     ) -> Result<(Forgotten, Severity), LibraryError> {
         let lock = library.lock(host, &crate::owner())?;
+        library.sweep_partial(&lock, host)?;
         self.empty_trash(library, &lock, host)?;
         let (mut forgotten, mut worst) = judge(host.clone(), library.list(Some(host))?.0, policy, accept_small);
         for ((manifest, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
@@ -256,6 +257,7 @@ impl Start {
         for (host, count) in left {
             ui::err(&format!("tanker: backups of {host} that stay as they are: {count}; the inventory has no 'encrypt_to' for it\n"));
         }
+        worst = worst.max(if args.yes { crate::vault::sweep_left(&entries, &recipients) } else { Severity::Ok });
         let keys = self.keys(wanted.iter().map(|(entry, _)| *entry))?;
         let mut text = String::new();
         for (entry, to) in wanted {
@@ -277,6 +279,11 @@ impl Start {
                 Ok(()) => {
                     brought.keep();
                     ui::out(&format!("{}  is encrypted to {}\n", entry.name(), to.names.join(", ")));
+                    let settled = self.settle_home_of(entry).await;
+                    worst = worst.max(settled);
+                    if settled == Severity::Interrupted {
+                        break;
+                    }
                 }
                 Err(e) => worst = worst.max(complain(&e)),
             }

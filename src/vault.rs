@@ -6,15 +6,17 @@ use std::sync::Arc;
 
 use color_eyre::eyre::{Report, WrapErr};
 
-use tanker::library::{Entry, Keys, PASSPHRASE, Recipients};
+use tanker::library::{Entry, Keys, Library, LibraryError, PASSPHRASE, Recipients};
 use tanker::model::id::HostName;
 use tanker::model::inventory::{EncryptTo, Inventory, recipient_file};
 use tanker::model::manifest::Manifest;
+use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
 use tanker::remote::ssh::{expand, read_secret};
 use tanker::ui;
 
 use crate::Start;
+use crate::shelf::{complain, of_folder};
 
 impl Start {
     /// To whom the new archives of these hosts are encrypted.
@@ -133,6 +135,40 @@ impl Start {
         }
         Ok(keys)
     }
+}
+
+/// Before archives are encrypted anew: removes what a run that was cut off has left in the clear, and says what stays as it is.
+pub(crate) fn sweep_left(entries: &[Entry], recipients: &BTreeMap<HostName, Arc<Recipients>>) -> Severity {
+    let mut worst = Severity::Ok;
+    let mut hosts: Vec<_> = entries.iter().map(|entry| (of_folder(entry).root().to_owned(), &entry.manifest.description.host)).collect();
+    hosts.sort();
+    hosts.dedup();
+    for (root, host) in hosts {
+        let library = Library::at(root);
+        let swept = match library.lock(host, &crate::owner()) {
+            // Who writes there sweeps it.
+            Err(LibraryError::Locked { .. }) => Ok(()),
+            Err(e) => Err(e),
+            Ok(lock) => library.sweep_partial(&lock, host),
+        };
+        let trashed = swept.and_then(|()| library.trashed(host));
+        let (trashed, _) = match trashed {
+            Ok(trashed) => trashed,
+            Err(e) => {
+                worst = worst.max(complain(&e));
+                continue;
+            }
+        };
+        let Some(to) = recipients.get(host) else { continue };
+        let names = |manifest: &Manifest| manifest.archive.encryption.as_ref().map(|encryption| encryption.recipients.clone());
+        let left = trashed.iter().filter(|one| names(&one.entry.manifest).as_ref() != Some(&to.names) || to.names == [PASSPHRASE]).count();
+        if left > 0 {
+            ui::err(&format!(
+                "tanker: backups of {host} in the trash that stay as they are: {left}; only what is listed is encrypted anew\n"
+            ));
+        }
+    }
+    worst
 }
 
 fn by_passphrase(manifest: &Manifest) -> bool {

@@ -178,7 +178,7 @@ pub struct Forget {
     /// The copies of this remote of the inventory, for good: it has no trash. What is protected here, or was not seen whole from here, stays
     #[arg(long, value_name = "REMOTE")]
     pub remote: Option<String>,
-    /// Also copies that were never seen whole from this library
+    /// Also copies that were never seen whole from this library, unless the record beside them protects them or can't be read
     #[arg(long, requires = "remote")]
     pub accept_unknown: bool,
     /// What came of it as JSON

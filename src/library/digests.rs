@@ -74,6 +74,16 @@ pub(super) fn check_seal(entry: &Entry, plain_sha256: &str) -> Result<(), Librar
     Err(damaged(entry, "its manifest is not the one that was written with this archive".into()))
 }
 
+/// Whether this can be a seal: without a key nobody knows more of it.
+pub(super) fn is_seal(text: &[u8]) -> bool {
+    matches!(text, [hex @ .., b'\n'] if hex.len() == 64 && hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// Whether an encrypted backup's seal can be one, for who has no key.
+pub(super) fn check_seal_shape(entry: &Entry) -> Result<(), LibraryError> {
+    if is_seal(&read_small(entry, SEAL)?) { Ok(()) } else { Err(damaged(entry, format!("its {SEAL} was changed: it is none"))) }
+}
+
 fn damaged(entry: &Entry, reason: String) -> LibraryError {
     LibraryError::Damaged { name: entry.name(), reason }
 }
@@ -87,4 +97,21 @@ fn read_small(entry: &Entry, name: &str) -> Result<Vec<u8>, LibraryError> {
         _ => {}
     }
     fs::read(&path).map_err(LibraryError::file(&path, "can't be read"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seal_is_told_by_its_shape_and_what_rotted_in_it_is_none() {
+        let good = seal("00", b"a manifest").into_bytes();
+        assert!(is_seal(&good));
+        for at in [0, 63, 64] {
+            let mut rotten = good.clone();
+            rotten[at] ^= 0x40;
+            assert!(!is_seal(&rotten), "{at}");
+        }
+        assert!(!is_seal(&good[1..]) && !is_seal(&good[..64]) && !is_seal(b""));
+    }
 }

@@ -30,7 +30,7 @@ pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
 pub use diff::{Difference, diff};
 pub use export::export;
 pub use lock::HostLock;
-pub use offsite::{Away, Copied, Hold, Offsite, Settled};
+pub use offsite::{Away, Copied, Hold, Leftover, Offsite, Settled};
 pub use pack::{Packed, Parcel};
 pub use rekey::rekey;
 pub use stock::{Stock, read_stock};

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::digests::replace_private;
 use super::verify::hex;
 use super::{Entry, LibraryError};
-use crate::model::record::{Record, parse_record};
+use crate::model::record::{RECORD_FORMAT, Record, parse_record};
 use crate::platform;
 
 pub(super) const FILE: &str = "record.json";
@@ -46,6 +46,21 @@ pub(super) fn parse_sheet(text: &[u8]) -> Result<Record, String> {
     parse_record(sheet.record.get())
 }
 
+/// Whether a later tanker has written it: it may say more than can be read here.
+pub(super) fn is_later(text: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Probe {
+        format: u32,
+    }
+    let probe = serde_json::from_slice::<Sheet>(text).and_then(|sheet| serde_json::from_str::<Probe>(sheet.record.get()));
+    probe.is_ok_and(|probe| probe.format > RECORD_FORMAT)
+}
+
+/// Whether nobody can read it any more.
+pub(super) fn is_rotten(text: &[u8]) -> bool {
+    parse_sheet(text).is_err() && !is_later(text)
+}
+
 pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), LibraryError> {
     let path = folder.join(FILE);
     let text = serde_json::value::to_raw_value(record).and_then(|record| {
@@ -57,6 +72,14 @@ pub(super) fn write_record(folder: &Path, record: &Record) -> Result<(), Library
 }
 
 impl Entry {
+    /// A digest of what is marked, of where copies are apart: those are of this library's, and change with every copy.
+    #[must_use]
+    pub fn marks(&self) -> String {
+        let record = Record { copies: Vec::new(), ..self.record.clone() };
+        // What can't be written is like nothing that was.
+        serde_json::to_vec(&record).map(|text| hex(&Sha256::digest(text))).unwrap_or_default()
+    }
+
     /// Changes the record, under a lock of its own that nobody holds for long: a backup under way hinders nobody. An unreadable one is
     /// begun anew only by `anew`.
     ///

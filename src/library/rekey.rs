@@ -3,11 +3,14 @@
 use std::fs;
 use std::io::Read;
 
+use super::catalog::folders;
 use super::digests::{sync_folder, write_private};
+use super::offsite::COPYING;
 use super::records::{FILE as RECORD, lock_records, read_record, write_record};
 use super::verify::Depth;
-use super::writer::{HashedFile, write_manifest};
+use super::writer::{HashedFile, PENDING, write_manifest};
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
+use crate::model::id::HostName;
 use crate::model::manifest::{Encryption, FORMAT, archive_name, encrypted_name};
 use crate::platform;
 
@@ -66,4 +69,19 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
     drop(marks);
     entry.folder.parent().map_or(Ok(()), sync_folder)?;
     fs::remove_dir_all(&folder.partial).map_err(LibraryError::file(&folder.partial, "is the old one, and can't be removed"))
+}
+
+impl Library {
+    /// Removes what of a host nothing goes on with: an encryption that was cut off can leave an archive in the clear so.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn sweep_partial(&self, _lock: &HostLock, host: &HostName) -> Result<(), LibraryError> {
+        for (name, folder) in folders(&self.root.join(host.as_str()))? {
+            if name.ends_with(".partial") && ![PENDING, COPYING].iter().any(|note| folder.join(note).exists()) {
+                fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "is left from an earlier run and can't be removed"))?;
+            }
+        }
+        Ok(())
+    }
 }

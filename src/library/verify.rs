@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::archive::walk_deep;
 use super::blocks::{Blocks, Sum};
-use super::digests::{check_seal, check_sums};
+use super::digests::{check_seal, check_seal_shape, check_sums};
 use super::{Entry, Keys, LibraryError, Source, lrzip_is_here, walk};
 use crate::model::manifest::{Member, Origin};
 use crate::platform;
@@ -103,6 +103,7 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
     }
     let decrypted = plain.is_some();
     if entry.is_encrypted() && !decrypted {
+        check_seal_shape(entry)?;
         return Ok(Verified { depth: Depth::Hashed, decrypted, sums: vec![], bytes, sha256 });
     }
     if let Some(mut plain) = plain {

@@ -16,7 +16,7 @@ use crate::model::text::human_bytes;
 use crate::platform;
 
 /// What lies beside an archive that has not arrived whole, for a later run that goes on with it.
-const PENDING: &str = "pending.json";
+pub(super) const PENDING: &str = "pending.json";
 
 /// A file that is hashed, block by block and as a whole, while it is written.
 pub struct HashedFile {

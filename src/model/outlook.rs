@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(kinds(&[], 0), ["none"]);
         assert_eq!(kinds(&[Record::default()], 1), ["one-copy", "undrilled"]);
         assert_eq!(kinds(&[Record::default()], 8), ["old", "one-copy", "undrilled"]);
-        let copies = vec![Copy { remote: "s3".into(), at: manifest().description.started }];
+        let copies = vec![Copy { remote: "s3".into(), at: manifest().description.started, marks: None }];
         let well = Record { copies, drills: vec![drilled(None)], ..Record::default() };
         assert_eq!(kinds(std::slice::from_ref(&well), 1), [""; 0]);
         let failed = Record { drills: vec![drilled(Some("no database"))], ..well.clone() };

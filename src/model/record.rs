@@ -93,6 +93,9 @@ pub struct Copy {
     pub remote: String,
     /// When it was last seen whole there.
     pub at: DateTime<Utc>,
+    /// The digest of the marks that were brought there with it last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub marks: Option<String>,
 }
 
 impl Record {
@@ -116,10 +119,11 @@ impl Record {
         }
     }
 
-    /// A copy at this remote was seen whole.
-    pub fn set_copy(&mut self, remote: &str, at: DateTime<Utc>) {
+    /// A copy at this remote was seen whole; `marks` as they were brought there, none where they were not.
+    pub fn set_copy(&mut self, remote: &str, at: DateTime<Utc>, marks: Option<String>) {
+        let before = self.copies.iter().find(|copy| copy.remote == remote).and_then(|copy| copy.marks.clone());
         self.copies.retain(|copy| copy.remote != remote);
-        self.copies.push(Copy { remote: remote.to_owned(), at });
+        self.copies.push(Copy { remote: remote.to_owned(), at, marks: marks.or(before) });
     }
 }
 
@@ -143,7 +147,7 @@ pub fn merged(base: &Record, ours: &Record, theirs: &Record) -> Record {
     all.drills.sort_by_key(|drill| drill.at);
     let mut copies = joined(&base.copies, &ours.copies, &theirs.copies);
     copies.sort_by_key(|copy| copy.at);
-    copies.iter().for_each(|copy| all.set_copy(&copy.remote, copy.at));
+    copies.iter().for_each(|copy| all.set_copy(&copy.remote, copy.at, copy.marks.clone()));
     all.deleted = all.deleted.filter(|_| !all.protected);
     all
 }
@@ -197,6 +201,18 @@ mod tests {
         assert!(parse_record(r#"{"format": 2, "tags": 7}"#).unwrap_err().contains("format 2"));
         assert!(parse_record("[]").unwrap_err().contains("can't be read"));
         assert!(parse_tag("before-upgrade").is_ok() && parse_tag("a b").is_err() && parse_tag("").is_err());
+    }
+
+    #[test]
+    fn a_copy_that_is_only_looked_at_keeps_what_was_brought_there() {
+        let at = |n| DateTime::from_timestamp(n, 0).unwrap();
+        let mut record = parse_record(r#"{"format": 1, "copies": [{"remote": "s3", "at": "2026-11-20T02:00:00Z"}]}"#).unwrap();
+        assert_eq!(record.copies[0].marks, None, "an earlier tanker kept no account of it");
+        record.set_copy("s3", at(1), Some("a".into()));
+        record.set_copy("s3", at(2), None);
+        assert_eq!(record.copies, [Copy { remote: "s3".into(), at: at(2), marks: Some("a".into()) }]);
+        record.set_copy("s3", at(3), Some("b".into()));
+        assert_eq!(record.copies[0].marks.as_deref(), Some("b"));
     }
 
     #[test]

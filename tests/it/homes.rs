@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use chrono::{TimeZone, Utc};
-use tanker::library::Library;
+use sha2::{Digest, Sha256};
+use tanker::library::{Entry, Library};
 
 use crate::library::add_backup;
 use crate::upkeep::{Ran, Shelf};
@@ -223,4 +224,155 @@ fn i3_two_workstations_undo_nothing_of_each_others_at_one_home() {
     for verb in [&["forget", "--remote", "disk", "--yes"][..], &["sync", "--to", "disk"], &["copy", "east", "--to", "disk"]] {
         shelf.tanker(verb).code(2).says("is the library itself");
     }
+}
+
+/// A backup in a mirror that is not at home yet, large enough that its beginning is not looked at again where an upload is gone on with.
+fn add_large(mirror: &Path, day: u32) -> Entry {
+    crate::library::add_bytes(&Library::at(mirror.to_owned()), Utc.with_ymd_and_hms(2026, 11, day, 2, 0, 0).unwrap(), 10 << 20)
+}
+
+#[test]
+fn i2_an_archive_leaves_this_disk_only_when_what_is_at_home_was_proven_there() {
+    let (shelf, disk, url) = at_a_disk(&[]);
+    let mirror = mirror(&shelf, &url);
+    let entry = add_large(&mirror, 13);
+    let good = fs::read(entry.archive()).unwrap();
+    let home = disk.join("east/2026-11-13-02_00");
+    let there = home.join(&entry.manifest.archive.file);
+    let mut rotten = good.clone();
+    rotten[0] ^= 1;
+    // A run that was killed between archive and manifest: what has arrived is as large as it should be, and another one.
+    fs::create_dir_all(&home).unwrap();
+    fs::write(&there, &rotten).unwrap();
+    fs::copy(entry.folder.join("manifest.json"), home.join("copying.json")).unwrap();
+    shelf.tanker(&["list"]).code(5).says("is not what was sent").says("stays in");
+    assert!(fs::read(entry.archive()).unwrap() == good, "the only whole one is still here");
+    assert!(!home.join("manifest.json").exists() && !there.exists());
+    shelf.tanker(&["list"]).code(0).says("east@2026-11-13-02_00 is at");
+    assert!(fs::read(&there).unwrap() == good && archives(&mirror).is_empty());
+    // The same with a manifest, as a tanker that read back afterwards has left it.
+    let entry = add_large(&mirror, 14);
+    let good = fs::read(entry.archive()).unwrap();
+    let home = disk.join("east/2026-11-14-02_00");
+    let there = home.join(&entry.manifest.archive.file);
+    fs::create_dir_all(&home).unwrap();
+    fs::write(&there, &rotten[..good.len()]).unwrap();
+    for file in ["manifest.json", "SHA256SUMS"] {
+        fs::copy(entry.folder.join(file), home.join(file)).unwrap();
+    }
+    shelf.tanker(&["list"]).code(0).says("east@2026-11-14-02_00 is at");
+    assert!(fs::read(&there).unwrap() == good && archives(&mirror).is_empty());
+    shelf.tanker(&["verify", "--all"]).code(0);
+}
+
+/// Another workstation at the same home, and the key that it encrypts to.
+fn another(url: &str) -> Shelf {
+    let other = Shelf::new("");
+    let public = other.keygen("key.txt");
+    at(&other, url, &format!("encrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n"));
+    other
+}
+
+fn all_encrypted(folder: &Path) -> bool {
+    let found = archives(folder);
+    !found.is_empty() && found.iter().all(|path| path.extension().is_some_and(|end| end == "age"))
+}
+
+#[test]
+fn i6_what_was_encrypted_at_home_is_not_overwritten_by_what_lies_here_in_the_clear() {
+    let (shelf, disk, url) = at_a_disk(&[]);
+    let (mirror, other) = (mirror(&shelf, &url), another(&url));
+    let (home, library) = (disk.join("east/2026-11-10-02_00"), Library::at(mirror.clone()));
+    add(&mirror, 10);
+    // A backup that is under way keeps the archive here after it was brought home.
+    let writing = library.lock(&"east".parse().unwrap(), "a test").unwrap();
+    shelf.tanker(&["list"]).code(0).says("is at file://");
+    assert_eq!((archives(&mirror).len(), archives(&home).len()), (1, 1));
+    let entry = library.list(None).unwrap().0.remove(0);
+    let kept: Vec<_> =
+        ["manifest.json", "SHA256SUMS", &entry.manifest.archive.file].map(|name| (name, fs::read(entry.folder.join(name)).unwrap())).into();
+    drop(writing);
+    other.tanker(&["rekey", "east@latest", "--yes"]).code(0);
+    // Somebody works with it: it stays as long, and is not brought home.
+    let held = library.hold().unwrap();
+    shelf.tanker(&["list"]).code(0);
+    assert!(all_encrypted(&home));
+    assert_eq!(archives(&mirror), [entry.archive()]);
+    drop(held);
+    shelf.tanker(&["list"]).code(0);
+    assert!(all_encrypted(&home) && archives(&mirror).is_empty());
+    // The same of a tanker that has left no word of having brought it home.
+    fs::remove_dir_all(&entry.folder).unwrap();
+    fs::create_dir(&entry.folder).unwrap();
+    for (name, bytes) in &kept {
+        fs::write(entry.folder.join(name), bytes).unwrap();
+    }
+    shelf.tanker(&["list"]).code(3).says("has east@2026-11-10-02_00 encrypted, and here it is not");
+    assert!(all_encrypted(&home));
+    other.tanker(&["verify", "--all", "--deep"]).code(0);
+}
+
+#[test]
+fn i3_marks_that_are_not_at_home_yet_outlive_that_the_backup_is_encrypted_anew_there() {
+    let (shelf, disk, url) = at_a_disk(&[10]);
+    let (other, away) = (another(&url), shelf.path("unplugged"));
+    fs::rename(&disk, &away).unwrap();
+    shelf.tanker(&["protect", "east@2026-11-10"]).code(1);
+    shelf.tanker(&["tag", "east@2026-11-10", "--add", "ours"]).code(1);
+    fs::rename(&away, &disk).unwrap();
+    other.tanker(&["tag", "east@2026-11-10", "--add", "theirs"]).code(0);
+    other.tanker(&["rekey", "east@latest", "--yes"]).code(0);
+    shelf.tanker(&["list"]).code(0);
+    for tag in ["ours", "theirs"] {
+        other.tanker(&["list", "--tag", tag]).code(0).says("east@2026-11-10").says("protected");
+    }
+    other.tanker(&["verify", "--all", "--deep"]).code(0);
+}
+
+#[test]
+fn one_odd_file_at_home_is_that_backups_flaw_and_hides_no_other() {
+    let (shelf, disk, url) = at_a_disk(&[10, 11]);
+    let mirror = mirror(&shelf, &url);
+    for name in ["record.json", "SHA256SUMS"] {
+        let path = disk.join("east/2026-11-10-02_00").join(name);
+        let good = fs::read(&path).ok();
+        fs::write(&path, vec![b' '; 17 << 20]).unwrap();
+        fs::remove_dir_all(&mirror).unwrap();
+        shelf.tanker(&["list"]).code(5).says("far too large").says("east@2026-11-11-02_00");
+        assert!(!shelf.tanker(&["files", "east@2026-11-11"]).code(0).stdout.is_empty());
+        match good {
+            Some(good) => fs::write(&path, good).unwrap(),
+            None => fs::remove_file(&path).unwrap(),
+        }
+        shelf.tanker(&["list"]).code(0).says("east@2026-11-10-02_00");
+    }
+}
+
+#[test]
+fn i3_a_record_that_rots_here_or_that_a_later_tanker_wrote_loses_no_marks_at_home() {
+    let (shelf, disk, url) = at_a_disk(&[10]);
+    let (ours, home) = (mirror(&shelf, &url).join("east/2026-11-10-02_00/record.json"), disk.join("east/2026-11-10-02_00/record.json"));
+    shelf.tanker(&["protect", "east@2026-11-10"]).code(0);
+    let good = fs::read(&home).unwrap();
+    for rotten in [Some("{"), Some(""), None] {
+        match rotten {
+            Some(text) => fs::write(&ours, text).unwrap(),
+            None => fs::remove_file(&ours).unwrap(),
+        }
+        shelf.tanker(&["list"]).code(0);
+        assert!(fs::read(&home).unwrap() == good && fs::read(&ours).unwrap() == good, "{rotten:?}");
+    }
+    let away = shelf.path("unplugged");
+    fs::rename(&disk, &away).unwrap();
+    shelf.tanker(&["tag", "east@2026-11-10", "--add", "ours"]).code(1);
+    fs::rename(&away, &disk).unwrap();
+    let record = r#"{"format":9,"more":true}"#;
+    let digest: String = Sha256::digest(record).iter().map(|b| format!("{b:02x}")).collect();
+    let later = format!("{{\"sha256\":\"{digest}\",\"record\":{record}}}\n");
+    fs::write(&home, &later).unwrap();
+    shelf.tanker(&["list"]).code(3).says("written by a newer tanker");
+    assert_eq!(fs::read_to_string(&home).unwrap(), later);
+    fs::write(&home, &good).unwrap();
+    shelf.tanker(&["list"]).code(0);
+    assert!(fs::read_to_string(&home).unwrap().contains("ours"));
 }

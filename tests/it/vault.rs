@@ -112,6 +112,25 @@ fn what_is_protected_or_unreadable_stays_so_when_it_is_encrypted_anew() {
     assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
 }
 
+#[test]
+fn i6_what_a_killed_rekey_left_in_the_clear_goes_and_what_stays_in_the_trash_is_said() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    shelf.inventory(&format!("[defaults]\nencrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n[hosts.east]\nkeep = {{ last = 1 }}\n"));
+    shelf.days(2);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved into the trash");
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says("backups of east in the trash that stay as they are: 1");
+    let (plain, goes_on) = (shelf.path("tanker/east/2026-11-22-02_00.partial"), shelf.path("tanker/east/2026-11-20-02_00.partial"));
+    for verb in [&["rekey", "--all", "--yes"][..], &["forget", "--yes"]] {
+        for (folder, file) in [(&plain, "a.tar.lrz"), (&goes_on, "copying.json")] {
+            fs::create_dir_all(folder).unwrap();
+            fs::write(folder.join(file), "in the clear").unwrap();
+        }
+        shelf.tanker(verb).code(0);
+        assert!(!plain.exists() && goes_on.exists(), "{verb:?}");
+    }
+}
+
 fn private(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text).unwrap();

@@ -4,8 +4,8 @@ use std::fs;
 
 use sha2::{Digest, Sha256};
 
-use super::super::digests::{SEAL, SUMS, sums, sync_folder, write_private};
-use super::super::records::{FILE as RECORD, read_record};
+use super::super::digests::{SEAL, SUMS, is_seal, sums, sync_folder, write_private};
+use super::super::records::{FILE as RECORD, parse_sheet, read_record};
 use super::super::verify::hex;
 use super::super::writer::{Folder, HashedFile, remove};
 use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
@@ -16,7 +16,7 @@ use crate::model::record::Record;
 const WINDOW: u64 = 32 << 20;
 const PIECE: usize = 8 << 20;
 /// What lies beside an archive that is on its way to a remote or back, for a later run that goes on with it.
-pub(super) const COPYING: &str = "copying.json";
+pub(in super::super) const COPYING: &str = "copying.json";
 
 impl Offsite {
     /// Reads a copy back and holds it against its manifest.
@@ -26,12 +26,46 @@ impl Offsite {
     pub async fn verify(&self, away: &Away, seen: &(dyn Fn(u64) + Sync)) -> Result<(), LibraryError> {
         let damaged = |reason: &str| LibraryError::Damaged { name: format!("{} at {}", away.name(), self.name), reason: reason.into() };
         let archive = &away.manifest.archive;
+        if archive.encryption.is_some() && !self.small(&away.path(SEAL)).await?.is_some_and(|text| is_seal(&text)) {
+            return Err(damaged("it is encrypted and has no seal, or one that was changed"));
+        }
         if away.manifest.format >= 2 {
             let expected = sums((&archive.file, &archive.sha256), &away.text);
             if self.small(&away.path(SUMS)).await?.as_deref() != Some(expected.as_bytes()) {
                 return Err(damaged("its manifest and its SHA256SUMS don't fit each other"));
             }
         }
+        self.read_archive(away, seen).await?.map_err(damaged)
+    }
+
+    /// Holds the seal there against the one here: without a key nothing else tells that it rotted.
+    ///
+    /// # Errors
+    /// When it differs, or the remote can't be read.
+    pub async fn hold_seal(&self, away: &Away, entry: &Entry) -> Result<(), LibraryError> {
+        let ours = fs::read(entry.folder.join(SEAL)).ok().filter(|text| entry.is_encrypted() && is_seal(text));
+        if ours.is_none() || self.small(&away.path(SEAL)).await? == ours {
+            return Ok(());
+        }
+        let reason = "its seal is not the one that is here".to_owned();
+        Err(LibraryError::Damaged { name: format!("{} at {}", away.name(), self.name), reason })
+    }
+
+    /// What the record there says; a sentence where nobody can read it.
+    ///
+    /// # Errors
+    /// When the remote can't be read.
+    pub async fn record(&self, away: &Away) -> Result<Result<Record, String>, LibraryError> {
+        match self.small(&away.path(RECORD)).await {
+            Ok(text) => Ok(text.map_or(Ok(Record::default()), |text| parse_sheet(&text))),
+            Err(e @ LibraryError::Damaged { .. }) => Ok(Err(e.to_string())),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Reads an archive there and holds it against its manifest; what is wrong with it, where something is.
+    pub(super) async fn read_archive(&self, away: &Away, seen: &(dyn Fn(u64) + Sync)) -> Result<Result<(), &'static str>, LibraryError> {
+        let archive = &away.manifest.archive;
         let mut sum = Sha256::new();
         let mut bytes = 0;
         self.download(away, 0, &mut |chunk| {
@@ -41,11 +75,11 @@ impl Offsite {
             Ok(())
         })
         .await?;
-        match (bytes == archive.bytes, hex(&sum.finalize()) == archive.sha256) {
+        Ok(match (bytes == archive.bytes, hex(&sum.finalize()) == archive.sha256) {
             (true, true) => Ok(()),
-            (false, _) => Err(damaged("its archive has another size than the manifest says")),
-            (_, false) => Err(damaged("its archive has another SHA-256 than the manifest says")),
-        }
+            (false, _) => Err("its archive has another size than the manifest says"),
+            (_, false) => Err("its archive has another SHA-256 than the manifest says"),
+        })
     }
 
     pub(super) async fn download(

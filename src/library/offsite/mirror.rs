@@ -10,18 +10,19 @@ use sha2::{Digest, Sha256};
 
 use super::super::catalog::{FLAW, GONE, HOME, Problem, folders, read_entry};
 use super::super::digests::{SEAL, SUMS, replace_private, sync_folder, write_private};
-use super::super::records::{FILE as RECORD, lock_records, parse_sheet};
+use super::super::records::{FILE as RECORD, is_rotten, lock_records, parse_sheet, write_record};
 use super::super::trash::TRASH;
 use super::super::verify::hex;
 use super::super::writer::remove;
 use super::super::{Entry, Library, LibraryError, MANIFEST};
 use super::{Away, Offsite};
 use crate::model::id::HostName;
+use crate::model::record::{Record, merged};
 use crate::platform;
 
 /// A record as it is at home: one that differs was changed here, and is on its way.
 pub(super) const SEEN: &str = ".record-home";
-/// The manifest of an archive that was fetched: it is at home, and not to be brought there.
+/// The manifest of an archive that was fetched, or brought home already: it is there, and not to be brought there again.
 pub(super) const FETCHED: &str = ".fetched";
 /// What an archive is called until it has arrived whole.
 pub(super) const FETCHING: &str = "fetching";
@@ -147,12 +148,21 @@ impl Offsite {
             let mut records =
                 stream::iter(of_host.map(|away| async move { (away, self.small(&away.path(RECORD)).await) })).buffered(self.looks());
             while let Some((away, record)) = records.next().await {
-                known.insert(away.manifest.description.id.to_string());
-                self.refresh_one(mirror, away, record?, owner).await?;
+                let id = away.manifest.description.id.to_string();
+                let refreshed = match record {
+                    Ok(record) => self.refresh_one(mirror, away, record, owner).await,
+                    Err(e) => Err(e),
+                };
+                match refreshed {
+                    // One odd object hides no other backup.
+                    Err(e @ LibraryError::Damaged { .. }) => mark_flaw(&mirror.root.join(host.as_str()), &id, &e.to_string())?,
+                    refreshed => refreshed?,
+                }
+                known.insert(id);
             }
             for flaw in flaws.iter().filter(|flaw| flaw.host().as_ref() == Some(&host)) {
                 let id = flaw.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                mark_flaw(&mirror.root.join(host.as_str()).join(&id), &flaw.reason)?;
+                mark_flaw(&mirror.root.join(host.as_str()), &id, &flaw.reason)?;
                 known.insert(id);
             }
             self.drop_unknown(mirror, &host, &known, owner).await?;
@@ -169,7 +179,8 @@ impl Offsite {
         }
         let deleted = record.as_deref().is_some_and(|text| parse_sheet(text).is_ok_and(|record| record.deleted.is_some()));
         let wanted = if deleted { &trashed } else { &listed };
-        if let Some(there) = [&listed, &trashed].into_iter().find(|folder| folder.exists()) {
+        let in_place = || [&listed, &trashed].into_iter().find(|folder| folder.exists());
+        if let Some(there) = in_place() {
             let _writing = match mirror.lock(&about.host, owner) {
                 // Who writes this host's backups changes none that is there.
                 Err(LibraryError::Locked { .. }) => return Ok(()),
@@ -178,7 +189,6 @@ impl Offsite {
             if is_kept(there, away) {
                 return take_record(&host, there, wanted, away, record.as_deref());
             }
-            fs::remove_dir_all(there).map_err(LibraryError::file(there, "can't be removed"))?;
         }
         let folder = host.join(REFRESHING);
         if folder.exists() {
@@ -194,7 +204,14 @@ impl Offsite {
         put_file(&folder, SEEN, record.as_deref())?;
         write_private(&folder.join(MANIFEST), &away.text)?;
         sync_folder(&folder)?;
-        place(&folder, wanted)
+        // Not held while the remote was asked: what is there may be another one by now.
+        let Some(there) = in_place() else { return place(&folder, wanted) };
+        match mirror.lock(&about.host, owner) {
+            Err(LibraryError::Locked { .. }) => Ok(()),
+            Err(e) => Err(e),
+            Ok(_writing) if is_kept(there, away) => Ok(()),
+            Ok(_writing) => take_the_place(mirror, &host, &folder, there, wanted),
+        }
     }
 
     /// What is not at home any more goes; an archive that is not there yet stays, and so does what has come there since it was listed.
@@ -237,7 +254,8 @@ fn is_kept(there: &Path, away: &Away) -> bool {
 /// The record that is at home counts, but where there is one here that is on its way.
 fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Option<&[u8]>) -> Result<(), LibraryError> {
     remove(&there.join(FLAW))?;
-    let _records = lock_records(host)?;
+    let records = lock_records(host)?;
+    heal_record(there, &records)?;
     let same = fs::read(there.join(MANIFEST)).is_ok_and(|text| text == away.text);
     if !same || fs::read(there.join(RECORD)).ok() != fs::read(there.join(SEEN)).ok() {
         return Ok(());
@@ -245,6 +263,46 @@ fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Op
     put_file(there, RECORD, record)?;
     put_file(there, SEEN, record)?;
     if there == wanted { Ok(()) } else { place(there, wanted) }
+}
+
+/// Puts what is at home into the place of another one of its name, with what was marked here and is not at home yet. Not while somebody
+/// works with the other one's archive: a later refresh does it then.
+fn take_the_place(mirror: &Library, host: &Path, new: &Path, there: &Path, wanted: &Path) -> Result<(), LibraryError> {
+    let in_use = has_archive(there) || there.join(FETCHING).exists();
+    let _alone = match in_use.then(|| mirror.unused()).transpose()? {
+        Some(None) => return Ok(()),
+        alone => alone.flatten(),
+    };
+    let records = lock_records(host)?;
+    heal_record(there, &records)?;
+    let read = |folder: &Path, name: &str| fs::read(folder.join(name)).ok();
+    let (ours, base, theirs) = (read(there, RECORD), read(there, SEEN), read(new, RECORD));
+    let parse = |text: &Option<Vec<u8>>| text.as_ref().map_or(Ok(Record::default()), |text| parse_sheet(text));
+    if ours != base
+        && let Ok(own) = parse(&ours)
+    {
+        match parse(&theirs) {
+            Ok(theirs) => write_record(new, &merged(&parse(&base).unwrap_or_default(), &own, &theirs))?,
+            Err(_) => put_file(new, RECORD, ours.as_deref())?,
+        }
+    }
+    if there == wanted {
+        platform::exchange(new, there).map_err(LibraryError::file(there, "can't be exchanged for what is at home"))?;
+        there.parent().map_or(Ok(()), sync_folder)?;
+        return fs::remove_dir_all(new).map_err(LibraryError::file(new, "can't be removed"));
+    }
+    fs::remove_dir_all(there).map_err(LibraryError::file(there, "can't be removed"))?;
+    place(new, wanted)
+}
+
+/// A record that rotted here, or is lost, is not one that was marked here: what was seen at home takes its place.
+pub(super) fn heal_record(folder: &Path, _records: &File) -> Result<(), LibraryError> {
+    let Ok(seen) = fs::read(folder.join(SEEN)) else { return Ok(()) };
+    let rotten = match fs::read(folder.join(RECORD)) {
+        Ok(text) => is_rotten(&text),
+        Err(e) => e.kind() == std::io::ErrorKind::NotFound,
+    };
+    if rotten && parse_sheet(&seen).is_ok() { replace_private(&folder.join(RECORD), &seen) } else { Ok(()) }
 }
 
 fn place(from: &Path, to: &Path) -> Result<(), LibraryError> {
@@ -265,7 +323,9 @@ pub(super) fn put_file(folder: &Path, name: &str, text: Option<&[u8]>) -> Result
 }
 
 /// Why something at home can't be taken for a backup, where the library's list finds it. A whole one that is here takes its place.
-fn mark_flaw(folder: &Path, reason: &str) -> Result<(), LibraryError> {
+fn mark_flaw(host: &Path, id: &str, reason: &str) -> Result<(), LibraryError> {
+    let trashed = host.join(TRASH).join(id);
+    let folder = &if trashed.exists() { trashed } else { host.join(id) };
     if has_archive(folder) {
         return remove(&folder.join(FLAW));
     }

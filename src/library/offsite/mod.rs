@@ -4,6 +4,7 @@
 mod dav;
 mod get;
 mod honest;
+mod left;
 mod mirror;
 mod parts;
 mod put;
@@ -30,6 +31,8 @@ use opendal::raw::HttpClient;
 use opendal::{ErrorKind, Operator, services};
 use sha2::{Digest, Sha256};
 
+pub(super) use get::COPYING;
+pub use left::Leftover;
 pub use mirror::Hold;
 pub use settle::Settled;
 
@@ -206,7 +209,7 @@ impl Offsite {
             Ok(Ok(Some(away))) => away,
             Ok(other) => return Ok(other),
             // One odd object must not hide the others; a remote that doesn't answer is another matter.
-            Err(LibraryError::Missing(reason)) => return Ok(Err(reason)),
+            Err(e @ LibraryError::Damaged { .. }) => return Ok(Err(e.to_string())),
             Err(e) => return Err(e),
         };
         let expected = away.manifest.archive.bytes;
@@ -251,7 +254,8 @@ impl Offsite {
     async fn small(&self, path: &str) -> Result<Option<Vec<u8>>, LibraryError> {
         let bytes = match self.operator.stat(path).await {
             Ok(found) if found.content_length() > LARGEST_SMALL => {
-                return Err(LibraryError::Missing(format!("{path} at the remote {} is far too large", self.name)));
+                let name = format!("{path} at the remote {}", self.name);
+                return Err(LibraryError::Damaged { name, reason: "it is far too large".into() });
             }
             Ok(found) => found.content_length(),
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),

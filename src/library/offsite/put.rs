@@ -7,8 +7,8 @@ use std::time::Duration;
 use opendal::Writer;
 use sha2::{Digest, Sha256};
 
-use super::super::digests::{SEAL, SUMS, check_sums};
-use super::super::records::FILE as RECORD;
+use super::super::digests::{SEAL, SUMS, check_seal_shape, check_sums};
+use super::super::records::{FILE as RECORD, is_rotten, parse_sheet};
 use super::super::verify::hex;
 use super::super::{Depth, Entry, Keys, LibraryError, MANIFEST, verify};
 use super::dav::Dav;
@@ -30,8 +30,9 @@ const APPENDED: usize = 4 << 20;
 const TAIL: u64 = 8 << 20;
 
 impl Offsite {
-    /// Copies a backup there: read once more and held against its manifest on the way, its size there looked at, the manifest last. One that
-    /// is there already and `doubted` is read back, and gives way where it isn't whole.
+    /// Copies a backup there: read once more and held against its manifest on the way, and the manifest last, when what has arrived is known
+    /// to be what was sent: a manifest that is there says so. One that is there already and `doubted` is read back, and gives way where it
+    /// isn't whole.
     ///
     /// # Errors
     /// When it is damaged here, another one of its name is there, or the remote doesn't take it; nothing is listed there then.
@@ -43,17 +44,26 @@ impl Offsite {
         if entry.manifest.format >= 2 {
             check_sums(entry)?;
         }
+        if entry.folder.join(SEAL).exists() {
+            check_seal_shape(entry)?;
+        }
+        // S3 and Swift hold what comes against its digest; the others are told none.
+        let mut trusted = self.parts.is_some();
         if let Some(there) = self.small(&path(MANIFEST)).await? {
-            if there != text || (doubted && !self.is_whole_there(entry).await?) {
+            if there != text {
                 self.make_way(entry, &there).await?;
-            } else if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
-                for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
-                    if self.size(&path(file)).await?.is_none() {
-                        self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
-                    }
+            } else {
+                self.put_sums(entry).await?;
+                if doubted && !self.is_whole_there(entry).await? {
+                    self.make_way(entry, &there).await?;
+                    trusted = false;
+                } else if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
+                    self.put_record(entry).await?;
+                    return Ok(Copied::Before);
+                } else {
+                    // What is on its way is not listed.
+                    self.operator.delete(&path(MANIFEST)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
                 }
-                self.put_record(entry).await?;
-                return Ok(Copied::Before);
             }
         }
         self.upload(entry, &path(&archive.file), &text, seen).await?;
@@ -62,9 +72,10 @@ impl Offsite {
             let why = format!("the remote {} has {found:?} bytes of {} after the copy, not {}", self.name, entry.name(), archive.bytes);
             return Err(LibraryError::Missing(why));
         }
-        for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
-            self.operator.write(&path(file), read(file)?).await.map_err(|e| self.wrong("can't be written", &e))?;
+        if !trusted {
+            self.read_back(entry).await?;
         }
+        self.put_sums(entry).await?;
         self.put_record(entry).await?;
         if !entry.folder.join(RECORD).exists() {
             // One of an earlier backup of this name, which was forgotten.
@@ -99,11 +110,46 @@ impl Offsite {
         }
     }
 
-    /// Tags, protection and what checks found travel with a copy.
+    /// What has arrived, before it gets its manifest; what is anything else goes.
+    async fn read_back(&self, entry: &Entry) -> Result<(), LibraryError> {
+        let away = Away::of(entry)?;
+        if self.read_archive(&away, &|_| {}).await?.is_ok() {
+            return Ok(());
+        }
+        self.remove_archive(&away.path(&away.manifest.archive.file)).await?;
+        self.operator.delete(&away.path(COPYING)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
+        let reason =
+            "what has arrived there is not what was sent: it was removed there, and the next time all of it is sent anew".to_owned();
+        Err(LibraryError::Damaged { name: format!("{} at {}", entry.name(), self.name), reason })
+    }
+
+    /// What proves a backup, where it isn't there as it is here.
+    async fn put_sums(&self, entry: &Entry) -> Result<(), LibraryError> {
+        for file in [SUMS, SEAL].iter().filter(|file| entry.folder.join(file).exists()) {
+            let (own, path) = (entry.folder.join(file), path_of(&entry.manifest, file));
+            let ours = fs::read(&own).map_err(LibraryError::file(&own, "can't be read"))?;
+            match self.small(&path).await {
+                Ok(Some(there)) if there == ours => continue,
+                Ok(_) | Err(LibraryError::Damaged { .. }) => {}
+                Err(e) => return Err(e),
+            }
+            self.operator.write(&path, ours).await.map_err(|e| self.wrong("can't be written", &e))?;
+        }
+        Ok(())
+    }
+
+    /// Tags, protection and what checks found travel with a copy. One that rotted here is not brought over one that can be read.
+    ///
+    /// # Errors
+    /// When it can't be read here, or the remote doesn't take it.
     pub async fn put_record(&self, entry: &Entry) -> Result<(), LibraryError> {
         match fs::read(entry.folder.join(RECORD)) {
             Ok(text) => {
-                let written = self.operator.write(&path_of(&entry.manifest, RECORD), text).await;
+                let path = path_of(&entry.manifest, RECORD);
+                if is_rotten(&text) && self.small(&path).await?.is_some_and(|there| parse_sheet(&there).is_ok()) {
+                    return Ok(());
+                }
+                let written = self.operator.write(&path, text).await;
                 written.map(drop).map_err(|e| self.wrong("can't be written", &e))
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -119,6 +165,15 @@ impl Offsite {
             }
             Ok(manifest) if manifest.description != entry.manifest.description => {
                 let why = format!("the remote {} has another backup of the name {}: its manifest differs", self.name, entry.name());
+                return Err(LibraryError::Missing(why));
+            }
+            // What somebody has encrypted doesn't lie there in the clear again.
+            Ok(manifest) if manifest.archive.encryption.is_some() && !entry.is_encrypted() => {
+                let why = format!(
+                    "the remote {} has {} encrypted, and here it is not: encrypt it here ('tanker rekey'), or remove the one there first",
+                    self.name,
+                    entry.name()
+                );
                 return Err(LibraryError::Missing(why));
             }
             Ok(manifest) => Some(manifest.archive.file),

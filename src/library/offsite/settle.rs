@@ -4,10 +4,10 @@ use std::fs::{self, File, TryLockError};
 
 use super::super::catalog::{GONE, folders, read_entry};
 use super::super::digests::sync_folder;
-use super::super::records::{FILE as RECORD, lock_records, parse_sheet, write_record};
+use super::super::records::{FILE as RECORD, is_later, lock_records, parse_sheet, write_record};
 use super::super::writer::{HashedFile, remove};
-use super::super::{Depth, Entry, Keys, Library, LibraryError, MANIFEST, verify};
-use super::mirror::{FETCHED, FETCHING, SEEN, put_file};
+use super::super::{Entry, Library, LibraryError, MANIFEST};
+use super::mirror::{FETCHED, FETCHING, SEEN, heal_record, put_file};
 use super::{Away, Copied, Offsite};
 use crate::model::id::HostName;
 use crate::model::record::{Record, merged};
@@ -106,7 +106,13 @@ impl Offsite {
         // First: what was taken back since, under the same name, comes after it.
         for (name, folder) in folders(&mirror.root.join(host.as_str()).join(GONE))? {
             match read_entry(host, &name, folder.clone()) {
-                Ok(entry) => self.remove_forgotten(&entry).await?,
+                // One that can't be removed there keeps no other from going home.
+                Ok(entry) => {
+                    if let Err(e) = self.remove_forgotten(&entry).await {
+                        settled.failed.push(e);
+                        continue;
+                    }
+                }
                 Err(reason) => settled.failed.push(LibraryError::Damaged { name: format!("{host}@{name}"), reason }),
             }
             fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?;
@@ -142,14 +148,19 @@ impl Offsite {
 
     /// Tells whether an archive was brought home that was not there.
     async fn settle_one(&self, mirror: &Library, entry: &Entry, owner: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<bool, LibraryError> {
-        let marked = fs::read(entry.folder.join(RECORD)).ok() != fs::read(entry.folder.join(SEEN)).ok();
-        if !entry.is_here() && !marked {
+        let marked = || fs::read(entry.folder.join(RECORD)).ok() != fs::read(entry.folder.join(SEEN)).ok();
+        if marked() {
+            heal_record(&entry.folder, &lock_records(entry.folder.parent().unwrap_or(&entry.folder))?)?;
+        }
+        if !entry.is_here() && !marked() {
             return Ok(false);
         }
         let there = self.now_at_home(entry).await?;
-        let same = there.as_ref() == Some(&Away::of(entry)?);
-        // What was forgotten for good elsewhere gets no record back.
-        if !entry.is_here() && !same {
+        let ours = Away::of(entry)?;
+        let same = there.as_ref() == Some(&ours);
+        let was_there = fs::read(entry.folder.join(FETCHED)).is_ok_and(|text| text == ours.text);
+        // What was forgotten for good elsewhere gets no record back, and what was encrypted anew there is not undone.
+        if !same && (!entry.is_here() || (was_there && there.is_some())) {
             return Ok(false);
         }
         if there.is_some() {
@@ -158,15 +169,12 @@ impl Offsite {
         let record = fs::read(entry.folder.join(RECORD)).ok();
         let mut sent = false;
         if entry.is_here() {
-            let doubted = same && entry.record.damage().is_some();
-            if doubted {
-                self.make_way_for_a_whole_one(entry).await?;
-            }
-            sent = self.put(entry, false, seen).await? == Copied::Now;
-            // The last one here goes only when the one at home was read: what was appended there nobody has hashed as a whole.
-            if sent && (doubted || self.appends()) {
-                self.verify(&Away::of(entry)?, &|_| {}).await?;
-            }
+            // The last one here goes only when the one at home is known to be whole: one that this mirror has neither brought there nor
+            // fetched, or that a check has found damaged, is read there first.
+            let doubted = !was_there || entry.record.damage().is_some();
+            sent = self.put(entry, doubted, seen).await? == Copied::Now;
+            // It may stay for now, and must not be brought there again over what was encrypted anew there meanwhile.
+            put_file(&entry.folder, FETCHED, Some(&ours.text))?;
             mirror.let_go(entry, owner)?;
         } else {
             self.put_record(entry).await?;
@@ -175,28 +183,25 @@ impl Offsite {
         Ok(sent)
     }
 
-    /// A check has found damage: where it is at home, what is whole here takes its place.
-    async fn make_way_for_a_whole_one(&self, entry: &Entry) -> Result<(), LibraryError> {
-        let away = Away::of(entry)?;
-        match self.verify(&away, &|_| {}).await {
-            Err(LibraryError::Damaged { .. }) => {
-                tokio::task::block_in_place(|| verify(entry, &Keys::default(), Depth::Hashed, &mut |_| {}))?;
-                self.remove(&away).await
-            }
-            verified => verified,
-        }
-    }
-
     /// Joins what was marked at home since this mirror saw it to what was marked here. A record there that can't be read gives way.
     async fn join_marks(&self, entry: &Entry) -> Result<(), LibraryError> {
         let there = self.small(&Away::of(entry)?.path(RECORD)).await?;
         let _records = lock_records(entry.folder.parent().unwrap_or(&entry.folder))?;
         let base = fs::read(entry.folder.join(SEEN)).ok();
+        let own = fs::read(entry.folder.join(RECORD)).ok();
+        if there != own && there.as_deref().is_some_and(is_later) {
+            let why = format!(
+                "the record of {} at the remote {} was written by a newer tanker, which is needed here: what was marked here stays here",
+                entry.name(),
+                self.name
+            );
+            return Err(LibraryError::Missing(why));
+        }
         if there == base {
             return Ok(());
         }
         let read = |text: Option<Vec<u8>>| text.map_or(Ok(Record::default()), |text| parse_sheet(&text));
-        let ours = read(fs::read(entry.folder.join(RECORD)).ok());
+        let ours = read(own);
         let (Ok(ours), Ok(theirs)) = (ours, read(there)) else { return Ok(()) };
         write_record(&entry.folder, &merged(&read(base).unwrap_or_default(), &ours, &theirs))
     }
