@@ -70,8 +70,9 @@ async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
     let mut link = ctx.cancel.gives_up(ctx.open(&host)).await?;
     ctx.step(&host, Step::Thaw);
+    let script = Script::thaw([""; 0]);
     let result = tokio::select! {
-        result = link.run(&Script::thaw([""; 0]), THAWING, Duration::ZERO) => result,
+        result = link.run(&script, THAWING, Duration::ZERO) => result,
         () = ctx.cancel.insisted() => Err(RemoteError::Answer("given up as told to".into())),
     };
     link.close().await;

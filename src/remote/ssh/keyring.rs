@@ -164,7 +164,8 @@ impl Keyring {
                 }
             }
         }
-        for path in target.certificates.iter().map(|path| expand(path, &self.home)) {
+        for path in &target.certificates {
+            let path = expand(path, &self.home);
             match load_openssh_certificate(&path) {
                 Ok(certificate) => drop(self.certificates.insert(path, certificate)),
                 Err(e) => {
