@@ -230,7 +230,8 @@ mod tests {
             text + &format!("A{n}: &a{n} [{ten}]\n")
         });
         refused(&bomb, "expand to more than");
-        refused(&format!("NTP1: {}\n", "[".repeat(100_000)), "deeper than");
+        refused(&format!("NTP1: {}x{}\n", "[".repeat(100), "]".repeat(100)), "deeper than");
+        refused(&format!("NTP1: {}\n", "[".repeat(100_000)), "can't be merged");
         let steps = "- ".repeat(100_000);
         refused(&format!("NTP1:\n {steps}x\n"), "deeper than");
         // Each is shallow where it stands, and lies inside the one before it.

@@ -212,7 +212,7 @@ mod tests {
         assert_eq!(host.target.known_hosts[0], PathBuf::from("~/.ssh/mine"));
         assert_eq!(host.jump.iter().map(at).collect::<Vec<_>>(), ["ops@outer:2222", "me@gate.example.net:22"], "jump hosts of jump hosts");
         let notes: Vec<&str> = host.notes.iter().map(|note| note.split(" is passed").next().unwrap()).collect();
-        assert_eq!(notes, ["config:14: ciphers", "jump host outer: config:12: macs"], "each is said once");
+        assert_eq!(notes, ["config:15: ciphers", "jump host outer: config:13: macs"], "each is said once");
     }
 
     #[test]
