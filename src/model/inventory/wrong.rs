@@ -17,7 +17,8 @@ pub(super) fn reason(error: &toml::de::Error, text: &str) -> String {
         return format!("the key '{}' is missing here", rest.split('`').next().unwrap_or_default());
     }
     // `invalid type: string "x", expected struct HostTable`
-    let Some((found, expected)) = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected ")) else {
+    let Some((found, expected)) = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected "))
+    else {
         return message;
     };
     let (found, wanted) = (found_there(found, NUMBERS.contains(&expected)), wanted(expected, key.as_deref()));
@@ -113,7 +114,12 @@ mod tests {
 
     #[test]
     fn i6_a_value_that_is_not_taken_is_not_repeated() {
-        for text in ["[hosts.a]\npassword = 48151623\n", "[hosts.a]\npassword = ['48151623']\n", "[hosts.a]\nsudo = '48151623'\n", "[hosts.a]\nidentity = '48151623'\n"] {
+        for text in [
+            "[hosts.a]\npassword = 48151623\n",
+            "[hosts.a]\npassword = ['48151623']\n",
+            "[hosts.a]\nsudo = '48151623'\n",
+            "[hosts.a]\nidentity = '48151623'\n",
+        ] {
             assert!(!reason(text).contains("48151623"), "{}", reason(text));
         }
     }
