@@ -13,6 +13,7 @@ mod homes;
 mod inputs;
 mod library;
 mod offsite;
+mod pages;
 mod power;
 mod upkeep;
 mod vault;
