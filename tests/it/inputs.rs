@@ -36,7 +36,7 @@ fn the_example_inventory_parses_and_names_every_key() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("inventory.example.toml")).unwrap();
     let inventory = parse_inventory("inventory.example.toml", &text).unwrap();
     assert!(inventory.hosts.len() >= 2);
-    let (masters, remotes) = text.split_at(text.find("[remotes.").unwrap());
+    let (masters, remotes) = text.split_at(text.find("\n[remotes.").unwrap());
     let shown = |part: &str, key: &str| part.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
     let (defaults, host) = (keys_of("[defaults]\nqqqqqqqqqqqq = 1\n"), keys_of("[hosts.a]\nqqqqqqqqqqqq = 1\n"));
     let remote = keys_of("[remotes.a]\nurl = 'file:///x'\nqqqqqqqqqqqq = 1\n");
