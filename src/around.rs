@@ -104,8 +104,15 @@ impl Start {
         let mut text = format!("{}\n", path.display());
         let mut bad = Vec::new();
         for host in &inventory.hosts {
-            for note in host.notes.iter().chain(&host.refusal) {
+            for note in &host.notes {
                 let _ = writeln!(text, "  {}: {note}", host.name);
+            }
+            bad.extend(host.refusal.iter().map(|why| format!("{}: no verb reaches it: {why}", host.name)));
+            if !host.spool && host.upkeep.encryption.is_some() {
+                bad.push(format!(
+                    "{}: every backup of it would be refused: with 'spool = false' an archive is packed on this disk before it can be encrypted; make room on the master, or say 'encrypt_to = []' for this host",
+                    host.name
+                ));
             }
             for identity in host.target.identity.iter().filter(|_| host.given.identity) {
                 let identity = expand(identity, &self.home);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
+use super::examples;
 use crate::model::retention::parse_span;
 
 /// Options of `report`.
@@ -51,6 +52,7 @@ pub struct Config {
 #[derive(Debug, Subcommand)]
 pub enum ConfigVerb {
     /// Read the inventory and everything that it names on this workstation; reach no host
+    #[command(after_help = examples::CONFIG_CHECK)]
     Check,
 }
 

@@ -61,11 +61,13 @@ pub enum Command {
     #[command(after_help = examples::LIST)]
     List(List),
     /// Show one backup
+    #[command(after_help = examples::SHOW)]
     Show(Show),
     /// Hold archives against their manifests: SHA-256, with --deep every byte and file inside
     #[command(after_help = examples::VERIFY)]
     Verify(Verify),
     /// How many backups there are, and what they take
+    #[command(after_help = examples::STATS)]
     Stats(Stats),
     /// What differs between two backups
     #[command(after_help = examples::DIFF)]
@@ -74,10 +76,13 @@ pub enum Command {
     #[command(after_help = examples::TAG)]
     Tag(Tag),
     /// Never forget these backups
+    #[command(after_help = examples::PROTECT)]
     Protect(Protect),
     /// Let these backups be forgotten again
+    #[command(after_help = examples::UNPROTECT)]
     Unprotect(Mark),
     /// Write a note at a backup
+    #[command(after_help = examples::NOTE)]
     Note(Note),
     /// Move backups that no rule keeps into the trash; without --yes only say which
     #[command(after_help = examples::FORGET)]
@@ -98,17 +103,21 @@ pub enum Command {
     #[command(after_help = examples::REPORT)]
     Report(ReportArgs),
     /// Write an inventory to begin with
+    #[command(after_help = examples::INIT)]
     Init(Init),
     /// Look after the inventory
     Config(Config),
     /// Completions for a shell
+    #[command(after_help = examples::COMPLETIONS)]
     Completions(Completions),
     /// Man pages
+    #[command(after_help = examples::MAN)]
     Man(Man),
     /// Prove that a backup restores: onto a machine of its own, with a stopwatch
     #[command(after_help = examples::DRILL)]
     Drill(Drill),
     /// List the files in a backup
+    #[command(after_help = examples::FILES)]
     Files(Named),
     /// Take a file or directory out of a backup
     #[command(after_help = examples::EXTRACT)]
@@ -117,6 +126,7 @@ pub enum Command {
     #[command(after_help = examples::EXPORT)]
     Export(Export),
     /// Take an archive of `dockerctl backup` into the library
+    #[command(after_help = examples::IMPORT)]
     Import(Import),
     /// Restore a backup onto a master of the same release
     #[command(after_help = examples::RESTORE)]
@@ -127,6 +137,7 @@ pub enum Command {
     #[command(after_help = examples::TRUST)]
     Trust(Trust),
     /// Show what jobs of tanker's are on masters
+    #[command(after_help = examples::STATUS)]
     Status(Fleet),
     /// Thaw whatever any tanker has frozen on masters
     #[command(after_help = examples::THAW)]
@@ -201,8 +212,10 @@ pub struct HostsCommand {
 #[derive(Debug, Subcommand)]
 pub enum HostsVerb {
     /// List hosts and how they are reached; reach none
+    #[command(after_help = examples::HOSTS_LIST)]
     List(HostsList),
     /// Connect, log in, become root; nothing else
+    #[command(after_help = examples::HOSTS_CHECK)]
     Check(Fleet),
 }
 

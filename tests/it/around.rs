@@ -36,6 +36,47 @@ fn a_report_says_what_is_at_risk_by_its_exit_code_too() {
     assert!(text.lines().all(|line| line.starts_with("# ") || line.split(' ').count() == 2), "{text}");
 }
 
+/// A real browser without a window, at a page of the shelf's home.
+fn chromium(shelf: &Shelf, args: &[&str], page: &str) -> std::process::Output {
+    Command::new("chromium")
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--allow-file-access-from-files", "--virtual-time-budget=3000"])
+        .args(args)
+        .arg(format!("--user-data-dir={}", shelf.path("browser").display()))
+        .arg(format!("file://{}", shelf.path(page).display()))
+        .current_dir(shelf.home.path())
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn the_page_is_dark_where_the_reader_wants_it_dark_and_fits_on_paper() {
+    let shelf = Shelf::new("[hosts.east]\n[hosts.west]\n");
+    for n in 0..40 {
+        add_bytes(&shelf.library(), Utc::now() - Duration::days(n), 64 + 8 * n.unsigned_abs());
+    }
+    shelf.tanker(&["report", "--html", "report.html"]).code(1);
+    for (scheme, file) in [("0", "dark.png"), ("1", "light.png")] {
+        let scheme = format!("--blink-settings=preferredColorScheme={scheme}");
+        chromium(&shelf, &[&scheme, "--hide-scrollbars", "--window-size=900,700", &format!("--screenshot={file}")], "report.html");
+    }
+    // Nothing here reads pictures but the browser itself: the mean of all pixels of each, from 0 to 255.
+    let probe = "<img id=dark src=dark.png><img id=light src=light.png><pre id=out></pre><script>onload=()=>{out.textContent=['dark','light'].map(name=>{const i=document.getElementById(name),c=document.createElement('canvas');c.width=i.width;c.height=i.height;const x=c.getContext('2d');x.drawImage(i,0,0);const d=x.getImageData(0,0,c.width,c.height).data;let sum=0;for(let n=0;n<d.length;n+=4)sum+=d[n]+d[n+1]+d[n+2];return name+' mean '+Math.round(sum/(d.length/4*3))}).join(', ')}</script>";
+    fs::write(shelf.path("probe.html"), probe).unwrap();
+    let dom = String::from_utf8_lossy(&chromium(&shelf, &["--dump-dom"], "probe.html").stdout).into_owned();
+    let mean = |name: &str| -> u32 {
+        let value = dom.split(&format!("{name} mean ")).nth(1).unwrap_or_else(|| panic!("{dom}"));
+        value.chars().take_while(char::is_ascii_digit).collect::<String>().parse().unwrap_or_else(|_| panic!("{dom}"))
+    };
+    assert!(mean("dark") < 80 && mean("light") > 180, "{dom}");
+
+    chromium(&shelf, &["--no-pdf-header-footer", "--print-to-pdf=report.pdf"], "report.html");
+    let pdf = fs::read(shelf.path("report.pdf")).unwrap();
+    let text = String::from_utf8_lossy(&pdf);
+    let pages = text.matches("/Type /Page").count() - text.matches("/Type /Pages").count();
+    assert!(text.starts_with("%PDF") && text.contains("/Type /Font"), "{} bytes", pdf.len());
+    assert!((1..=4).contains(&pages), "{pages} pages for 40 backups");
+}
+
 #[test]
 fn the_page_needs_no_script_no_other_place_and_fits_a_phone_in_a_real_browser() {
     let shelf = Shelf::new("[hosts.east]\n[hosts.west]\n[hosts.a-host-with-a-name-that-is-as-long-as-a-host-name-can-be-for-it]\n");
@@ -52,19 +93,7 @@ fn the_page_needs_no_script_no_other_place_and_fits_a_phone_in_a_real_browser() 
     let probe = "<iframe id=f src=report.html style='width:WIDTHpx;height:700px;border:0'></iframe><pre id=out></pre><script>onload=()=>{const d=f.contentDocument;const wide=d.documentElement.scrollWidth-d.documentElement.clientWidth;const h=d.querySelectorAll('section h2').length;out.textContent='over='+wide+' sections='+h+' bars='+d.querySelectorAll('svg rect').length}</script>";
     for width in [360, 1200] {
         fs::write(shelf.path("probe.html"), probe.replace("WIDTH", &width.to_string())).unwrap();
-        let output = Command::new("chromium")
-            .args([
-                "--headless",
-                "--no-sandbox",
-                "--disable-gpu",
-                "--allow-file-access-from-files",
-                "--virtual-time-budget=3000",
-                "--dump-dom",
-            ])
-            .arg(format!("--user-data-dir={}", shelf.path("browser").display()))
-            .arg(format!("file://{}", shelf.path("probe.html").display()))
-            .output()
-            .unwrap();
+        let output = chromium(&shelf, &["--dump-dom"], "probe.html");
         let dom = String::from_utf8_lossy(&output.stdout);
         assert!(dom.contains("over=0 sections=3 bars=40"), "at {width}: {dom}\n{}", String::from_utf8_lossy(&output.stderr));
     }
@@ -103,6 +132,36 @@ fn config_check_finds_what_is_named_and_not_there() {
 }
 
 #[test]
+fn config_check_finds_hosts_that_no_verb_would_reach() {
+    let shelf = Shelf::new("[hosts.east]\n[hosts.west]\n[hosts.ring]\n[hosts.north]\n");
+    fs::create_dir(shelf.path(".ssh")).unwrap();
+    let config = "Host east\n  ProxyCommand nc %h %p\nHost west\n  RevokedHostKeys /etc/revoked\nHost ring\n  ProxyJump ring\n";
+    fs::write(shelf.path(".ssh/config"), config).unwrap();
+    let ran = shelf.tanker(&["config", "check"]).code(2);
+    for (host, why) in [("east", "says ProxyCommand"), ("west", "says RevokedHostKeys"), ("ring", "jump hosts")] {
+        let said = ran.stderr.lines().any(|line| line.contains(&format!("{host}: no verb reaches it: ")) && line.contains(why));
+        assert!(said, "{host}: {}", ran.stderr);
+    }
+    assert!(!ran.stderr.contains("north") && !ran.stdout.contains("  ok\n"), "{}\n{}", ran.stdout, ran.stderr);
+    // They are refused indeed, one by one.
+    for host in ["east", "west", "ring"] {
+        shelf.tanker(&["hosts", "check", host]).code(4).says("unreachable");
+    }
+}
+
+#[test]
+fn config_check_finds_encryption_that_no_backup_without_a_spool_can_have() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let text = format!("[defaults]\nencrypt_to = ['{public}']\n[hosts.east]\nspool = false\n[hosts.west]\n");
+    shelf.inventory(&text);
+    let ran = shelf.tanker(&["config", "check"]).code(2).says("east: every backup of it would be refused").says("encrypt_to = []");
+    assert!(!ran.stderr.contains("west"), "{}", ran.stderr);
+    shelf.inventory(&text.replace("spool = false", "spool = false\nencrypt_to = []"));
+    shelf.tanker(&["config", "check"]).code(0).says("ok");
+}
+
+#[test]
 fn completions_and_man_pages_come_from_the_program_itself() {
     let shelf = Shelf::new("");
     for shell in ["bash", "zsh", "fish"] {
@@ -135,6 +194,21 @@ fn a_command_before_a_backup_that_fails_leaves_the_master_alone_and_one_after_it
     // An inventory that names commands and that others can write is not trusted.
     Command::new("chmod").arg("666").arg(shelf.path("inventory.toml")).status().unwrap();
     shelf.tanker(&["backup"]).code(2).says("others own it or can write it");
+}
+
+#[test]
+fn a_command_before_a_backup_that_outlives_its_time_is_ended_and_the_master_is_left_alone() {
+    let hosts = "[hosts.east]\naddress = '127.0.0.1'\nport = 1\nhook_timeout = 1\n";
+    let shelf = Shelf::new(&format!("{hosts}before = 'touch begun; sleep 30; touch ended'\n"));
+    let began = std::time::Instant::now();
+    let ran =
+        shelf.tanker(&["backup"]).code(3).says("the command before it took longer than 1.0 s and was ended; the master was not touched");
+    assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
+    assert!(shelf.path("begun").exists() && !shelf.path("ended").exists());
+    assert!(!ran.stdout.contains("unreachable") && !ran.stderr.contains("connect"), "{}\n{}", ran.stdout, ran.stderr);
+    // One after it is ended too; that the master could not be reached still counts.
+    shelf.inventory(&format!("{hosts}after = 'sleep 30'\n"));
+    shelf.tanker(&["backup"]).code(1).says("can't be reached").says("but the command after it took longer than 1.0 s and was ended");
 }
 
 #[test]

@@ -25,10 +25,52 @@ fn documented() -> BTreeMap<String, BTreeSet<String>> {
     .collect()
 }
 
+/// The steps of a verb in the order in which the page names them; none of a verb whose steps it doesn't list.
+fn order(verb: &str) -> Vec<String> {
+    let text = document();
+    let Some((_, list)) = text.split_once(&format!("Of a {verb}: ")) else { return Vec::new() };
+    list.split([';', '.']).next().unwrap().split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// Holds the steps of one host against that order: some may be missing, none comes out of its turn.
+#[track_caller]
+fn in_order(verb: &str, steps: &[String]) {
+    let mut order = order(verb);
+    let at = |steps: &[String], word: &str| steps.iter().position(|step| step == word);
+    // The page says it: an encrypted archive is proven before it is fetched.
+    if let (Some(transfer), Some(prove)) = (at(steps, "transfer"), at(steps, "prove"))
+        && verb == "backup"
+        && prove < transfer
+    {
+        let (transfer, prove) = (at(&order, "transfer").unwrap(), at(&order, "prove").unwrap());
+        order.swap(transfer, prove);
+    }
+    let mut rest = order.iter();
+    for step in steps.iter().filter(|step| *step != "rollback") {
+        assert!(rest.any(|documented| documented == step), "{step} comes out of its turn: {steps:?}");
+    }
+}
+
+#[test]
+fn the_page_lists_the_steps_of_backup_restore_and_drill() {
+    for (verb, first, count) in [("backup", "connect", 17), ("restore", "prove", 18), ("drill", "prove", 9)] {
+        let steps = order(verb);
+        assert_eq!((steps.len(), steps[0].as_str(), steps[steps.len() - 1].as_str()), (count, first, "clean"), "{steps:?}");
+    }
+    in_order("backup", &["connect", "digest", "prove", "transfer", "clean"].map(str::to_owned));
+}
+
+#[test]
+#[should_panic(expected = "commit comes out of its turn")]
+fn a_step_out_of_its_turn_is_found() {
+    in_order("backup", &["connect", "freeze", "thaw", "commit"].map(str::to_owned));
+}
+
 /// Holds a whole stream against the document; the recap is its last line, and is returned with the events' names.
 #[track_caller]
 pub(crate) fn held(stdout: &str) -> (Value, Vec<String>) {
     let (documented, mut names, mut recap) = (documented(), Vec::new(), Value::Null);
+    let mut steps: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for line in stdout.lines() {
         assert!(recap.is_null(), "something stands behind the recap: {line}");
         let value: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
@@ -45,10 +87,15 @@ pub(crate) fn held(stdout: &str) -> (Value, Vec<String>) {
         assert_eq!(value["format"], 1);
         if let Some(step) = value["step"].as_str() {
             assert!(Step::from_log(step).is_some(), "{step}");
+            steps.entry(value["host"].as_str().unwrap().to_owned()).or_default().push(step.to_owned());
         }
         names.push(name);
     }
     assert!(!recap.is_null(), "no recap: {stdout}");
+    let verb = recap["verb"].as_str().unwrap();
+    for steps in steps.values().filter(|_| !order(verb).is_empty()) {
+        in_order(verb, steps);
+    }
     (recap, names)
 }
 

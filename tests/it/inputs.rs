@@ -24,57 +24,59 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
+/// The keys that the parser knows in a table: what it lists where one resembles none of them.
+fn keys_of(table: &str) -> Vec<String> {
+    let said = parse_inventory("i", table).unwrap_err().to_string();
+    let (_, keys) = said.split_once("unknown key 'qqqqqqqqqqqq'; there are: ").unwrap_or_else(|| panic!("{said}"));
+    keys.split(", ").map(str::to_owned).collect()
+}
+
 #[test]
 fn the_example_inventory_parses_and_names_every_key() {
     let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("inventory.example.toml")).unwrap();
     let inventory = parse_inventory("inventory.example.toml", &text).unwrap();
     assert!(inventory.hosts.len() >= 2);
-    for key in [
-        "forks",
-        "port",
-        "user",
-        "identity",
-        "agent",
-        "known_hosts",
-        "jump",
-        "legacy",
-        "sudo",
-        "freeze",
-        "spool",
-        "freeze_timeout",
-        "lease",
-        "connect_timeout",
-        "silence_timeout",
-        "step_timeout",
-        "job_days",
-        "bwlimit",
-        "ssh_config",
-        "password",
-        "sudo_password",
-        "library",
-        "address",
-        "ready_timeout",
-        "keep",
-        "trash_days",
-        "encrypt_to",
-        "encrypt_passphrase",
-        "decrypt_with",
-        "before",
-        "after",
-        "hook_timeout",
-        "notify",
-        "url",
-        "endpoint",
-        "region",
-        "access_key",
-        "secret_key",
-        "token",
-        "object_lock",
-        "drill_on",
-    ] {
-        let documented = text.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
-        assert!(documented, "inventory.example.toml doesn't show '{key}'");
+    let (masters, remotes) = text.split_at(text.find("\n[remotes.").unwrap());
+    let shown = |part: &str, key: &str| part.lines().any(|line| line.trim_start_matches(['#', ' ']).starts_with(&format!("{key} =")));
+    let (defaults, host) = (keys_of("[defaults]\nqqqqqqqqqqqq = 1\n"), keys_of("[hosts.a]\nqqqqqqqqqqqq = 1\n"));
+    let remote = keys_of("[remotes.a]\nurl = 'file:///x'\nqqqqqqqqqqqq = 1\n");
+    assert!(defaults.len() > 25 && host.len() > 25 && remote.len() > 8, "{defaults:?} {host:?} {remote:?}");
+    for key in defaults.iter().chain(&host) {
+        assert!(shown(masters, key), "inventory.example.toml doesn't show '{key}'");
     }
+    for key in &remote {
+        assert!(shown(remotes, key), "inventory.example.toml doesn't show '{key}' of a remote");
+    }
+    // Within `keep` each stands in the sentence above it.
+    let keep: String = masters.lines().filter(|line| line.contains("keep")).collect();
+    for key in keys_of("[defaults.keep]\nqqqqqqqqqqqq = 1\n") {
+        assert!(keep.contains(&key), "inventory.example.toml doesn't show '{key}' of keep");
+    }
+    for table in keys_of("[qqqqqqqqqqqq]\n") {
+        assert!(text.contains(&format!("\n[{table}")), "inventory.example.toml doesn't show [{table}]");
+    }
+}
+
+#[test]
+fn every_verb_shows_itself_in_use() {
+    let mut command = Cli::command();
+    command.build();
+    let (mut verbs, mut seen): (Vec<clap::Command>, _) = (command.get_subcommands().cloned().collect(), 0);
+    while let Some(verb) = verbs.pop() {
+        if verb.get_name() == "help" {
+            continue;
+        }
+        if verb.has_subcommands() {
+            verbs.extend(verb.get_subcommands().cloned());
+            continue;
+        }
+        let name = verb.get_bin_name().unwrap().to_owned();
+        let examples = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+        let own = |line: &str| line.strip_prefix("  ").is_some_and(|line| line == name || line.starts_with(&format!("{name} ")));
+        assert!(examples.starts_with("Examples:\n") && examples.lines().skip(1).all(own), "{name}: {examples}");
+        seen += 1;
+    }
+    assert!(seen > 30, "only {seen} verbs were seen");
 }
 
 #[test]
@@ -235,6 +237,36 @@ pub(crate) fn words(line: &str) -> Vec<String> {
     found
 }
 
+/// The command of a line of a systemd unit (`ExecStart=-…`) or of a crontab (five fields of time); of another line the line itself.
+fn begun_by_a_machine(line: &str) -> &str {
+    if let Some((key, command)) = line.split_once('=')
+        && key.starts_with("Exec")
+        && key.chars().all(|c| c.is_ascii_alphabetic())
+    {
+        return command.trim_start_matches(['-', '+', '!', ':', '@']);
+    }
+    let fields: Vec<&str> = line.splitn(6, ' ').collect();
+    let is_time = |field: &&str| !field.is_empty() && field.chars().all(|c| c.is_ascii_digit() || "*/,-".contains(c));
+    if fields.len() == 6 && fields[..5].iter().all(is_time) { fields[5] } else { line }
+}
+
+/// `/usr/bin/tanker` is tanker too.
+fn without_its_folder(command: &str) -> &str {
+    let (program, _) = command.split_once(' ').unwrap_or((command, ""));
+    let folder = program.rfind('/').map_or(0, |slash| slash + 1);
+    if program.starts_with('/') { &command[folder..] } else { command }
+}
+
+#[test]
+fn a_command_that_a_unit_or_a_crontab_begins_is_found_in_its_line() {
+    for line in
+        ["ExecStart=/usr/bin/tanker report", "ExecStopPost=-/usr/bin/tanker report", "0 2 * * 1-5 /usr/bin/tanker report", "tanker report"]
+    {
+        assert_eq!(without_its_folder(begun_by_a_machine(line)), "tanker report", "{line}");
+    }
+    assert_eq!(begun_by_a_machine("OnCalendar=*-*-* 02:00"), "OnCalendar=*-*-* 02:00");
+}
+
 /// Every command line of tanker's that the documents show, and where. What is only named (`tanker import`) is none.
 pub(crate) fn commands_of_the_documents() -> Vec<(String, String)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -249,13 +281,14 @@ pub(crate) fn commands_of_the_documents() -> Vec<(String, String)> {
             if n % 2 == 1 { blocks.extend(part.lines()) } else { prose.push_str(part) }
         }
         // Where a line of a help text goes on is what it explains.
-        let lines = blocks.iter().map(|line| line.trim().trim_start_matches("ExecStart=/usr/bin/").trim_start_matches("$ "));
+        let lines = blocks.iter().map(|line| begun_by_a_machine(line.trim().trim_start_matches("$ ")));
         let lines = lines.map(|line| line.split("  ").next().unwrap().to_owned());
         let prose = prose.replace('\n', " ");
-        let inline = prose.split('`').skip(1).step_by(2).map(str::to_owned);
+        let inline = prose.split('`').skip(1).step_by(2).map(|quoted| begun_by_a_machine(quoted).to_owned());
         let name = document.strip_prefix(root).unwrap().display().to_string();
         for line in lines.chain(inline) {
-            for command in line.split(" && ").filter(|line| line.starts_with("tanker ")) {
+            let commands = line.split("; ").flat_map(|part| part.split(" && ")).flat_map(|part| part.split(" || "));
+            for command in commands.map(without_its_folder).filter(|line| line.starts_with("tanker ")) {
                 let named_only = match Cli::try_parse_from(words(&concrete(command))) {
                     Ok(_) => false,
                     Err(e) => {
@@ -286,6 +319,7 @@ pub(crate) fn concrete(command: &str) -> String {
         .replace("--remote NAME", "--remote vault")
         .replace("diff A B", "diff east@2026-11-21 east@latest")
         .replace("fuel_backup_….tar.lrz", "fuel_backup.tar.lrz")
+        .replace("fuel_backup_2026-11-22_1407.tar.lrz", "fuel_backup.tar.lrz")
 }
 
 #[test]

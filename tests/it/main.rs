@@ -14,6 +14,7 @@ mod inputs;
 mod library;
 mod logins;
 mod offsite;
+mod pages;
 mod power;
 mod upkeep;
 mod vault;

@@ -4,6 +4,7 @@ mod parse;
 mod reach;
 mod remotes;
 mod upkeep;
+mod wrong;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

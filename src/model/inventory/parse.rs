@@ -10,6 +10,7 @@ use toml::Spanned;
 use super::reach::{jump_target, parse_jump};
 use super::remotes::{Remote, RemoteTable, is_remote, remote};
 use super::upkeep::{EncryptTo, KeepTable, Upkeep, Wrong, encryption, policy};
+use super::wrong::reason;
 use super::{Agent, Endpoint, Given, Hooks, Host, Inventory, Password, Target};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
@@ -126,7 +127,7 @@ impl Reader<'_> {
 /// With file and line when a key is unknown, a value can't be, an address stands twice or a group names nobody.
 pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory> {
     let reader = Reader { file, text };
-    let parsed: File = toml::from_str(text).map_err(|e| reader.bad(e.span().map_or(0, |s| s.start), toml_reason(&e)))?;
+    let parsed: File = toml::from_str(text).map_err(|e| reader.bad(e.span().map_or(0, |s| s.start), reason(&e, text)))?;
     let library = parsed.defaults.library.as_ref().map_or_else(|| PathBuf::from("~/tanker"), |library| library.get_ref().clone());
     let mut hosts: Vec<(usize, Host)> = Vec::new();
     let mut addresses: BTreeMap<(String, u16), String> = BTreeMap::new();
@@ -171,24 +172,6 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
     let upkeep = reader.upkeep(&HostTable::default(), &parsed.defaults)?;
     Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone(), upkeep })
-}
-
-/// toml's own message without its excerpt, with a guess at what an unknown key was meant to be.
-fn toml_reason(error: &toml::de::Error) -> String {
-    let message = printable(error.message());
-    let expected = message.split_once("unknown field `").and_then(|(_, rest)| rest.split_once('`'));
-    match expected {
-        Some((key, known)) => match closest(key, known.split('`').skip(1).step_by(2)) {
-            Some(near) => format!("unknown key '{key}' (did you mean '{near}'?)"),
-            None => format!("unknown key '{key}'"),
-        },
-        None => ["usize", "u64", "u32", "u16", "i64"].iter().fold(message, |message, kind| {
-            message.replace(
-                &format!("expected {kind}"),
-                if *kind == "u16" { "expected a number from 0 to 65535" } else { "expected a whole number" },
-            )
-        }),
-    }
 }
 
 impl Reader<'_> {
