@@ -4,6 +4,7 @@
 //! What is not understood, and would matter, is said: [`Answer::notes`]. What would change where a connection goes and can't be done
 //! is refused: [`Answer::refusal`].
 
+mod keywords;
 mod parse;
 mod resolve;
 mod token;

@@ -1,5 +1,6 @@
 //! What a configuration says of one host.
 
+use super::keywords::{IRRELEVANT, OWN_WAY};
 use super::token::{Tokens, expand_tokens};
 use super::{Directive, SshConfig};
 use crate::model::pattern::wildcard;
@@ -63,86 +64,6 @@ pub struct Answer {
     pub no_way: Option<String>,
 }
 
-/// Keywords without a bearing on what tanker does.
-const IRRELEVANT: &[&str] = &[
-    "addkeystoagent",
-    "batchmode",
-    "checkhostip",
-    "clearallforwardings",
-    "compression",
-    "compressionlevel",
-    "connectionattempts",
-    "controlmaster",
-    "controlpath",
-    "controlpersist",
-    "dynamicforward",
-    "enableescapecommandline",
-    "escapechar",
-    "exitonforwardfailure",
-    "fingerprinthash",
-    "forkafterauthentication",
-    "forwardagent",
-    "forwardx11",
-    "forwardx11timeout",
-    "forwardx11trusted",
-    "gatewayports",
-    "ignoreunknown",
-    "ipqos",
-    "localcommand",
-    "localforward",
-    "loglevel",
-    "logverbose",
-    "nohostauthenticationforlocalhost",
-    "numberofpasswordprompts",
-    "obscurekeystroketiming",
-    "permitlocalcommand",
-    "permitremoteopen",
-    "remotecommand",
-    "remoteforward",
-    "requesttty",
-    "sendenv",
-    "serveralivecountmax",
-    "serveraliveinterval",
-    "sessiontype",
-    "setenv",
-    "stdinnull",
-    "streamlocalbindmask",
-    "streamlocalbindunlink",
-    "syslogfacility",
-    "tag",
-    "tcpkeepalive",
-    "tunnel",
-    "tunneldevice",
-    "updatehostkeys",
-    "usekeychain",
-    "useroaming",
-    "visualhostkey",
-    "warnweakcrypto",
-    "xauthlocation",
-    "gssapiauthentication",
-    "gssapidelegatecredentials",
-    "useprivilegedport",
-    "protocol",
-    "rhostsrsaauthentication",
-    "rsaauthentication",
-];
-/// Keywords of which tanker has its own way, with that way.
-const OWN_WAY: &[(&str, &str)] = &[
-    ("stricthostkeychecking", "tanker refuses every unknown key"),
-    ("ciphers", "tanker chooses the strongest that both sides have"),
-    ("kexalgorithms", "tanker chooses the strongest that both sides have"),
-    ("macs", "tanker chooses the strongest that both sides have"),
-    ("hostkeyalgorithms", "tanker chooses the strongest that both sides have"),
-    ("pubkeyacceptedalgorithms", "tanker chooses the strongest that both sides have"),
-    ("pubkeyacceptedkeytypes", "tanker chooses the strongest that both sides have"),
-    ("casignaturealgorithms", "tanker chooses the strongest that both sides have"),
-    ("passwordauthentication", "a password is used only where the inventory names its source"),
-    ("kbdinteractiveauthentication", "a password is used only where the inventory names its source"),
-    ("challengeresponseauthentication", "a password is used only where the inventory names its source"),
-    ("preferredauthentications", "tanker tries keys, then the agent, then a password that the inventory names"),
-    ("pubkeyauthentication", "tanker tries keys, then the agent, then a password that the inventory names"),
-];
-
 struct Pass<'a> {
     question: &'a Question<'a>,
     answer: Answer,
@@ -157,15 +78,12 @@ pub fn resolve(files: &[SshConfig], question: &Question<'_>) -> Answer {
     let mut pass = Pass { question, answer, last: false, wants_last: false };
     files.iter().for_each(|file| pass.read(file, true));
     if pass.wants_last {
-        // `Match final` asks for a second reading; what adds up must not add up twice.
+        // `Match final` asks for a second reading. What the first one found stays, as in OpenSSH: a `Host` that fitted the alias may not fit
+        // the resolved name.
         pass.last = true;
-        pass.answer.identity.clear();
-        pass.answer.certificates.clear();
-        pass.answer.notes.clear();
         files.iter().for_each(|file| pass.read(file, true));
     }
     let mut answer = pass.answer;
-    answer.notes.dedup();
     put_tokens_in(&mut answer, question);
     answer
 }
@@ -214,8 +132,8 @@ impl Pass<'_> {
                 }
                 Err(_) => {}
             },
-            "identityfile" => answer.identity.push(first.to_owned()),
-            "certificatefile" => answer.certificates.push(first.to_owned()),
+            "identityfile" => push_once(&mut answer.identity, first.to_owned()),
+            "certificatefile" => push_once(&mut answer.certificates, first.to_owned()),
             "identitiesonly" => yes(&mut answer.identities_only),
             "identityagent" => once(&mut answer.identity_agent),
             "proxyjump" => once(&mut answer.proxy_jump),
@@ -247,7 +165,7 @@ impl Pass<'_> {
             other if IRRELEVANT.contains(&other) => {}
             other => {
                 let why = OWN_WAY.iter().find(|(keyword, _)| *keyword == other).map_or("tanker doesn't know it", |(_, why)| why);
-                answer.notes.push(format!("{}:{}: {} is passed over: {why}", line.file, line.line, printable(other)));
+                push_once(&mut answer.notes, format!("{}:{}: {} is passed over: {why}", line.file, line.line, printable(other)));
             }
         }
     }
@@ -277,7 +195,7 @@ impl Pass<'_> {
                     if outer && all {
                         let what =
                             format!("{}:{}: 'Match {}' is passed over: tanker doesn't evaluate it", line.file, line.line, printable(&name));
-                        self.answer.notes.push(what);
+                        push_once(&mut self.answer.notes, what);
                     }
                     return false;
                 }
@@ -296,6 +214,13 @@ impl Pass<'_> {
             "localuser" => Some(hosts_match(&list, self.question.local_user)),
             _ => None,
         }
+    }
+}
+
+/// What adds up must not add up twice where it is read twice.
+fn push_once(list: &mut Vec<String>, item: String) {
+    if !list.contains(&item) {
+        list.push(item);
     }
 }
 
@@ -381,6 +306,15 @@ mod tests {
         let other = ask(text, "b");
         assert_eq!((other.user.as_deref(), other.port), (Some("late"), None), "a command is never run, and that is said");
         assert!(other.notes[0].contains("'Match exec' is passed over"), "{:?}", other.notes);
+    }
+
+    #[test]
+    fn a_second_reading_adds_to_the_first_and_takes_nothing_away() {
+        let text = "Ciphers x\nHost east\n HostName 10.0.0.1\n IdentityFile ~/.ssh/east\n CertificateFile ~/.ssh/cert\n Macs y\nMatch final all\n IdentityFile ~/.ssh/late\nHost 10.0.0.1\n IdentityFile ~/.ssh/address\n";
+        let answer = ask(text, "east");
+        assert_eq!(answer.identity, ["~/.ssh/east", "~/.ssh/late", "~/.ssh/address"]);
+        assert_eq!(answer.certificates, ["~/.ssh/cert"]);
+        assert_eq!(answer.notes.len(), 2, "{:?}", answer.notes);
     }
 
     #[test]
