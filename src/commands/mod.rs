@@ -25,6 +25,7 @@ use crate::model::inventory::{Host, Inventory};
 use crate::model::release::{DIRECTORIES, PLUGINS};
 use crate::model::report::Severity;
 use crate::model::tasks::{TaskList, UnreadableTasks, parse_tasks};
+use crate::model::text::first_ten;
 use crate::monitor::{Event, Monitor, Step};
 use crate::remote::link::Link;
 use crate::remote::ssh::{Keyring, expand};
@@ -153,5 +154,5 @@ fn library_ending(error: &LibraryError) -> Ending {
 }
 
 fn refused(reasons: &[String], hint: Option<String>) -> Ending {
-    Ending::bad(Severity::Refused, reasons.join("; "), hint)
+    Ending::bad(Severity::Refused, first_ten(reasons, "; "), hint)
 }

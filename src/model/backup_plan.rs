@@ -4,7 +4,7 @@ use super::facts::{Container, ContainerState, Facts};
 use super::manifest::{CapturedContainer, CapturedVolume, Contents, FreezeMethod};
 use super::release::REPOSITORIES;
 use super::tasks::{TaskList, UnreadableTasks};
-use super::text::human_bytes;
+use super::text::{first_ten, human_bytes};
 
 /// What the scripts need on a master.
 const NEEDED_TOOLS: [&str; 6] = ["tar", "docker", "fuel", "setsid", "flock", "sha256sum"];
@@ -168,7 +168,7 @@ pub fn judge_tasks(
         Err(e) => Some(format!("its tasks can't be read: {e}")),
         Ok(list) => {
             let unfinished: Vec<String> = list.unfinished().iter().map(|task| task.describe()).collect();
-            (!unfinished.is_empty()).then(|| format!("unfinished: {}", unfinished.join(", ")))
+            (!unfinished.is_empty()).then(|| format!("unfinished: {}", first_ten(&unfinished, ", ")))
         }
     };
     match objection {

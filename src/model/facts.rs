@@ -5,11 +5,13 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::release::{DIRECTORIES, PLUGINS, Release, START_ORDER};
+use super::inspect::parse_containers;
+use super::release::{DIRECTORIES, PLUGINS, Release};
 use super::text::printable;
+
+/// The tools that `facts.sh` looks for.
+const TOOLS: [&str; 12] =
+    ["bash", "tar", "lrzip", "docker", "fuel", "dockerctl", "supervisorctl", "systemctl", "setsid", "flock", "sha256sum", "iptables-save"];
 
 /// Why a master's answer could not be understood: one sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,6 +33,10 @@ pub fn parse_frames(output: &[u8]) -> Result<BTreeMap<String, String>, BadFacts>
             .strip_prefix('@')
             .and_then(|head| head.split_once(' '))
             .ok_or_else(|| bad(&format!("'{}' is no frame (does a login script print something?)", printable(head))))?;
+        // Names are shown: no script sends one that a terminal could take for something else.
+        if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._/-".contains(&b)) {
+            return Err(bad(&format!("'{}' is no frame's name", printable(name))));
+        }
         let length: usize = length.parse().map_err(|_| bad("a frame's length is no number"))?;
         let body = rest.get(end + 1..).and_then(|b| b.get(..length)).ok_or_else(|| bad("a frame is cut short"))?;
         if rest.get(end + 1 + length) != Some(&b'\n') {
@@ -124,55 +130,6 @@ pub struct Facts {
     pub jobs: Vec<JobTrace>,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    name: String,
-    state: State,
-    config: Config,
-    /// To Docker 1.7.
-    #[serde(default)]
-    volumes: Option<BTreeMap<String, String>>,
-    /// From Docker 1.8.
-    #[serde(default)]
-    mounts: Option<Vec<Mount>>,
-    #[serde(default)]
-    image: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct State {
-    #[serde(default)]
-    running: bool,
-    #[serde(default)]
-    paused: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Config {
-    image: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Mount {
-    destination: String,
-    source: String,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Image {
-    #[serde(alias = "ID", alias = "id")]
-    id: String,
-    #[serde(default)]
-    size: u64,
-    #[serde(default)]
-    virtual_size: u64,
-}
-
 /// Reads the frames that `facts.sh` prints.
 ///
 /// # Errors
@@ -210,7 +167,7 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         spool_free_bytes: free("spool_free_kib")?,
         docker_free_bytes: free("docker_free_kib")?,
         freezer: frames.contains_key("freezer"),
-        tools: frames.iter().filter_map(|(k, v)| Some((k.strip_prefix("tool.")?.to_owned(), printable(v)))).collect(),
+        tools: TOOLS.iter().filter_map(|tool| Some(((*tool).to_owned(), printable(frames.get(&format!("tool.{tool}"))?)))).collect(),
         astute: frames.get("astute").cloned().unwrap_or_default(),
         jobs: parse_jobs(&frames),
         release,
@@ -242,66 +199,6 @@ fn parse_release(version_yaml: &str, fuel_release: &str) -> Result<Release, BadF
         .or((!fuel_release.is_empty()).then_some(fuel_release))
         .ok_or_else(|| BadFacts("this host is no Fuel master: /etc/fuel/version.yaml names no release".into()))?;
     named.parse().map_err(|e| BadFacts(format!("{e}")))
-}
-
-/// What `docker inspect` says of containers and images, in one list: an image has no state.
-fn parse_containers(release: &Release, objects: &str) -> Result<(Vec<Container>, usize), BadFacts> {
-    let bad = |e: serde_json::Error| BadFacts(format!("'docker inspect' printed something unexpected: {}", printable(&e.to_string())));
-    let objects: Vec<Value> = if objects.is_empty() { Vec::new() } else { serde_json::from_str(objects).map_err(bad)? };
-    let (inspected, images): (Vec<Value>, Vec<Value>) = objects.into_iter().partition(|object| object.get("State").is_some());
-    let inspected: Vec<Inspected> = serde_json::from_value(inspected.into()).map_err(bad)?;
-    let images: Vec<Image> = serde_json::from_value(images.into()).map_err(bad)?;
-    let total = inspected.len();
-    let mut own = Vec::new();
-    for found in inspected {
-        let name = found.name.trim_start_matches('/').to_owned();
-        let Some(service) = release.service(&name).map(str::to_owned) else { continue };
-        let image = image_name(&found.config.image)?;
-        let mut volumes = Vec::new();
-        let pairs = found.mounts.map(|m| m.into_iter().map(|m| (m.destination, m.source)).collect::<Vec<_>>());
-        for (at, from) in pairs.unwrap_or_else(|| found.volumes.unwrap_or_default().into_iter().collect()) {
-            if is_anonymous(&from) {
-                check_path(&at)?;
-                check_path(&from)?;
-                volumes.push((at, from));
-            }
-        }
-        volumes.sort();
-        let state = match (found.state.paused, found.state.running) {
-            (true, _) => ContainerState::Paused,
-            (_, true) => ContainerState::Running,
-            _ => ContainerState::Stopped,
-        };
-        let image_bytes = images.iter().find(|i| i.id == found.image).map_or(0, |i| i.virtual_size.max(i.size));
-        own.push(Container { service, name, image, state, volumes, image_bytes });
-    }
-    own.sort_by_key(|c| START_ORDER.iter().position(|s| *s == c.service));
-    let others = total - own.len();
-    Ok((own, others))
-}
-
-/// A volume that Docker made itself, not a directory of the host that somebody mounted.
-fn is_anonymous(source: &str) -> bool {
-    source.starts_with("/var/lib/docker/")
-}
-
-fn image_name(image: &str) -> Result<String, BadFacts> {
-    let without_tag = match image.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => name,
-        _ => image,
-    };
-    let fits = !without_tag.is_empty()
-        && without_tag.len() <= 128
-        && without_tag.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-/".contains(&b));
-    if fits { Ok(without_tag.to_owned()) } else { Err(BadFacts(format!("'{}' is no image that tanker can save", printable(image)))) }
-}
-
-/// Paths go into lists of words on the master: only those that need no quoting are taken.
-fn check_path(path: &str) -> Result<(), BadFacts> {
-    let plain = path.starts_with('/')
-        && !path.split('/').any(|part| part == "..")
-        && path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/._-".contains(&b));
-    if plain { Ok(()) } else { Err(BadFacts(format!("a volume lies at '{}', a path that tanker doesn't take", printable(path)))) }
 }
 
 #[cfg(test)]
@@ -360,9 +257,17 @@ mod tests {
     }
 
     #[test]
-    fn i8_a_volume_path_that_would_need_quoting_is_refused() {
-        let evil = r#"[{"Name":"/fuel-core-5.1-nailgun","State":{},"Config":{"Image":"fuel/nailgun_5.1"},"Volumes":{"/x":"/var/lib/docker/$(reboot)"}}]"#;
-        assert!(parse_facts(&master(evil)).err().unwrap().to_string().contains("doesn't take"));
+    fn i8_names_that_no_script_sends_are_refused_or_passed_over() {
+        let with = |name: &str| [master("[]"), frame(name, "/bin/x").into_bytes()].concat();
+        for evil in ["tool.\u{1b}[2J", "tool.\u{202e}x", "job.a\u{7}", "a\\", ""] {
+            let why = parse_facts(&with(evil)).err().unwrap().to_string();
+            assert!(why.contains("no frame's name") && !why.contains(char::is_control), "{why}");
+        }
+        let facts = parse_facts(&with("tool.evil")).ok().unwrap();
+        assert!(facts.tools.is_empty());
+        assert_eq!(parse_facts(&with("tool.lrzip")).ok().unwrap().tools["lrzip"], "/bin/x");
+        let script = include_str!("../scripts/facts.sh");
+        assert!(script.contains(&format!("for tool in {}; do", TOOLS.join(" "))), "the script looks for these and no others");
     }
 
     #[test]

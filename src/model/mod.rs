@@ -4,6 +4,7 @@ pub mod astute;
 pub mod backup_plan;
 pub mod facts;
 pub mod id;
+mod inspect;
 pub mod inventory;
 pub mod lrzip;
 pub mod manifest;

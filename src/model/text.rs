@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The longest text of a master's that is shown in one message, in characters.
 const LONGEST: usize = 600;
+/// So many of a list stand in one message.
+const MOST_LISTED: usize = 10;
 
 /// A master's text on one line: control characters and bidirectional overrides become `?`, the rest is cut at 600
 /// characters.
@@ -21,6 +23,16 @@ pub fn printable(text: &str) -> String {
 #[must_use]
 pub fn printable_path(path: &[u8]) -> String {
     String::from_utf8_lossy(path).chars().map(visible).collect()
+}
+
+/// The first ten of a list, and how many there are besides: a master can make any list of its own as long as it likes.
+#[must_use]
+pub fn first_ten<S: AsRef<str>>(items: &[S], separator: &str) -> String {
+    let shown = items.iter().take(MOST_LISTED).map(AsRef::as_ref).collect::<Vec<_>>().join(separator);
+    match items.len().saturating_sub(MOST_LISTED) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
 }
 
 fn visible(c: char) -> char {
@@ -94,6 +106,15 @@ mod tests {
         let shown = printable("ok\u{1b}[2J\u{7}\u{202e}gone\r\nnext");
         assert_eq!(shown, "ok?[2J??gone next");
         assert!(printable(&"x".repeat(10_000)).chars().count() <= LONGEST + 1);
+    }
+
+    #[test]
+    fn i8_a_list_of_a_masters_is_cut_in_a_message() {
+        let names: Vec<String> = (1..=100_000).map(|n| n.to_string()).collect();
+        assert_eq!(first_ten(&names[..3], ", "), "1, 2, 3");
+        assert_eq!(first_ten(&names[..10], " "), "1 2 3 4 5 6 7 8 9 10");
+        assert_eq!(first_ten(&names, " "), "1 2 3 4 5 6 7 8 9 10 and 99990 more");
+        assert_eq!(first_ten::<String>(&[], " "), "");
     }
 
     #[test]

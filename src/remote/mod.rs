@@ -8,7 +8,7 @@ pub mod link;
 mod script;
 pub mod ssh;
 
-pub use script::{Form, Script, job_script, quote};
+pub use script::{Form, LONGEST_OUTPUT, Script, job_script, quote};
 
 /// Where jobs of tanker's lie on a master.
 pub const TANKER_ROOT: &str = "/var/backup/fuel/tanker";

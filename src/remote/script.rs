@@ -97,6 +97,13 @@ impl Script {
         words.into_iter().map(quote).collect::<Vec<_>>().join(" ")
     }
 
+    /// How many bytes it may print where its output is held in memory (I8).
+    #[must_use]
+    pub fn longest_output(&self) -> usize {
+        // Many masters are looked at at once, and none has that much to tell.
+        if self.name == "facts" { 8 << 20 } else { LONGEST_OUTPUT }
+    }
+
     /// What goes to stdin before anything else.
     #[must_use]
     pub fn input(&self, form: Form, password: Option<&str>) -> Vec<u8> {
@@ -106,6 +113,9 @@ impl Script {
         }
     }
 }
+
+/// What a script may print, and complain of.
+pub const LONGEST_OUTPUT: usize = 32 << 20;
 
 /// Ends what is meant for sudo.
 const MARK: &str = "tanker-begins-here";

@@ -8,7 +8,7 @@ use crate::model::facts::{ContainerState, JobTrace};
 use crate::model::id::HostName;
 use crate::model::inventory::{Inventory, Target};
 use crate::model::restore_plan::RestorePlan;
-use crate::model::text::{human_bytes, printable};
+use crate::model::text::{first_ten, human_bytes, printable};
 use crate::remote::ssh::Verdict;
 
 /// What `check` found on one master.
@@ -51,7 +51,7 @@ pub fn checked(host: &HostName, found: &Checked) -> String {
         "tasks",
         match &found.tasks {
             Ok((count, unfinished)) if unfinished.is_empty() => format!("{count}, none unfinished"),
-            Ok((count, unfinished)) => format!("{count}, unfinished: {}", unfinished.join(", ")),
+            Ok((count, unfinished)) => format!("{count}, unfinished: {}", first_ten(unfinished, ", ")),
             Err(reason) => format!("can't be read: {reason}"),
         },
     );

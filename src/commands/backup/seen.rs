@@ -9,8 +9,9 @@ use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::manifest::FreezeMethod;
 use crate::model::pending::Pending;
+use crate::model::release::START_ORDER;
 use crate::model::report::Severity;
-use crate::model::text::printable;
+use crate::model::text::{first_ten, printable};
 use crate::monitor::{Event, Step};
 use crate::remote::job::JobEvent;
 use crate::remote::{RemoteError, TANKER_ROOT};
@@ -127,14 +128,36 @@ pub(in crate::commands) fn still_frozen(host: &HostName, names: &[String], metho
             Some(hint.into()),
         );
     }
-    let summary = format!("{} containers are still frozen: {}", names.len(), names.join(" "));
+    let summary = format!("{} containers are still frozen: {}", names.len(), first_ten(names, " "));
     let command = match method {
         // The job's list names the kernel's files; a Docker that old has no command for it.
         FreezeMethod::Cgroup => format!("for f in $(cut -d' ' -f2 {TANKER_ROOT}/*/frozen); do echo THAWED > $f; done"),
         FreezeMethod::Stop => {
             "dockerctl start all; supervisorctl start all || for s in $(dockerctl list); do systemctl start docker-$s; done".to_owned()
         }
+        // More than a release has containers: the master's list names them all, a line here could not.
+        FreezeMethod::Pause | FreezeMethod::None if names.len() > START_ORDER.len() => {
+            format!("for c in $(cut -d' ' -f1 {TANKER_ROOT}/*/frozen); do docker unpause $c; done")
+        }
         FreezeMethod::Pause | FreezeMethod::None => format!("for c in {}; do docker unpause $c; done", names.join(" ")),
     };
     Ending::bad(Severity::Frozen, summary, Some(format!("run 'tanker thaw {host}', or on the master itself: {command}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn i8_a_master_that_names_frozen_containers_without_end_fills_no_screen() {
+        let host: HostName = "m".parse().unwrap();
+        let names: Vec<String> = (0..50_000).map(|n| format!("fuel-{n}")).collect();
+        let ending = still_frozen(&host, &names, FreezeMethod::Pause);
+        let (summary, hint) = (ending.summary, ending.hint.unwrap());
+        assert!(summary.starts_with("50000 containers are still frozen: fuel-0 ") && summary.ends_with("and 49990 more"), "{summary}");
+        assert!(hint.len() < 300 && hint.contains("docker unpause $c"), "{hint}");
+        // What a release has is named: the command must leave nobody out.
+        let hint = still_frozen(&host, &names[..11], FreezeMethod::Pause).hint.unwrap();
+        assert!(hint.contains("for c in fuel-0 fuel-1 ") && hint.contains(" fuel-10; do"), "{hint}");
+    }
 }

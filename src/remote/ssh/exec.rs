@@ -13,12 +13,12 @@ use super::throttle::Limits;
 use super::{RemoteError, Session, algorithms};
 use crate::model::text::printable;
 use crate::remote::script::Form;
-use crate::remote::{Script, Stdout};
+use crate::remote::{LONGEST_OUTPUT, Script, Stdout};
 
-/// What a script may print when its output is held in memory (I8).
-const LONGEST_OUTPUT: usize = 32 << 20;
 /// What is kept of stderr.
 const LONGEST_STDERR: usize = 16 << 10;
+/// What is kept of a signal's name, which a server may invent.
+const LONGEST_SIGNAL: usize = 64;
 /// Read from an input at once.
 const CHUNK: usize = 256 << 10;
 /// The same where there is a limit to what may be sent.
@@ -44,8 +44,8 @@ impl Session {
         let collect = async {
             let mut all = Vec::new();
             while let Some(data) = source.recv().await {
-                if all.len() + data.len() > LONGEST_OUTPUT {
-                    return Err(RemoteError::Answer(format!("{} printed more than {LONGEST_OUTPUT} bytes", script.name)));
+                if all.len() + data.len() > script.longest_output() {
+                    return Err(RemoteError::Answer(format!("{} printed more than {} bytes", script.name, script.longest_output())));
                 }
                 all.extend_from_slice(&data);
             }
@@ -185,7 +185,7 @@ async fn feed(write: &ChannelWriteHalf<Msg>, text: Vec<u8>, mut input: impl Read
 
 /// Reads until the channel is gone: the exit status can come before the last data.
 async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<Ended, RemoteError> {
-    let mut code = None;
+    let (mut code, mut signal) = (None, None);
     let (mut stderr, mut complaints) = (Vec::new(), 0);
     while let Some(message) = read.wait().await {
         match message {
@@ -207,16 +207,25 @@ async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<
                 }
             }
             ChannelMsg::ExitStatus { exit_status } => code = Some(exit_status),
-            ChannelMsg::ExitSignal { signal_name, .. } => stderr.extend_from_slice(format!("killed by {signal_name:?}").as_bytes()),
+            // One process ends once: what a server says of more is not kept.
+            ChannelMsg::ExitSignal { signal_name, .. } => {
+                signal.get_or_insert_with(|| format!("{signal_name:?}").chars().take(LONGEST_SIGNAL).collect::<String>());
+            }
             ChannelMsg::Failure => return Err(RemoteError::Answer("the server refuses to run commands".into())),
             _ => {}
         }
     }
-    match code {
-        Some(code) => Ok(Ended { code, stderr }),
-        None if stderr.starts_with(b"killed by") => Ok(Ended { code: 255, stderr }),
-        None => Err(RemoteError::Lost("it ended without an exit status".into())),
+    match (code, signal) {
+        (Some(code), _) => Ok(Ended { code, stderr }),
+        (None, Some(signal)) => Ok(killed(&signal, &stderr)),
+        (None, None) => Err(RemoteError::Lost("it ended without an exit status".into())),
     }
+}
+
+/// The signal comes first: what was said before it may be longer than what is shown.
+fn killed(signal: &str, said: &[u8]) -> Ended {
+    let stderr = [format!("killed by {signal}").as_bytes(), if said.is_empty() { b"" } else { b": " }, said].concat();
+    Ended { code: 255, stderr }
 }
 
 fn finish(script: &Script, ended: Ended, stdout: Stdout) -> Result<Stdout, RemoteError> {
@@ -230,4 +239,18 @@ fn finish(script: &Script, ended: Ended, stdout: Stdout) -> Result<Stdout, Remot
         (true, code) => format!("{} ended with code {code} and said nothing", script.name),
     };
     Err(RemoteError::Script { name: script.name, code: ended.code, reason, stdout })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_ends_by_a_signal_says_so_before_all_else() {
+        let script = Script::root([""; 0]);
+        let said = finish(&script, killed("TERM", "x".repeat(2000).as_bytes()), Vec::new()).unwrap_err().to_string();
+        assert!(said.starts_with("killed by TERM: xxx"), "{said}");
+        assert_eq!(finish(&script, killed("KILL", b""), Vec::new()).unwrap_err().to_string(), "killed by KILL");
+        assert!(Script::facts([""; 0]).longest_output() < script.longest_output());
+    }
 }
