@@ -3,11 +3,19 @@
 //! The text is spliced section by section so that every byte of what is kept stays as it was; a YAML parser then reads the
 //! result and holds it against what was meant.
 
+use std::collections::HashMap;
+
+use yaml_rust2::parser::{Event, Parser};
 use yaml_rust2::{Yaml, YamlLoader};
 
 /// The settings that stay as the target has them.
 pub const NETWORK_KEYS: [&str; 9] =
     ["HOSTNAME", "DNS_DOMAIN", "DNS_SEARCH", "DNS_UPSTREAM", "NTP1", "NTP2", "NTP3", "ADMIN_NETWORK", "EXTRA_ADMIN_NETWORKS"];
+
+/// No master's file comes near these; the parser copies what an alias stands for and goes down a level for each level of the text.
+const LONGEST: usize = 256 << 10;
+const MOST_NODES: usize = 100_000;
+const DEEPEST: usize = 64;
 
 /// Why two files could not be merged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,11 +102,61 @@ fn check(merged: &str, backup: &str, target: &str) -> Result<(), Unmergeable> {
 
 fn load(which: &'static str, text: &str) -> Result<Vec<(String, Yaml)>, Unmergeable> {
     let bad = |reason: String| Unmergeable { which, reason };
+    fits(text).map_err(bad)?;
     let documents = YamlLoader::load_from_str(text).map_err(|e| bad(format!("it is no YAML (line {})", e.marker().line())))?;
     let Some(Yaml::Hash(hash)) = documents.into_iter().next() else {
         return Err(bad("it is no mapping".into()));
     };
     hash.into_iter().map(|(key, value)| key.into_string().map(|key| (key, value)).ok_or_else(|| bad("a key is no text".into()))).collect()
+}
+
+/// How much a part of a file comes to once its aliases are put in.
+#[derive(Clone, Copy, Default)]
+struct Measure {
+    nodes: usize,
+    depth: usize,
+}
+
+/// Whether a file can be loaded at all (I8): read event by event, which neither copies nor goes down.
+fn fits(text: &str) -> Result<(), String> {
+    if text.len() > LONGEST {
+        return Err(format!("it has {} KiB and may have {}", text.len() >> 10, LONGEST >> 10));
+    }
+    let mut parser = Parser::new_from_str(text);
+    let mut anchors: HashMap<usize, Measure> = HashMap::new();
+    // What is open, with its anchor; the first one is the file.
+    let mut open = vec![(0, Measure::default())];
+    loop {
+        let (event, mark) = parser.next_token().map_err(|e| format!("it is no YAML (line {})", e.marker().line()))?;
+        let leaf = Measure { nodes: 1, depth: 1 };
+        let (anchor, ended) = match event {
+            Event::StreamEnd => return Ok(()),
+            Event::Alias(anchor) => (0, anchors.get(&anchor).copied().unwrap_or(leaf)),
+            Event::Scalar(_, _, anchor, _) => (anchor, leaf),
+            Event::SequenceStart(anchor, _) | Event::MappingStart(anchor, _) => {
+                open.push((anchor, Measure::default()));
+                if open.len() > DEEPEST {
+                    return Err(format!("it is nested deeper than {DEEPEST} levels (line {})", mark.line()));
+                }
+                continue;
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                let (anchor, inside) = open.pop().unwrap_or_default();
+                (anchor, Measure { nodes: inside.nodes + 1, depth: inside.depth + 1 })
+            }
+            Event::Nothing | Event::StreamStart | Event::DocumentStart | Event::DocumentEnd => continue,
+        };
+        anchors.insert(anchor, ended);
+        if open.len() + ended.depth > DEEPEST + 1 {
+            return Err(format!("it is nested deeper than {DEEPEST} levels (line {})", mark.line()));
+        }
+        if let Some((_, around)) = open.last_mut() {
+            *around = Measure { nodes: around.nodes + ended.nodes, depth: around.depth.max(ended.depth) };
+            if around.nodes > MOST_NODES {
+                return Err(format!("its aliases expand to more than {MOST_NODES} values (line {})", mark.line()));
+            }
+        }
+    }
 }
 
 fn value<'a>(document: &'a [(String, Yaml)], key: &str) -> Option<&'a Yaml> {
@@ -158,6 +216,32 @@ mod tests {
         for bad in ["just text\n", "- a\n- b\n", "a: [1\n", "", "\"a\": 1\n\"a\": {\n"] {
             assert!(merge(bad, TARGET).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn i8_a_file_that_expands_or_nests_without_end_is_refused_before_it_is_loaded() {
+        let refused = |text: &str, why: &str| {
+            assert!(network_settings(text).is_empty());
+            let said = merge(text, TARGET).unwrap_err().to_string();
+            assert!(said.contains(why), "{said}");
+        };
+        let bomb = (1..=10).fold("A0: &a0 x\n".to_owned(), |text, n| {
+            let ten = vec![format!("*a{}", n - 1); 10].join(", ");
+            text + &format!("A{n}: &a{n} [{ten}]\n")
+        });
+        refused(&bomb, "expand to more than");
+        refused(&format!("NTP1: {}x{}\n", "[".repeat(100), "]".repeat(100)), "deeper than");
+        refused(&format!("NTP1: {}\n", "[".repeat(100_000)), "can't be merged");
+        let steps = "- ".repeat(100_000);
+        refused(&format!("NTP1:\n {steps}x\n"), "deeper than");
+        // Each is shallow where it stands, and lies inside the one before it.
+        let chain = (1..=40).fold("A0: &a0 x\n".to_owned(), |text, n| text + &format!("A{n}: &a{n} [[[[*a{}]]]]\n", n - 1));
+        refused(&chain, "deeper than");
+        refused(&format!("NTP1: {}\n", "x".repeat(300 << 10)), "KiB");
+        // What PyYAML writes where a program has the same list twice.
+        let shared = "HOSTNAME: a\nlist: &id001\n- a\n- b\nagain: *id001\n";
+        assert!(merge(shared, TARGET).unwrap().contains("again: *id001"));
+        assert_eq!(network_settings(shared), [("HOSTNAME".to_owned(), "a".to_owned())]);
     }
 
     #[test]
