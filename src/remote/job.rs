@@ -1,5 +1,6 @@
 //! A job: a script that goes on running on the master whether anybody is connected or not. Started, followed, cleaned up.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
@@ -15,6 +16,13 @@ const SHORT: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A thaw may have to start stopped containers, which run puppet first.
 const CLEANING: Duration = Duration::from_secs(3600);
+
+/// What a job's log may come to (I8). A backup writes some dozen lines, and a master that can't thaw one each two seconds; how a file grows
+/// is not in it.
+const LONGEST_LOG: usize = 16 << 20;
+const MOST_EVENTS: usize = 100_000;
+/// So many steps earn the time of a step each: no job has half of them.
+const MOST_STEPS: usize = 64;
 
 /// A line of a job's event log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,37 +123,26 @@ impl Job {
     /// # Errors
     /// When the line stays lost, the job is gone without a last word, or a step takes longer than the host's `step_timeout`.
     pub async fn follow(&self, link: &mut Link, mut offset: usize, mut on_event: impl FnMut(JobEvent)) -> Result<usize, RemoteError> {
-        let mut ended = false;
-        let (limit, mut step, mut since) = (link.step_timeout(), String::from("the job's start"), Instant::now());
+        let (limit, mut log) = (link.step_timeout(), Log::begin());
         loop {
             let answer = link.run(&Script::poll([self.path.clone(), offset.to_string()]), SHORT, PATIENCE).await?;
             let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
-            let text = frames.get("events").map_or("", String::as_str);
-            // A line that is still being written is left for the next look.
-            let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
-            offset += whole.len();
-            for event in whole.lines().filter_map(parse_event) {
-                ended |= matches!(event, JobEvent::Failed(..) | JobEvent::Finished);
-                if let JobEvent::Step(name, _) = &event {
-                    (step, since) = (format!("the step '{name}'"), Instant::now());
-                }
-                on_event(event);
-            }
+            offset += log.take(frames.get("events").map_or("", String::as_str), &mut on_event)?;
             if let Some(bytes) = frames.get("growing").and_then(|bytes| bytes.trim().parse().ok()) {
                 on_event(JobEvent::Growing(bytes));
             }
             // The script looks whether the job lives before it reads the log: a dead job's log is whole.
             if frames.get("alive").is_none_or(|word| word != "yes") {
-                if ended {
+                if log.ended {
                     return Ok(offset);
                 }
                 return Err(RemoteError::Answer(
                     "the job on the master ended without a word: it was killed, or the master was restarted".into(),
                 ));
             }
-            if since.elapsed() > limit {
+            if log.since.elapsed() > limit {
                 // The line is not to blame: trying again, or later, would change nothing.
-                return Err(RemoteError::Answer(format!("{step} did not end within {} s", limit.as_secs())));
+                return Err(RemoteError::Answer(format!("{} did not end within {} s", log.step, limit.as_secs())));
             }
             tokio::time::sleep(POLL).await;
         }
@@ -173,6 +170,48 @@ impl Job {
     /// When containers stay frozen (the frame `frozen` of its output names them), or something can't be removed.
     pub async fn clean(&self, link: &mut Link) -> Result<(), RemoteError> {
         link.run(&Script::clean([self.path.clone()]), CLEANING, PATIENCE).await.map(drop)
+    }
+}
+
+/// An event log as it is followed.
+struct Log {
+    bytes: usize,
+    events: usize,
+    /// Whether the job has said its last word.
+    ended: bool,
+    /// What it does, for a sentence.
+    step: String,
+    since: Instant,
+    steps: BTreeSet<String>,
+}
+
+impl Log {
+    fn begin() -> Self {
+        Self { bytes: 0, events: 0, ended: false, step: "the job's start".to_owned(), since: Instant::now(), steps: BTreeSet::new() }
+    }
+
+    /// Takes what was written since the last look, as far as its lines are whole: how many bytes that is. A line that is still being
+    /// written is left for the next look.
+    fn take(&mut self, text: &str, on_event: &mut impl FnMut(JobEvent)) -> Result<usize, RemoteError> {
+        let whole = text.rfind('\n').map_or("", |end| &text[..=end]);
+        if self.bytes + text.len() > LONGEST_LOG || self.events + whole.lines().count() > MOST_EVENTS {
+            let why = format!("the job on the master writes its log without end: more than {LONGEST_LOG} bytes, or {MOST_EVENTS} lines");
+            return Err(RemoteError::Answer(why));
+        }
+        self.bytes += whole.len();
+        self.events += whole.lines().count();
+        for event in whole.lines().filter_map(parse_event) {
+            self.ended |= matches!(event, JobEvent::Failed(..) | JobEvent::Finished);
+            // One that says the same step again and again would have no limit.
+            if let JobEvent::Step(name, _) = &event
+                && self.steps.len() < MOST_STEPS
+                && self.steps.insert(name.clone())
+            {
+                (self.step, self.since) = (format!("the step '{name}'"), Instant::now());
+            }
+            on_event(event);
+        }
+        Ok(whole.len())
     }
 }
 
@@ -218,6 +257,39 @@ pub fn parse_event(line: &str) -> Option<JobEvent> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn i8_a_step_that_is_said_again_and_again_gets_no_more_time() {
+        let mut log = Log::begin();
+        log.take("1 step live\n2 step freeze\n3 st", &mut |_| ()).unwrap();
+        assert_eq!(log.step, "the step 'freeze'");
+        let since = log.since;
+        std::thread::sleep(Duration::from_millis(5));
+        log.take("0 step live\n0 step freeze\n", &mut |_| ()).unwrap();
+        assert_eq!((log.step.as_str(), log.since), ("the step 'freeze'", since));
+        log.take("4 step thaw\n", &mut |_| ()).unwrap();
+        assert!(log.since > since);
+        // New names without end are no steps either.
+        for n in 0..200 {
+            log.take(&format!("5 step x{n}\n"), &mut |_| ()).unwrap();
+        }
+        assert_eq!(log.step, format!("the step 'x{}'", MOST_STEPS - 4));
+    }
+
+    #[test]
+    fn i8_a_log_without_end_is_not_followed() {
+        let (mut log, mut told) = (Log::begin(), 0);
+        assert_eq!(log.take("1 note a\n2 not", &mut |_| told += 1).unwrap(), 9);
+        let line = format!("1 note {}\n", "x".repeat(1 << 20));
+        let bytes = (0..).map_while(|_| log.take(&line, &mut |_| told += 1).ok()).sum::<usize>();
+        assert!(bytes < LONGEST_LOG && told < 20, "{bytes} {told}");
+        assert!(Log::begin().take(&"x".repeat(LONGEST_LOG + 1), &mut |_| ()).is_err(), "one line");
+        let many = "1 x\n".repeat(MOST_EVENTS / 2);
+        let mut log = Log::begin();
+        assert!(log.take(&many, &mut |_| ()).is_ok() && log.take(&many, &mut |_| ()).is_ok());
+        let said = log.take("1 note y\n", &mut |_| ()).unwrap_err().to_string();
+        assert!(said.contains("without end"), "{said}");
+    }
 
     #[test]
     fn i8_lines_of_an_event_log_that_make_no_sense_are_passed_over() {

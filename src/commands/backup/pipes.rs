@@ -35,6 +35,7 @@ pub(super) async fn collect(
     most: u64,
     seen: &mut Seen,
 ) -> Result<Parcel, Ending> {
+    // What waits in it is bounded as the job's log is.
     let (tell, heard) = mpsc::unbounded_channel();
     let mut taking = std::pin::pin!(take_members(ctx, host, job, link.another(), parcel, most, heard));
     let following = async {
