@@ -1,4 +1,4 @@
-//! Patterns that choose hosts: names, groups, `all`, globs, joined by `,`; `!x` takes out, `&x` keeps only.
+//! Patterns that choose hosts: names, groups, `all`, globs, joined by `,` or `:`; `!x` takes out, `&x` keeps only.
 
 use std::collections::BTreeSet;
 
@@ -53,10 +53,10 @@ impl Choice<'_> {
 
     fn chosen(&self, patterns: &[String]) -> Result<BTreeSet<&HostName>, BadPattern> {
         // A variable that was not set must not mean every host.
-        if patterns.iter().any(|pattern| pattern.split(',').all(|term| term.trim().is_empty())) {
+        if patterns.iter().any(|pattern| terms_of(pattern).next().is_none()) {
             return Err(BadPattern("a pattern is empty: say 'all' if all hosts are meant".into()));
         }
-        let terms: Vec<&str> = patterns.iter().flat_map(|p| p.split(',')).map(str::trim).filter(|t| !t.is_empty()).collect();
+        let terms: Vec<&str> = patterns.iter().flat_map(|pattern| terms_of(pattern)).collect();
         let plain = |t: &&str| !t.starts_with(['!', '&']);
         let mut chosen = BTreeSet::new();
         if terms.iter().any(plain) {
@@ -92,7 +92,8 @@ impl Choice<'_> {
             && let Ok(list) = self.named(head)
             && !list.is_empty()
         {
-            let list: Vec<&HostName> = self.inventory.hosts.iter().map(|host| &host.name).filter(|name| list.contains(name)).collect();
+            let mut seen = BTreeSet::new();
+            let list: Vec<&HostName> = list.into_iter().filter(|name| seen.insert(*name)).collect();
             return Ok(part_of(&list, inside).to_vec());
         }
         if !inside.contains(':') {
@@ -119,17 +120,15 @@ impl Choice<'_> {
         Ok(self.inventory.hosts.iter().map(|host| &host.name).filter(|name| failed.contains(name)).collect())
     }
 
+    /// Groups come first and in their own order, which places in them are counted by.
     fn named(&self, term: &str) -> Result<Vec<&HostName>, BadPattern> {
         let hosts = || self.inventory.hosts.iter().map(|host| &host.name);
         if term == "all" || term == "*" {
             return Ok(hosts().collect());
         }
-        let mut found: Vec<&HostName> = hosts().filter(|name| glob(term, name.as_str())).collect();
-        for (group, members) in &self.inventory.groups {
-            if glob(term, group) {
-                found.extend(members);
-            }
-        }
+        let groups = self.inventory.groups.iter().filter(|(group, _)| glob(term, group));
+        let mut found: Vec<&HostName> = groups.flat_map(|(_, members)| members).collect();
+        found.extend(hosts().filter(|name| glob(term, name.as_str())));
         if found.is_empty() && !term.contains(['*', '?', '[']) {
             let names = hosts().map(HostName::as_str).chain(self.inventory.groups.keys().map(String::as_str));
             let hint = closest(term, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
@@ -137,6 +136,16 @@ impl Choice<'_> {
         }
         Ok(found)
     }
+}
+
+/// The terms of a pattern: what stands between commas, and colons outside brackets, where they are part of a range.
+fn terms_of(pattern: &str) -> impl Iterator<Item = &str> {
+    let mut inside = false;
+    let separates = move |c: char| {
+        inside = (inside || c == '[') && c != ']' && c != ',';
+        c == ',' || (c == ':' && !inside)
+    };
+    pattern.split(separates).map(str::trim).filter(|term| !term.is_empty())
 }
 
 /// A term that ends in `[2]`, `[-1]`, `[0:2]`, `[3:]`: what stands before, and inside. A set of a glob (`[abc]`, `[a-c]`) is none.
@@ -184,7 +193,7 @@ fn numbered(term: &str) -> Option<Vec<String>> {
     Some((first..=last).map(|n| format!("{head}{n:0width$}{tail}", width = from.len())).collect())
 }
 
-/// `*` any run, `?` one character, `[abc]` or `[a-c]` one of these.
+/// `*` any run, `?` one character, `[abc]` or `[a-c]` one of these, `[!abc]` none of them.
 fn glob(pattern: &str, text: &str) -> bool {
     fn go(p: &[u8], t: &[u8]) -> bool {
         match p {
@@ -204,8 +213,15 @@ fn glob(pattern: &str, text: &str) -> bool {
 
 fn one_of(set: &[u8], c: u8) -> bool {
     match set {
-        [from, b'-', to, rest @ ..] => (*from..=*to).contains(&c) || one_of(rest, c),
-        [one, rest @ ..] => *one == c || one_of(rest, c),
+        [b'!', rest @ ..] if !rest.is_empty() => !is_in(rest, c),
+        _ => is_in(set, c),
+    }
+}
+
+fn is_in(set: &[u8], c: u8) -> bool {
+    match set {
+        [from, b'-', to, rest @ ..] => (*from..=*to).contains(&c) || is_in(rest, c),
+        [one, rest @ ..] => *one == c || is_in(rest, c),
         [] => false,
     }
 }
@@ -276,6 +292,13 @@ mod tests {
         assert_eq!(chosen(&["east*", "&prod"]).unwrap(), ["east"]);
         assert_eq!(chosen(&["e[a-z]st"]).unwrap(), ["east"]);
         assert_eq!(chosen(&["!west"]).unwrap(), ["east", "east-2"]);
+        assert_eq!(chosen(&["[!w]est"]).unwrap_err().0, "no host of the inventory fits '[!w]est'");
+        assert_eq!(chosen(&["[!e]est"]).unwrap(), ["west"]);
+        assert_eq!(chosen(&["[!a-d]ast"]).unwrap(), ["east"]);
+        for (pattern, hosts) in [("east:west", "east west"), ("all:!prod", "east-2"), ("east*:&prod", "east"), (":west:", "west")] {
+            assert_eq!(chosen(&[pattern]).unwrap().join(" "), hosts, "{pattern}");
+        }
+        assert!(chosen(&[":"]).unwrap_err().0.contains("say 'all'"));
     }
 
     #[test]
@@ -296,8 +319,9 @@ mod tests {
             choice.select(&[pattern.to_owned()], &limits).map(|hosts| hosts.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         };
         assert_eq!(chosen("web[02:04]", &[]).unwrap(), "web02 web03 web04");
-        assert_eq!(chosen("front[0:1]", &[]).unwrap(), "web01 web02");
-        assert_eq!(chosen("front[-1]", &[]).unwrap(), "web03");
+        assert_eq!(chosen("front[0:1]", &[]).unwrap(), "web01 web03", "the group's order, not the inventory's");
+        assert_eq!(chosen("front[-1]", &[]).unwrap(), "web02");
+        assert_eq!(chosen("web[02:03]:db,web[07:08]", &[]).unwrap(), "web02 web03 web07 web08 db");
         assert_eq!(chosen("all[11:]", &[]).unwrap(), "web12 db");
         assert_eq!(chosen("web*[0]", &[]).unwrap(), "web01");
         assert_eq!(chosen("web0[12]", &[]).unwrap(), "web01 web02", "a set of a glob is no range");
@@ -307,7 +331,7 @@ mod tests {
         for none in ["front[-4]", "front[0:-9]"] {
             assert!(chosen(none, &[]).unwrap_err().0.contains("no host"), "{none}");
         }
-        assert_eq!(chosen("front[-9:0]", &[]).unwrap(), "web01");
+        assert_eq!(chosen("front[-9:0]", &[]).unwrap(), "web03");
         assert!(chosen("", &[]).unwrap_err().0.contains("say 'all'") && chosen("all", &[" ,"]).is_err());
         assert!(chosen("web[11:14]", &[]).unwrap_err().0.contains("'web13'"));
         assert!(chosen("db", &["front"]).unwrap_err().0.contains("limited to 'front'"));
