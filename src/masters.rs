@@ -278,6 +278,8 @@ impl Start {
         // Nobody logs in to the host itself, but to the jump hosts before it, which take no password.
         for host in &mut inventory.hosts {
             (host.password, host.sudo_password) = (None, None);
+            host.given.identity = false;
+            host.target.take_keys();
         }
         let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), Vault::default(), None, false).await?;
         let refuse = |why: &str| {

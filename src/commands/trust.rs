@@ -38,7 +38,10 @@ impl Shown {
 /// When it isn't in the inventory or can't be reached: one sentence.
 pub async fn look_at_key(ctx: &Context, name: &HostName) -> Result<Shown, String> {
     let host = ctx.host(name).map_err(|ending| ending.summary)?;
-    let shown = shown_key(&host, &ctx.keyring, &ctx.home).await.map_err(|e: RemoteError| e.to_string())?;
+    let shown = tokio::select! {
+        shown = shown_key(&host, &ctx.keyring, &ctx.home) => shown.map_err(|e: RemoteError| e.to_string())?,
+        () = ctx.cancel.cancelled() => return Err("stopped as told to".into()),
+    };
     let server = shown.ok_or("it showed no key that tanker understands")?;
     Ok(Shown {
         address: printable(&format!("{}:{}", server.target.endpoint.address, server.target.endpoint.port)),

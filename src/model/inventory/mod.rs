@@ -133,6 +133,13 @@ pub struct Target {
     pub hash_names: bool,
 }
 
+impl Target {
+    /// Takes away what opens its door: nobody will log in there.
+    pub fn take_keys(&mut self) {
+        (self.identity, self.certificates, self.agent) = (vec![reach::NO_IDENTITY.into()], Vec::new(), Agent::Off);
+    }
+}
+
 /// An SSH agent.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Agent {

@@ -10,7 +10,7 @@ use crate::model::text::printable;
 /// A chain of jump hosts is no longer than this.
 const LONGEST_CHAIN: usize = 8;
 /// Holds no key.
-const NO_IDENTITY: &str = "/dev/null";
+pub(super) const NO_IDENTITY: &str = "/dev/null";
 
 /// Answers for an alias, the user and port that were said with it, and the user where nobody says otherwise.
 pub type AskConfig<'a> = dyn Fn(&str, Option<&str>, Option<u16>, &str) -> Answer + 'a;
@@ -105,6 +105,12 @@ impl Host {
             if let Some(why) = answer.refusal.as_ref().or(answer.no_way.as_ref().filter(|_| first)) {
                 return Err(BadJump(format!("its jump host {}: {why}", printable(&said.address))));
             }
+            // What stands there for every host is said once.
+            for note in &answer.notes {
+                if !self.notes.iter().any(|known| known.ends_with(note.as_str())) {
+                    self.notes.push(format!("jump host {}: {note}", printable(&said.address)));
+                }
+            }
             let own_way = answer.proxy_jump.clone();
             let (known_hosts, identity) = (hop.known_hosts.clone(), hop.identity.clone());
             complete_target(&mut hop, answer, otherwise);
@@ -180,7 +186,7 @@ mod tests {
     use super::*;
     use crate::model::ssh_config::{Question, parse_ssh_config, resolve};
 
-    const CONFIG: &str = "Host east\n HostName 10.0.0.1\n User fuel\n Port 2200\n IdentityFile ~/.ssh/east\n ProxyJump gate\nHost gate\n HostName gate.example.net\n ProxyJump ops@outer:2222\nHost loop\n ProxyJump loop\nHost *\n UserKnownHostsFile ~/.ssh/mine\n";
+    const CONFIG: &str = "Host east\n HostName 10.0.0.1\n User fuel\n Port 2200\n IdentityFile ~/.ssh/east\n ProxyJump gate\nHost gate\n HostName gate.example.net\n ProxyJump ops@outer:2222\nHost loop\n ProxyJump loop\nHost outer\n Macs hmac-md5\nHost *\n Ciphers x\n UserKnownHostsFile ~/.ssh/mine\n";
 
     fn completed(inventory: &str) -> Host {
         let mut host = parse_inventory("i", inventory).unwrap().hosts.remove(0);
@@ -205,6 +211,8 @@ mod tests {
         assert_eq!(host.target.identity, [PathBuf::from("~/.ssh/east")]);
         assert_eq!(host.target.known_hosts[0], PathBuf::from("~/.ssh/mine"));
         assert_eq!(host.jump.iter().map(at).collect::<Vec<_>>(), ["ops@outer:2222", "me@gate.example.net:22"], "jump hosts of jump hosts");
+        let notes: Vec<&str> = host.notes.iter().map(|note| note.split(" is passed").next().unwrap()).collect();
+        assert_eq!(notes, ["config:15: ciphers", "jump host outer: config:13: macs"], "each is said once");
     }
 
     #[test]

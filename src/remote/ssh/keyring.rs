@@ -7,47 +7,27 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use russh::keys::{Certificate, PrivateKey, PublicKey, decode_secret_key, load_openssh_certificate, load_public_key};
+use russh::keys::{Certificate, PublicKey, load_openssh_certificate};
 
 use super::agent::identities;
 use super::expand;
 use super::gate::Gates;
+use super::identity::{Identity, beside, is_private, read_identity, unlock};
 use super::throttle::Throttle;
 use crate::model::id::HostName;
 use crate::model::inventory::{Agent, Host, Password, Target};
 use crate::model::secret::{SecretSource, first_line};
-use crate::platform;
+use crate::model::text::printable;
 
 /// Tried where a host names no identity, as OpenSSH does.
 const DEFAULT_IDENTITIES: [&str; 3] = ["~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa"];
 
+/// What OpenSSH tries by itself: a configuration that names one of these says nothing by it.
+const USUAL: [&str; 7] = ["id_rsa", "id_ecdsa", "id_ecdsa_sk", "id_ed25519", "id_ed25519_sk", "id_xmss", "id_dsa"];
+
 /// A password. No `Debug` (I6).
 #[derive(Clone)]
 pub struct Secret(pub(super) Arc<str>);
-
-/// What an identity file holds.
-#[derive(Clone)]
-pub(super) enum Identity {
-    /// A private key, and its certificate where one lies beside it.
-    Key(Arc<PrivateKey>, Option<Box<Certificate>>),
-    /// A key whose private half only the agent has.
-    InAgent(PublicKey, Option<Box<Certificate>>),
-}
-
-impl Identity {
-    pub(super) fn public(&self) -> &PublicKey {
-        match self {
-            Self::Key(key, _) => key.public_key(),
-            Self::InAgent(key, _) => key,
-        }
-    }
-
-    pub(super) fn certificate(&self) -> Option<Box<Certificate>> {
-        match self {
-            Self::Key(_, certificate) | Self::InAgent(_, certificate) => certificate.clone(),
-        }
-    }
-}
 
 /// The keys and passwords of some hosts. No `Debug` (I6).
 #[derive(Default)]
@@ -152,6 +132,9 @@ impl Keyring {
         let mut locked = Vec::new();
         for path in &paths {
             let there = path.exists() || beside(path, ".pub").exists();
+            if !usual && !named && !there && !self.is_usual(path) {
+                self.note(format!("the identity {}, which the configuration names, isn't there", path.display()));
+            }
             if self.identities.contains_key(&slot(path)) || (!named && !there) {
                 continue;
             }
@@ -159,13 +142,17 @@ impl Keyring {
                 Ok(Some(identity)) => drop(self.identities.insert(slot(path), identity)),
                 Ok(None) => locked.push(path),
                 Err(e) if named => return Err(e),
-                Err(KeyringError(why)) if path.is_file() && !self.notes.contains(&why) => self.notes.push(why),
+                Err(KeyringError(why)) if path.is_file() => self.note(why),
                 Err(_) => {}
             }
         }
         let nothing_else = in_agent.is_empty() && !paths.iter().any(|path| self.identities.contains_key(&slot(path)));
         for path in locked {
-            if self.locked.contains(path) || (usual && !nothing_else) {
+            if self.locked.contains(path) {
+                continue;
+            }
+            if usual && !nothing_else {
+                self.note(format!("{} is encrypted and was not tried: name it with 'identity'", path.display()));
                 continue;
             }
             match unlock(path, ask) {
@@ -173,16 +160,32 @@ impl Keyring {
                 Err(e) if named => return Err(e),
                 Err(KeyringError(why)) => {
                     self.locked.insert(path.clone());
-                    self.notes.push(why);
+                    self.note(why);
                 }
             }
         }
-        for path in target.certificates.iter().map(|path| expand(path, &self.home)) {
-            if let Ok(certificate) = load_openssh_certificate(&path) {
-                self.certificates.insert(path, certificate);
+        for path in &target.certificates {
+            let path = expand(path, &self.home);
+            match load_openssh_certificate(&path) {
+                Ok(certificate) => drop(self.certificates.insert(path, certificate)),
+                Err(e) => {
+                    let why = printable(&e.to_string());
+                    self.note(format!("the certificate {}, which the SSH configuration names, can't be used: {why}", path.display()));
+                }
             }
         }
         Ok(())
+    }
+
+    fn is_usual(&self, path: &Path) -> bool {
+        USUAL.iter().any(|name| path == self.home.join(".ssh").join(name))
+    }
+
+    /// Said once, however many hosts it concerns.
+    fn note(&mut self, why: String) {
+        if !self.notes.contains(&why) {
+            self.notes.push(why);
+        }
     }
 
     fn secret(
@@ -258,69 +261,55 @@ pub fn read_secret(source: &SecretSource, what: &str, question: &str, home: &Pat
     }
 }
 
-/// Reads an identity file; none where it is encrypted and the agent doesn't hold it.
-fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Option<Identity>, KeyringError> {
-    let shown = path.display();
-    let in_the_agent = |key: PublicKey| Identity::InAgent(key, certificate_beside(path));
-    let text = match fs::read_to_string(path) {
-        Ok(text) => text,
-        // Only the public half lies here: it names one that the agent holds.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound && beside(path, ".pub").exists() => {
-            return Ok(load_public_key(beside(path, ".pub")).ok().map(in_the_agent));
+#[cfg(test)]
+mod tests {
+    use russh::keys::load_public_key;
+
+    use super::super::identity::{beside, tests::key};
+    use super::*;
+
+    fn target(home: &Path) -> Target {
+        fs::create_dir(home.join(".ssh")).unwrap();
+        crate::model::inventory::parse_inventory("i", "[hosts.x]\n").unwrap().hosts.remove(0).target
+    }
+    fn ring(home: &Path) -> Keyring {
+        Keyring { home: home.to_owned(), ..Keyring::default() }
+    }
+
+    #[test]
+    fn what_the_ssh_configuration_names_and_can_not_be_had_is_said_once() {
+        let home = tempfile::tempdir().unwrap();
+        let mut target = target(home.path());
+        target.identity = ["~/.ssh/id_rsa", "~/.ssh/gone"].map(PathBuf::from).to_vec();
+        target.certificates = vec!["~/.ssh/gone-cert.pub".into()];
+        let mut ring = ring(home.path());
+        for _ in 0..2 {
+            ring.load_identities(&target, false, &[], &mut |_| None).unwrap();
         }
-        Err(e) => return Err(KeyringError(format!("the identity {shown} can't be read: {e}"))),
-    };
-    if let Ok(key) = PublicKey::from_openssh(text.trim()) {
-        return Ok(Some(in_the_agent(key)));
+        let said: Vec<&str> = ring.notes.iter().map(|note| note.split(", which").next().unwrap()).collect();
+        let [identity, certificate] = ["gone", "gone-cert.pub"].map(|name| home.path().join(".ssh").join(name).display().to_string());
+        assert_eq!(
+            said,
+            [format!("the identity {identity}"), format!("the certificate {certificate}")],
+            "the usual ones need not be there"
+        );
+        assert!(ring.load_identities(&target, true, &[], &mut |_| None).is_err(), "the inventory means what it says");
     }
-    is_private(path)?;
-    match decode_secret_key(&text, None) {
-        Ok(key) => Ok(Some(with_certificate(path, key))),
-        Err(russh::keys::Error::KeyIsEncrypted) => {
-            let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
-            let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
-            let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
-            Ok(held.map(in_the_agent))
-        }
-        Err(e) => Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),
+
+    #[test]
+    fn an_encrypted_key_of_the_usual_names_that_was_passed_over_is_said() {
+        let home = tempfile::tempdir().unwrap();
+        let target = target(home.path());
+        let path = home.path().join(".ssh/id_ed25519");
+        key(&path, "right");
+        let other = home.path().join("other");
+        key(&other, "");
+        let in_agent = [load_public_key(beside(&other, ".pub")).unwrap()];
+        let mut passed_over = ring(home.path());
+        passed_over.load_identities(&target, false, &in_agent, &mut |_| panic!("nobody is asked")).unwrap();
+        assert_eq!(passed_over.notes, [format!("{} is encrypted and was not tried: name it with 'identity'", path.display())]);
+        let mut asked = ring(home.path());
+        asked.load_identities(&target, false, &[], &mut |_| Some("right".to_owned())).unwrap();
+        assert_eq!((asked.notes.len(), asked.of(&target).len()), (0, 1));
     }
-}
-
-fn unlock(path: &Path, ask: Ask<'_>) -> Result<Identity, KeyringError> {
-    let shown = path.display();
-    let text = fs::read_to_string(path).map_err(|e| KeyringError(format!("the identity {shown} can't be read: {e}")))?;
-    for _ in 0..3 {
-        let passphrase = ask(&format!("Passphrase for {shown}: ")).ok_or_else(|| {
-            KeyringError(format!("{shown} is encrypted and there is no terminal to ask for its passphrase: load it into your SSH agent"))
-        })?;
-        if let Ok(key) = decode_secret_key(&text, Some(&passphrase)) {
-            return Ok(with_certificate(path, key));
-        }
-    }
-    Err(KeyringError(format!("three wrong passphrases for {shown}")))
-}
-
-fn with_certificate(path: &Path, key: PrivateKey) -> Identity {
-    let certificate = certificate_beside(path).filter(|certificate| certificate.public_key() == key.public_key().key_data());
-    Identity::Key(Arc::new(key), certificate)
-}
-
-fn certificate_beside(path: &Path) -> Option<Box<Certificate>> {
-    load_openssh_certificate(beside(path, "-cert.pub")).ok().map(Box::new)
-}
-
-fn beside(path: &Path, ending: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(ending);
-    name.into()
-}
-
-/// A secret that others on this workstation can read is none: refused, as by OpenSSH.
-fn is_private(path: &Path) -> Result<(), KeyringError> {
-    let shown = path.display();
-    let others = platform::others(path).map_err(|e| KeyringError(format!("{shown} can't be read: {e}")))?;
-    if !others.any {
-        return Ok(());
-    }
-    Err(KeyringError(format!("others can read {shown}: 'chmod 600 {shown}' mends that")))
 }

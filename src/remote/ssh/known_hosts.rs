@@ -104,7 +104,7 @@ impl KnownKeys {
         }
         let signed_by = |e: &&Entry| e.marker() == Some(&Marker::CertAuthority) && e.public_key().key_data() == shown.signature_key();
         let Some(authority) = self.of(target).find(signed_by) else { return self.judge(target, &key) };
-        let name = target.key_name.as_deref().unwrap_or(&target.endpoint.address).to_lowercase();
+        let name = bare_name_of(target);
         let bad = |why: &str| Verdict::BadCertificate(why.to_owned());
         let named = shown.valid_principals().iter().any(|p| wildcard(p.to_lowercase().as_bytes(), name.as_bytes()));
         if shown.cert_type() != CertType::Host {
@@ -139,9 +139,19 @@ impl KnownKeys {
     }
 
     fn of<'a>(&'a self, target: &Target) -> impl Iterator<Item = &'a Entry> {
-        let name = name_of(target);
-        self.entries.iter().filter(move |entry| matches(entry.host_patterns(), &name))
+        let (name, bare) = (name_of(target), bare_name_of(target));
+        // As in OpenSSH an authority for a name is one for it at every port; a key that is revoked for a name is taken at none.
+        let fits = move |entry: &&Entry| {
+            let at_every_port = || entry.marker().is_some() && matches(entry.host_patterns(), &bare);
+            matches(entry.host_patterns(), &name) || at_every_port()
+        };
+        self.entries.iter().filter(fits)
     }
+}
+
+/// The name without a port.
+fn bare_name_of(target: &Target) -> String {
+    target.key_name.as_deref().unwrap_or(&target.endpoint.address).to_lowercase()
 }
 
 /// As OpenSSH names a host in the file: the port only where it isn't 22; an alias as it is.
@@ -220,6 +230,19 @@ mod tests {
         let known = KnownKeys::parse(&format!("master {A}\n@revoked * {A}\n@cert-authority * {B}\n"));
         assert_eq!(known.judge(&at("master", 22), &key(A)), Verdict::Revoked);
         assert_eq!(known.judge(&at("other", 22), &key(B)), Verdict::Unknown);
+    }
+
+    #[test]
+    fn i7_what_is_said_of_a_name_by_a_marker_holds_at_every_port_and_a_plain_key_only_at_its_own() {
+        let known = KnownKeys::parse(&format!("@cert-authority *.example.net {A}\nold.example.net {B}\n@revoked old.example.net {A}\n"));
+        assert!(known.has_authority(&at("web.example.net", 2222)) && known.has_authority(&at("web.example.net", 22)));
+        assert!(!known.has_authority(&at("web.example.org", 2222)));
+        assert_eq!(known.judge(&at("old.example.net", 2222), &key(A)), Verdict::Revoked);
+        assert_eq!(known.judge(&at("old.example.net", 2222), &key(B)), Verdict::Unknown);
+        assert!(known.algorithms(&at("old.example.net", 2222)).is_empty());
+        let mut other = at("web.example.net", 2222);
+        other.key_name = Some("web".into());
+        assert!(!known.has_authority(&other), "an alias stands for the name");
     }
 
     #[test]

@@ -12,7 +12,8 @@ use russh::keys::ssh_key::private::KeypairData;
 use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyBase64};
 use russh::{AgentAuthError, MethodKind};
 
-use super::keyring::{Identity, Secret};
+use super::identity::Identity;
+use super::keyring::Secret;
 use super::{Client, Keyring, RemoteError, address_of, agent};
 use crate::model::inventory::Target;
 

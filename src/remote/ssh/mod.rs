@@ -9,6 +9,7 @@ mod client;
 mod config;
 mod exec;
 mod gate;
+mod identity;
 mod keyring;
 mod known_hosts;
 mod learn;
@@ -34,7 +35,7 @@ pub use config::{Asker, complete, of_user};
 pub use keyring::{Keyring, KeyringError, read_secret};
 pub use known_hosts::{KnownKeys, Verdict};
 pub use learn::{Learned, fresh_salt, learn};
-pub use russh::keys::{HashAlg, PublicKey};
+pub use russh::keys::{Certificate, HashAlg, PublicKey};
 
 /// The least that a login is given.
 const LOGIN: Duration = Duration::from_secs(30);
@@ -95,9 +96,7 @@ impl<'a> Way<'a> {
 
     /// Connects and logs in. A server that drops the connection before anything was said has too many at once: it is asked again.
     async fn open(&self, target: &Target, through: Option<&Handle<Client>>) -> Result<Opened, RemoteError> {
-        let before = self.host.jump.iter().take_while(|hop| !std::ptr::eq(*hop, target));
-        let server: String = before.chain([target]).map(|hop| address_of(&hop.endpoint) + " ").collect();
-        let (mut attempt, mut in_vain, mut let_in) = (0, 0, None);
+        let (server, mut patience) = (self.way_to(target), Patience::default());
         loop {
             let turn = self.keyring.gates.enter(&server).await;
             let error = match self.try_open(target, through).await {
@@ -108,16 +107,42 @@ impl<'a> Way<'a> {
                 Ok(Err(e)) => return Err(e),
                 Err(Dropped(e)) => e,
             };
-            // One that lets others in is only busy: it is asked for as long as it does.
-            let by_now = Some(turn.dropped());
-            in_vain = if by_now == let_in { in_vain + 1 } else { 0 };
-            let_in = by_now;
-            // A jump host that is gone won't come back by asking again.
-            if in_vain >= gate::RETRIES || attempt >= gate::MOST_TRIES || through.is_some_and(Handle::is_closed) {
+            if !patience.waits(turn, through, self.host.name.as_str()).await {
                 return Err(error);
             }
-            tokio::time::sleep(gate::pause(attempt, self.host.name.as_str())).await;
-            attempt += 1;
+        }
+    }
+
+    /// A server and the way to it, which are behind one gate.
+    fn way_to(&self, target: &Target) -> String {
+        let before = self.host.jump.iter().take_while(|hop| !std::ptr::eq(*hop, target));
+        before.chain([target]).map(|hop| address_of(&hop.endpoint) + " ").collect()
+    }
+
+    /// What a server shows before anybody logs in, asked for as [`Self::open`] does. Nothing where it shows no key.
+    async fn look(&self, target: &Target, through: Option<&Handle<Client>>) -> Result<Option<(Verdict, PublicKey)>, RemoteError> {
+        let (server, mut patience) = (self.way_to(target), Patience::default());
+        loop {
+            let turn = self.keyring.gates.enter(&server).await;
+            let shown = Arc::new(Mutex::new(None));
+            let known = self.known(target)?;
+            let config = algorithms::prefer_known(&self.config, &known.algorithms(target), known.has_authority(target));
+            let probe = Probe { shown: Arc::clone(&shown), target: target.clone(), known };
+            let outcome = self.connect(target, through, config, probe).await;
+            let found = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
+            // Refusing the key is how the probe ends; without one the reason is another.
+            let error = match (found, outcome) {
+                (Some(found), _) => {
+                    turn.let_in();
+                    return Ok(Some(found));
+                }
+                (None, Ok(_)) => return Ok(None),
+                (None, Err(Failure::Other(e))) => return Err(e),
+                (None, Err(Failure::Dropped(e))) => e,
+            };
+            if !patience.waits(turn, through, self.host.name.as_str()).await {
+                return Err(error);
+            }
         }
     }
 
@@ -193,6 +218,31 @@ impl<'a> Way<'a> {
     }
 }
 
+/// How often a server that drops connections has been asked.
+#[derive(Default)]
+struct Patience {
+    attempt: u32,
+    in_vain: u32,
+    let_in: Option<u64>,
+}
+
+impl Patience {
+    /// Gives the turn back and waits, if it is worth asking again.
+    async fn waits(&mut self, turn: gate::Turn, through: Option<&Handle<Client>>, host: &str) -> bool {
+        // One that lets others in is only busy: it is asked for as long as it does.
+        let by_now = Some(turn.dropped());
+        self.in_vain = if by_now == self.let_in { self.in_vain + 1 } else { 0 };
+        self.let_in = by_now;
+        // A jump host that is gone won't come back by asking again.
+        if self.in_vain >= gate::RETRIES || self.attempt >= gate::MOST_TRIES || through.is_some_and(Handle::is_closed) {
+            return false;
+        }
+        tokio::time::sleep(gate::pause(self.attempt, host)).await;
+        self.attempt += 1;
+        true
+    }
+}
+
 /// The server closed the connection before it came to anything: the same may work in a moment.
 struct Dropped(RemoteError);
 
@@ -239,19 +289,7 @@ pub async fn shown_key(host: &Host, keyring: &Keyring, home: &Path) -> Result<Op
     let way = Way::of(host, keyring, home)?;
     let mut hops: Vec<Handle<Client>> = Vec::new();
     for target in host.jump.iter().chain([&host.target]) {
-        let shown = Arc::new(Mutex::new(None));
-        let known = way.known(target)?;
-        let config = algorithms::prefer_known(&way.config, &known.algorithms(target), known.has_authority(target));
-        let probe = Probe { shown: Arc::clone(&shown), target: target.clone(), known };
-        let outcome = way.connect(target, hops.last(), config, probe).await;
-        let found = shown.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((verdict, key)) = found else {
-            // Refusing the key is how the probe ends; without one the reason is another.
-            return match outcome {
-                Err(Failure::Dropped(e) | Failure::Other(e)) => Err(e),
-                Ok(_) => Ok(None),
-            };
-        };
+        let Some((verdict, key)) = way.look(target, hops.last()).await? else { return Ok(None) };
         if verdict != Verdict::Known || std::ptr::eq(target, &host.target) {
             return Ok(Some(Shown { target: target.clone(), key, verdict }));
         }
