@@ -50,6 +50,31 @@ impl Cancel {
         self.said_more_than(so_far.max(1)).await;
     }
 
+    /// Work that leaves nothing behind it: it ends when the operator says so.
+    ///
+    /// # Errors
+    /// The work's own, or that it was interrupted.
+    pub async fn ends<T>(&self, work: impl Future<Output = Result<T, Ending>>) -> Result<T, Ending> {
+        tokio::select! {
+            done = work => done,
+            () = self.cancelled() => Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
+        }
+    }
+
+    /// Work that had better come to its end: it is given up when the operator insists.
+    ///
+    /// # Errors
+    /// The work's own, or that it was interrupted.
+    pub async fn gives_up<T>(&self, work: impl Future<Output = Result<T, Ending>>) -> Result<T, Ending> {
+        tokio::select! {
+            done = work => done,
+            () = self.insisted() => {
+                let hint = "'tanker status' shows what is left on it".to_owned();
+                Err(Ending::bad(Severity::Interrupted, "given up half done as told to", Some(hint)))
+            }
+        }
+    }
+
     async fn said_more_than(&self, times: u32) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|said| *said > times).await.is_err() {
@@ -259,6 +284,23 @@ mod tests {
         })
         .await;
         assert_eq!(report.outcomes.iter().filter(|o| o.severity == Severity::Interrupted).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn what_hangs_ends_when_it_is_told_to_and_what_cleans_up_when_it_is_told_to_again() {
+        let (canceller, cancel) = cancellation();
+        let hangs = || std::future::pending::<Result<(), Ending>>();
+        let still = async |work: &mut (dyn Future<Output = Result<(), Ending>> + Unpin)| {
+            tokio::time::timeout(Duration::from_millis(20), work).await.is_err()
+        };
+        let (mut looks, mut cleans) = (Box::pin(cancel.ends(hangs())), Box::pin(cancel.gives_up(hangs())));
+        assert!(still(&mut looks).await && still(&mut cleans).await);
+        canceller.cancel();
+        assert_eq!(looks.await.unwrap_err().severity, Severity::Interrupted);
+        assert!(still(&mut cleans).await);
+        canceller.cancel();
+        assert_eq!(cleans.await.unwrap_err().severity, Severity::Interrupted);
+        assert_eq!(cancellation().1.ends(async { Ok(7) }).await, Ok(7));
     }
 
     #[tokio::test]

@@ -30,7 +30,7 @@ pub async fn check(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport,
     let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
         let (ctx, found) = (ctx.clone(), Arc::clone(&found));
         async move {
-            let result = check_host(&ctx, &name).await;
+            let result = ctx.cancel.ends(check_host(&ctx, &name)).await;
             ctx.monitor.event(&name, Event::Finished);
             match result {
                 Ok(checked) => {

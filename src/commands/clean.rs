@@ -29,7 +29,9 @@ pub async fn clean(ctx: &Context, hosts: &[HostName], pace: Pace, depth: Depth) 
     let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
         let (ctx, found) = (ctx.clone(), Arc::clone(&found));
         async move {
-            let ending = clean_host(&ctx, &name, depth, &found).await.unwrap_or_else(|ending| ending);
+            let work = clean_host(&ctx, &name, depth, &found);
+            let ended = if depth == Depth::Plan { ctx.cancel.ends(work).await } else { ctx.cancel.gives_up(work).await };
+            let ending = ended.unwrap_or_else(|ending| ending);
             ctx.monitor.event(&name, Event::Finished);
             ending
         }

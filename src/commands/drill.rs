@@ -34,7 +34,7 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
     let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut |_| {})).await;
     let verified = verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))?;
-    let mut link = ctx.open(&host).await?;
+    let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     let job = Job::new(&format!(
         "restore-drill-{}-{}",
         entry.manifest.description.id,

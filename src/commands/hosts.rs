@@ -17,7 +17,7 @@ pub async fn check(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport {
     fleet::run(hosts, pace, &ctx.cancel, |name| {
         let ctx = ctx.clone();
         async move {
-            let ending = check_host(&ctx, &name).await.unwrap_or_else(|ending| ending);
+            let ending = ctx.cancel.ends(check_host(&ctx, &name)).await.unwrap_or_else(|ending| ending);
             ctx.monitor.event(&name, Event::Finished);
             ending
         }

@@ -21,7 +21,7 @@ pub async fn status(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport
     let report = fleet::run(hosts, pace, &ctx.cancel, |name| {
         let (ctx, found) = (ctx.clone(), Arc::clone(&found));
         async move {
-            let result = jobs_of(&ctx, &name).await;
+            let result = ctx.cancel.ends(jobs_of(&ctx, &name)).await;
             ctx.monitor.event(&name, Event::Finished);
             match result {
                 Ok(jobs) => {
@@ -68,9 +68,13 @@ pub async fn thaw(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport {
 
 async fn thaw_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
-    let mut link = ctx.open(&host).await?;
+    let mut link = ctx.cancel.gives_up(ctx.open(&host)).await?;
     ctx.step(&host, Step::Thaw);
-    let result = link.run(&Script::thaw([""; 0]), THAWING, Duration::ZERO).await;
+    let script = Script::thaw([""; 0]);
+    let result = tokio::select! {
+        result = link.run(&script, THAWING, Duration::ZERO) => result,
+        () = ctx.cancel.insisted() => Err(RemoteError::Answer("given up as told to".into())),
+    };
     link.close().await;
     match result {
         Ok(answer) => {

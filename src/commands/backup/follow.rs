@@ -22,6 +22,8 @@ use crate::remote::{RemoteError, Script};
 const IN_FLIGHT: usize = 256;
 /// Less than this is not worth a request while more is coming.
 const WORTH_IT: u64 = 256 << 10;
+/// So much stays free here while nobody knows how large the archive becomes.
+const SPARE: u64 = 1 << 30;
 /// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that arrives
 /// starts it anew.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -67,10 +69,11 @@ impl Follower<'_> {
             if whole {
                 writer.room_for(self.library, there).map_err(|e| NotHome::Failed(library_ending(&e)))?;
             }
-            // lrzip patches what it has written, and what is encrypted can't be patched.
+            // lrzip patches what it has written, and what is encrypted can't be patched. Where it would get tight here, its end is waited for:
+            // a master that writes without end must not fill this disk.
             let worth_it = if whole {
                 1
-            } else if writer.is_sealing() {
+            } else if writer.is_sealing() || writer.room_for(self.library, there.saturating_add(SPARE)).is_err() {
                 u64::MAX
             } else {
                 WORTH_IT

@@ -73,9 +73,9 @@ async fn with_hooks(ctx: &Context, name: &HostName, options: Options) -> Result<
 async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
     let mut host = ctx.host(name)?;
     host.freeze_timeout = options.freeze_timeout.or(host.freeze_timeout);
-    let mut link = ctx.open(&host).await?;
+    let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
-    let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     let wanted = BackupOptions {
         ignore_tasks: options.ignore_tasks,
         freeze: options.freeze.unwrap_or(host.freeze),
@@ -103,7 +103,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
 
     let library = ctx.library(&host);
     let lock = library.lock(name, &ctx.owner).map_err(|e| library_ending(&e))?;
-    give_up_earlier(ctx, &host, &mut link, &library, &lock, &facts.jobs).await?;
+    ctx.cancel.gives_up(give_up_earlier(ctx, &host, &mut link, &library, &lock, &facts.jobs)).await?;
     library.room_for_another(name).map_err(|e| library_ending(&e))?;
     let description = describe(ctx, &host, &facts, &plan, &library);
     // Ids come again after an hour's end; a job's folder must never be that of an earlier one.
@@ -192,9 +192,9 @@ async fn resume_pending(
     pending: Pending,
 ) -> Result<Ending, Ending> {
     let name = &host.name;
-    let mut link = ctx.open(host).await?;
+    let mut link = ctx.cancel.ends(ctx.open(host)).await?;
     ctx.step(host, Step::Preflight);
-    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(host, &e))?;
+    let jobs = ctx.cancel.ends(async { look_at_jobs(&mut link).await.map_err(|e| look_ending(host, &e)) }).await?;
     if !jobs.iter().any(|job| job.name == pending.job) {
         library.give_up(&lock, name, &id).map_err(|e| library_ending(&e))?;
         let why = format!("the master has nothing left of {id}: it was rebuilt, or cleaned up");
@@ -239,7 +239,11 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
         Err(NotHome::LineLost(ending) | NotHome::Failed(ending)) => Err(ending),
     };
     ctx.step(host, Step::Clean);
-    let cleaned = job.clean(&mut link).await;
+    let cleaned = tokio::select! {
+        cleaned = job.clean(&mut link) => cleaned,
+        // What isn't said any more is as good as a line that is lost.
+        () = ctx.cancel.insisted() => Err(RemoteError::Lost("given up as told to".into())),
+    };
     link.close().await;
     match published {
         Err(ending) => {

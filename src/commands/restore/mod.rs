@@ -90,9 +90,9 @@ async fn try_prepare(
         .await
         .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
         .map_err(|e| library_ending(&e))?;
-    let mut link = ctx.open(&host).await?;
+    let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
-    let (facts, tasks) = look(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
     let name = entry.name();

@@ -110,6 +110,7 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
         ("yes >&2", "complains without end"),
         ("echo \"@user 99999999999999999999\"; echo x", "a frame"),
         ("printf \"@a 5\\\\nab\\\\033[2Jc\"; exit 0", "a frame"),
+        ("printf \"@tool.\\\\033[2J 1\\\\nx\\\\n\"; exit 0", "no frame.s name"),
         ("head -c 3000000 /dev/urandom", "can.t be read"),
         ("printf \"\\\\033]0;owned\\\\007\\\\033[2J\" >&2; exit 3", "?]0;owned??[2J"),
         ("exec sleep 1000", ""),
@@ -121,11 +122,10 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
         if sentence.is_empty() {
             let child = lab.command(&inventory, &["check"]).spawn().unwrap();
             std::thread::sleep(Duration::from_secs(3));
-            signal(&child, "INT");
-            let began = std::time::Instant::now();
             // One that says nothing at all is waited for until somebody says otherwise.
-            signal(&child, "KILL");
-            end(child);
+            let began = std::time::Instant::now();
+            signal(&child, "INT");
+            end(child).expect_code(130).says("stopped as told to");
             assert!(began.elapsed() < Duration::from_secs(20));
             continue;
         }
