@@ -12,6 +12,7 @@ mod fuzz;
 mod homes;
 mod inputs;
 mod library;
+mod logins;
 mod offsite;
 mod power;
 mod upkeep;
