@@ -6,7 +6,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way};
+use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way, meant};
 use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
@@ -333,16 +333,12 @@ impl Start {
 fn candidate_away(away: &Away, remote: &str, entries: &[Entry], accept_unknown: bool) -> Candidate {
     let here = entries.iter().find(|entry| entry.manifest.description == away.manifest.description);
     let seen_whole = here.is_some_and(|entry| is_known_whole(entry, remote));
-    let own = here.map(crate::upkeep::candidate);
-    let description = &away.manifest.description;
+    let own = here.map_or_else(|| crate::upkeep::unknown(&away.manifest), crate::upkeep::candidate);
     Candidate {
-        id: description.id.clone(),
-        started: description.started,
         bytes: away.manifest.archive.bytes,
-        contents: description.contents,
         proven: seen_whole || (here.is_none() && accept_unknown),
-        protected: own.as_ref().is_some_and(|own| own.protected) || (!seen_whole && !accept_unknown),
-        tags: own.map(|own| own.tags).unwrap_or_default(),
+        protected: own.protected || (!seen_whole && !accept_unknown),
+        ..own
     }
 }
 
@@ -364,7 +360,10 @@ fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> 
     if let Some(problem) = in_the_way(of_it, &backup.which, found.map(|away| &away.manifest.description.id)) {
         return Err(format!("{} is damaged: {}; say the id of another one,", problem.name(), problem.reason));
     }
-    found.ok_or_else(|| format!("there is no backup {backup}"))
+    found.ok_or_else(|| {
+        let ids = of_host().map(|away| &away.manifest.description.id);
+        format!("there is no backup {backup}{}", meant(backup, ids, away.iter().map(|away| &away.manifest.description.host)))
+    })
 }
 
 /// That a copy was seen whole stands in the record; where it can't be written that is said and no more.

@@ -15,7 +15,7 @@ pub use remotes::{Remote, RemoteKind, is_remote};
 pub use upkeep::{EncryptTo, Upkeep, recipient_file};
 
 use super::id::HostName;
-use super::manifest::FreezeMethod;
+use super::manifest::{FreezeMethod, Manifest};
 use super::secret::SecretSource;
 
 /// A whole inventory: hosts in the file's order.
@@ -180,6 +180,18 @@ impl Inventory {
     #[must_use]
     pub fn host(&self, name: &HostName) -> Option<&Host> {
         self.hosts.iter().find(|host| host.name == *name)
+    }
+
+    /// What is odd about a backup that isn't encrypted; none where it is, or the inventory doesn't say that it should be.
+    #[must_use]
+    pub fn unsealed(&self, manifest: &Manifest) -> Option<String> {
+        let host = &manifest.description.host;
+        (manifest.archive.encryption.is_none() && self.upkeep(host).encryption.is_some()).then(|| {
+            format!(
+                "{} is NOT ENCRYPTED though the inventory encrypts backups of {host}: it was made before that ('tanker rekey' encrypts it), or somebody who can write where it lies has put it in the place of another one, and nothing proves what is in it",
+                manifest.description.named()
+            )
+        })
     }
 
     /// How the archives of a host are looked after, in the inventory or not.
