@@ -98,9 +98,12 @@ fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<()
 fn only_misses_links(said: &str, gone: &[u8]) -> bool {
     let gone: Vec<&[u8]> = gone.split(|b| *b == 0).filter(|path| !path.is_empty()).collect();
     let complaints: Vec<&str> = said.lines().filter(|line| !line.contains("Exiting with failure status")).collect();
-    let to = |line: &&str| line.split_once(": Cannot hard link to '").and_then(|(_, rest)| rest.rsplit_once("': ")).map(|(to, _)| to.to_owned());
+    let to =
+        |line: &&str| line.split_once(": Cannot hard link to '").and_then(|(_, rest)| rest.rsplit_once("': ")).map(|(to, _)| to.to_owned());
     // What was cut off may have been anything.
-    said.len() < LONGEST_SAID && !complaints.is_empty() && complaints.iter().all(|line| to(line).is_some_and(|to| gone.contains(&to.as_bytes())))
+    said.len() < LONGEST_SAID
+        && !complaints.is_empty()
+        && complaints.iter().all(|line| to(line).is_some_and(|to| gone.contains(&to.as_bytes())))
 }
 
 #[cfg(test)]
@@ -123,7 +126,8 @@ mod tests {
     fn a_host_path_is_one_whatever_stands_in_it() {
         let text = include_str!("../../tests/fixtures/format-1/east/2026-11-22-14_07/manifest.json");
         let mut about = crate::model::manifest::parse_manifest(text).unwrap().description;
-        about.volumes = vec![CapturedVolume { member: "tanker.volume.nailgun.0".into(), service: "nailgun".into(), path: "/var/www".into() }];
+        about.volumes =
+            vec![CapturedVolume { member: "tanker.volume.nailgun.0".into(), service: "nailgun".into(), path: "/var/www".into() }];
         let host = place_of(&about, "/etc/nailgun:/var/www/x").unwrap();
         assert_eq!(host, ("system-dirs.tar".into(), "etc/nailgun:/var/www/x".into()));
         assert_eq!(place_of(&about, "nailgun:/var/www/x").unwrap(), ("tanker.volume.nailgun.0".into(), "./x".into()));

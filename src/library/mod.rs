@@ -205,6 +205,7 @@ fn named<'a>(name: &BackupRef, entries: &'a [Entry], problems: &[Problem]) -> Re
 }
 
 /// What was meant by a backup that isn't there, with the ids there are of its host and the hosts there are: ` (did you mean …?)`, or nothing.
+#[must_use]
 pub fn meant<'a>(name: &BackupRef, ids: impl Iterator<Item = &'a BackupId>, hosts: impl Iterator<Item = &'a HostName>) -> String {
     let mut ids = ids.peekable();
     if ids.peek().is_none() {

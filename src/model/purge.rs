@@ -32,7 +32,8 @@ pub fn purge(listed: &[Candidate], trashed: &[(Candidate, Option<DateTime<Utc>>)
             continue;
         }
         let stays = backup.protected || last_resorts.contains(&&backup.id);
-        if stays { &mut purge.stays } else { &mut purge.goes }.push(backup.id.clone());
+        let list = if stays { &mut purge.stays } else { &mut purge.goes };
+        list.push(backup.id.clone());
     }
     purge
 }
@@ -108,7 +109,8 @@ mod tests {
             policy.tags = if random(2) == 0 { vec!["gold".into()] } else { vec![] };
             let (accept_small, stay) = (random(2) == 0, Duration::days(i64::try_from(random(9)).unwrap()));
             let start = Utc.with_ymd_and_hms(2025, 11, 25, 2, 0, 0).unwrap();
-            let (mut library, mut trash): (Vec<Candidate>, Vec<(Candidate, Option<DateTime<Utc>>)>) = (vec![], vec![]);
+            let mut library: Vec<Candidate> = Vec::new();
+            let mut trash: Vec<(Candidate, Option<DateTime<Utc>>)> = Vec::new();
             let mut decided = false;
             for day in 0..366 {
                 let mut new = begun(start + Duration::days(day) + Duration::minutes(i64::try_from(random(600)).unwrap()));

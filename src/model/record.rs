@@ -183,8 +183,9 @@ pub fn parse_record(json: &str) -> Result<Record, String> {
     let record: Record = serde_json::from_str(json).map_err(unreadable)?;
     // It may come from a remote (I8).
     let odd = record.tags.iter().find_map(|tag| parse_tag(tag).err());
-    let odd = odd
-        .or_else(|| record.copies.iter().find(|copy| copy.remote.parse::<HostName>().is_err()).map(|_| "a remote has an impossible name".into()));
+    let odd = odd.or_else(|| {
+        record.copies.iter().find(|copy| copy.remote.parse::<HostName>().is_err()).map(|_| "a remote has an impossible name".into())
+    });
     let odd = odd.or_else(|| record.checks.iter().find(|check| parse_tag(&check.depth).is_err()).map(|_| "a check is of no depth".into()));
     odd.map_or(Ok(record), |why| Err(format!("its record.json can't be right: {why}")))
 }
@@ -207,7 +208,8 @@ mod tests {
         assert_eq!(parse_record(r#"{"format": 1}"#).unwrap(), Record::default());
         assert!(parse_record(r#"{"format": 2, "tags": 7}"#).unwrap_err().contains("format 2"));
         assert!(parse_record("[]").unwrap_err().contains("can't be read"));
-        let copied = |remote: &str| parse_record(&format!(r#"{{"format": 1, "copies": [{{"remote": "{remote}", "at": "2026-11-22T02:00:00Z"}}]}}"#));
+        let copied =
+            |remote: &str| parse_record(&format!(r#"{{"format": 1, "copies": [{{"remote": "{remote}", "at": "2026-11-22T02:00:00Z"}}]}}"#));
         let longest = "r".repeat(64);
         assert!(longest.parse::<HostName>().is_ok(), "the rule by which the inventory names remotes");
         assert_eq!(copied(&longest).unwrap().copies[0].remote, longest);

@@ -76,9 +76,12 @@ impl Candidate {
     }
 }
 
+/// What a backup stays for, and whether it is one of those.
+type Resort = (&'static str, fn(&Candidate) -> bool);
+
 /// Of each of these the newest stays. A light one brings no packages back, so it is no last resort; and a drill fails for the machine's sake
 /// too, so what failed one doesn't go before there is a newer one.
-pub(super) const LAST_RESORTS: [(&str, fn(&Candidate) -> bool); 4] = [
+pub(super) const LAST_RESORTS: [Resort; 4] = [
     ("the newest proven one", Candidate::is_good),
     ("the newest proven one that holds everything", |backup| backup.is_good() && backup.is_full()),
     ("the newest one that no check speaks against", |backup| backup.proven),
@@ -141,7 +144,9 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
     ];
     for (count, word, bucket) in buckets {
         // Light ones between full ones must not push them out: full ones fill the buckets once more, among themselves.
-        for (among, word) in [(Candidate::is_good as fn(&Candidate) -> bool, word.to_owned()), (LAST_RESORTS[1].1, format!("{word} (full)"))] {
+        for (among, word) in
+            [(Candidate::is_good as fn(&Candidate) -> bool, word.to_owned()), (LAST_RESORTS[1].1, format!("{word} (full)"))]
+        {
             let mut seen = BTreeSet::new();
             for (n, (backup, reasons)) in order.iter().zip(&mut kept).enumerate() {
                 if seen.len() >= count as usize {
@@ -156,11 +161,10 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
         }
     }
     // What a drill found is written into the backup's record, and would go with it.
-    let drills: [(&str, fn(bool) -> bool); 2] =
-        [("the last one that was drilled", |_| true), ("the last one whose drill went well", |restored| restored)];
-    for (why, wanted) in drills {
+    for (why, well) in [("the last one that was drilled", false), ("the last one whose drill went well", true)] {
         let drilled = order.iter().enumerate().filter(|(_, backup)| backup.proven);
-        let drilled = drilled.filter_map(|(at, backup)| backup.drilled.filter(|(_, restored)| wanted(*restored)).map(|(time, _)| (time, at)));
+        let drilled =
+            drilled.filter_map(|(at, backup)| backup.drilled.filter(|(_, restored)| *restored || !well).map(|(time, _)| (time, at)));
         if let Some((_, at)) = drilled.max().filter(|(_, at)| kept[*at].is_empty()) {
             kept[at].push(why.into());
         }
@@ -339,13 +343,13 @@ mod tests {
     #[test]
     fn light_ones_push_no_full_one_out_of_its_bucket() {
         let mut backups = days(30);
-        // Full ones on Sundays: 2026-11-01, -08, -15 and -22.
-        backups.iter_mut().filter(|b| b.started.weekday() != chrono::Weekday::Sun).for_each(|b| b.contents = Contents::Light);
-        let policy = Policy { daily: 2, weekly: 3, ..Policy::default() };
-        let expected = ["2026-11-25", "2026-11-24", "2026-11-22", "2026-11-15", "2026-11-08"];
+        // Full ones on Mondays: the newest of each week is a light one.
+        backups.iter_mut().filter(|b| b.started.weekday() != chrono::Weekday::Mon).for_each(|b| b.contents = Contents::Light);
+        let policy = Policy { weekly: 3, ..Policy::default() };
+        let expected = ["2026-11-25", "2026-11-23", "2026-11-22", "2026-11-16", "2026-11-15", "2026-11-09"];
         assert_eq!(kept(&policy, &backups), expected);
-        let policy = Policy { weekly: 1, monthly: 1, ..Policy::default() };
-        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-22"]);
+        let verdicts = decide(&policy, &backups, false, now()).unwrap();
+        assert_eq!(verdicts.iter().find(|v| v.id.as_str().starts_with("2026-11-16")).unwrap().kept_for, ["weekly (full)"]);
     }
 
     #[test]

@@ -200,3 +200,21 @@ impl Inventory {
         self.host(name).map_or(&self.upkeep, |host| &host.upkeep)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::{Encryption, parse_manifest};
+
+    #[test]
+    fn a_plain_backup_is_odd_where_the_inventory_encrypts_those_of_its_host() {
+        let text = include_str!("../../../tests/fixtures/format-1/east/2026-11-22-14_07/manifest.json");
+        let mut manifest = parse_manifest(text).unwrap();
+        let unsealed = |inventory: &str, manifest: &Manifest| parse_inventory("test", inventory).unwrap().unsealed(manifest);
+        let (encrypts, doesnt) = ("[hosts.east]\nencrypt_passphrase = 'ask'\n", "[hosts.east]\n[hosts.west]\nencrypt_passphrase = 'ask'\n");
+        assert!(unsealed(encrypts, &manifest).unwrap().contains("east@2026-11-22-14_07 is NOT ENCRYPTED"));
+        assert_eq!(unsealed(doesnt, &manifest), None);
+        manifest.archive.encryption = Some(Encryption { recipients: vec!["passphrase".into()], plain_bytes: 1 });
+        assert_eq!(unsealed(encrypts, &manifest), None);
+    }
+}
