@@ -28,6 +28,10 @@ pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path) -> Result<()
         });
         read.map_err(LibraryError::Missing)?;
     }
+    // tar is content with a member that it was told to leave out.
+    if gone.split(|b| *b == 0).any(|path| path.strip_suffix(b"/").unwrap_or(path) == below.as_bytes()) {
+        return Err(LibraryError::Missing(nothing_at(&below)));
+    }
     let mut done = false;
     let unpacked = each_member(Source::of(entry, keys)?, |name, member| {
         if name == tree {
@@ -89,9 +93,13 @@ fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<()
         return Ok(());
     }
     if said.contains("Not found in archive") {
-        return Err(format!("the backup holds nothing at '{}': see 'tanker files'", printable(member)));
+        return Err(nothing_at(member));
     }
     Err(format!("it could not be unpacked: {}", printable(&said)))
+}
+
+fn nothing_at(member: &str) -> String {
+    format!("the backup holds nothing at '{}': see 'tanker files'", printable(member))
 }
 
 /// Another name of a file that vanished between the passes can't be linked to it; the second pass, which comes behind, brings it whole.
