@@ -25,7 +25,8 @@ use crate::shelf::Chosen;
 impl Start {
     pub(crate) fn report(&self, args: &cli::ReportArgs) -> Result<Severity, Report> {
         let Chosen { entries, problems, hosts: chosen } = self.chosen(&args.pattern)?;
-        let inventory = self.inventory().ok();
+        // Without it hosts that have no backup are not missed; one that can't be read must not hide them.
+        let inventory = self.inventory_if_any()?;
         let mut hosts: BTreeSet<HostName> = entries.iter().map(|entry| entry.manifest.description.host.clone()).collect();
         hosts.extend(inventory.iter().flat_map(|inventory| inventory.hosts.iter().map(|host| host.name.clone())));
         hosts.extend(problems.iter().filter_map(tanker::library::Problem::host));

@@ -158,17 +158,16 @@ fn candidate_away(away: &Away, here: Option<&Entry>, unknown: bool, record: Opti
     let own = here.map(crate::upkeep::candidate);
     // A copy of what is damaged here is as bad, or else the only good one: it stays, and no older one goes because of it.
     let twin_damaged = here.is_some_and(|entry| entry.record.damage().is_some());
-    let description = &away.manifest.description;
     let mut tags = own.as_ref().map(|own| own.tags.clone()).unwrap_or_default();
     tags.extend(record.iter().flat_map(|record| record.tags.clone()));
     Candidate {
-        id: description.id.clone(),
-        started: description.started,
-        bytes: away.manifest.archive.bytes,
-        contents: description.contents,
         proven: !twin_damaged && (!unknown || (here.is_none() && record.is_some_and(|record| record.damage().is_none()))),
-        protected: own.is_some_and(|own| own.protected) || twin_damaged || (unknown && record.is_none_or(|record| record.protected)),
+        protected: own.as_ref().is_some_and(|own| own.protected)
+            || twin_damaged
+            || (unknown && record.is_none_or(|record| record.protected)),
+        drilled: own.and_then(|own| own.drilled),
         tags,
+        ..crate::upkeep::unknown(&away.manifest)
     }
 }
 

@@ -158,6 +158,11 @@ impl Start {
         Ok(inventory)
     }
 
+    /// The inventory; none where there is none. One that can't be read may say what matters, so that is no none.
+    fn inventory_if_any(&self) -> Result<Option<Inventory>, Report> {
+        self.inventory_path().is_ok().then(|| self.inventory()).transpose()
+    }
+
     fn state(&self) -> PathBuf {
         std::env::var_os("XDG_STATE_HOME").map_or_else(|| self.home.join(".local/state"), PathBuf::from).join("tanker")
     }

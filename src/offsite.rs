@@ -6,7 +6,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way};
+use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way, meant};
 use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
@@ -253,7 +253,10 @@ pub(crate) fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &Bac
     if let Some(problem) = in_the_way(of_it, &backup.which, found.map(|away| &away.manifest.description.id)) {
         return Err(format!("{} is damaged: {}; say the id of another one,", problem.name(), problem.reason));
     }
-    found.ok_or_else(|| format!("there is no backup {backup}"))
+    found.ok_or_else(|| {
+        let ids = of_host().map(|away| &away.manifest.description.id);
+        format!("there is no backup {backup}{}", meant(backup, ids, away.iter().map(|away| &away.manifest.description.host)))
+    })
 }
 
 /// That a copy was seen whole stands in the record; where it can't be written that is said and no more. `sent`: with the marks as they are

@@ -1,5 +1,6 @@
 //! `tanker verify`: what of the library is whole, here and at its home, and writing that down.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -8,6 +9,7 @@ use color_eyre::eyre::Report;
 
 use tanker::cli;
 use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Verified, verify};
+use tanker::model::id::HostName;
 use tanker::model::record::Check;
 use tanker::model::report::Severity;
 use tanker::ui;
@@ -52,6 +54,7 @@ impl Start {
                 worst = Severity::Damaged;
             }
         }
+        self.tell_unsealed(&entries);
         let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
         if args.deep
             && let Some(severity) = without_lrzip()
@@ -80,6 +83,21 @@ impl Start {
         let results: Vec<_> = entries.iter().zip(&results).collect();
         ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
         Ok(worst)
+    }
+
+    /// Says which backups are not encrypted though the inventory says so, a line a host.
+    pub(crate) fn tell_unsealed(&self, entries: &[Entry]) {
+        let Some(inventory) = self.inventory().ok() else { return };
+        let mut hosts: BTreeMap<&HostName, Vec<&str>> = BTreeMap::new();
+        for about in entries.iter().map(|entry| &entry.manifest).filter(|manifest| inventory.unsealed(manifest).is_some()) {
+            hosts.entry(&about.description.host).or_default().push(about.description.id.as_str());
+        }
+        for (host, ids) in hosts {
+            ui::err(&format!(
+                "tanker: {host}: not encrypted though the inventory says so: {}: made before it did ('tanker rekey' encrypts them), or put there by somebody else\n",
+                ids.join(", ")
+            ));
+        }
     }
 
     /// Archives that are at a remote are hashed on their way from there; to look deeper one at a time is fetched.
@@ -179,6 +197,7 @@ fn verify_all(entries: &[Entry], keys: &Keys, depth: Depth, jobs: usize) -> Vec<
 }
 
 async fn verify_at_home(offsite: &Offsite, entry: &Entry) -> Result<Verified, LibraryError> {
+    entry.keeps_its_encryption()?;
     let archive = &entry.manifest.archive;
     let progress = ui::Progress::begin("verify", archive.bytes);
     let mut verified = offsite.verify(&Away::of(entry)?, &|bytes| progress.add(bytes)).await;

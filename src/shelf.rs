@@ -105,6 +105,7 @@ impl Start {
                 entry.name()
             ));
         }
+        self.tell_unsealed(&entries);
         if args.json {
             ui::out(&ui::list_json(&entries, &problems));
         } else {
@@ -246,14 +247,7 @@ impl Start {
             Err(e) => return Ok(complain(&e)),
         };
         std::fs::create_dir_all(&args.to).wrap_err_with(|| format!("the folder {} can't be made", args.to.display()))?;
-        let source = match Source::of(&entry, &keys) {
-            Ok(source) => source,
-            Err(e) => return Ok(complain(&e)),
-        };
-        match extract(source, &entry.manifest.description, &args.path, &args.to) {
-            Ok(()) => Ok(Severity::Ok),
-            Err(reason) => Ok(complain(&LibraryError::Missing(reason))),
-        }
+        Ok(extract(&entry, &keys, &args.path, &args.to).map_or_else(|e| complain(&e), |()| Severity::Ok))
     }
 }
 

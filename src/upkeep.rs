@@ -3,14 +3,16 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Entry, Library, LibraryError, rekey};
-use tanker::model::id::{BackupId, BackupRef, HostName, Which};
+use tanker::library::{Entry, HostLock, Library, LibraryError, rekey};
+use tanker::model::id::{BackupId, BackupRef, HostName};
 use tanker::model::manifest::Manifest;
+use tanker::model::purge::purge;
 use tanker::model::record::Record;
 use tanker::model::report::Severity;
 use tanker::model::retention::{Candidate, Policy, decide};
@@ -64,6 +66,54 @@ fn judge(host: HostName, entries: Vec<Entry>, policy: &Policy, accept_small: boo
     (Forgotten { host, entries, rows, withheld: judged.withheld }, severity)
 }
 
+/// Decides and moves under one lock: what was marked, checked or gone in between counts. Then empties the trash of what has lain there for
+/// `days`.
+fn carry_out(
+    library: &Library,
+    host: &HostName,
+    policy: &Policy,
+    accept_small: bool,
+    days: Duration,
+) -> Result<(Forgotten, Severity), LibraryError> {
+    let lock = library.lock(host, &crate::owner())?;
+    library.sweep_partial(&lock, host)?;
+    library.sweep_trash(&lock, host)?;
+    let (mut forgotten, mut worst) = judge(host.clone(), library.list(Some(host))?.0, policy, accept_small);
+    // Where something may be wrong with what is listed, what lies in the trash may be all that is left.
+    if forgotten.withheld.is_some() {
+        return Ok((forgotten, worst));
+    }
+    for ((manifest, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
+        if !kept_for.is_empty() {
+            continue;
+        }
+        match library.discard(&lock, entry, Utc::now()) {
+            Ok(true) => {}
+            Ok(false) => kept_for.push("protected meanwhile".into()),
+            Err(e) => {
+                worst = worst.max(complain(&e));
+                kept_for.push(format!("{} could not be moved", manifest.description.id));
+            }
+        }
+    }
+    empty_trash(library, &lock, host, days)?;
+    Ok((forgotten, worst))
+}
+
+fn empty_trash(library: &Library, lock: &HostLock, host: &HostName, days: Duration) -> Result<(), LibraryError> {
+    let listed: Vec<Candidate> = library.list(Some(host))?.0.iter().map(candidate).collect();
+    let lying = library.trashed(host)?.0;
+    let trashed: Vec<_> = lying.iter().map(|trashed| (candidate(&trashed.entry), trashed.deleted)).collect();
+    let purge = purge(&listed, &trashed, chrono::Duration::from_std(days).unwrap_or(chrono::Duration::MAX), Utc::now());
+    for id in &purge.stays {
+        ui::err(&format!("tanker: {host}@{id} stays in the trash beyond its days: nothing that is listed is as good and as new\n"));
+    }
+    for trashed in lying.iter().filter(|trashed| purge.goes.contains(&trashed.entry.manifest.description.id)) {
+        library.purge(lock, trashed)?;
+    }
+    Ok(())
+}
+
 impl Start {
     pub(crate) fn tag(&self, args: &cli::Tag) -> Result<Severity, Report> {
         if args.add.is_empty() && args.remove.is_empty() {
@@ -108,7 +158,8 @@ impl Start {
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is left alone\n", problem.name(), problem.reason));
         }
-        let inventory = if args.policy().is_some() { self.inventory().ok() } else { Some(self.inventory()?) };
+        // One that is there and can't be read may say how long the trash is kept.
+        let inventory = if args.policy().is_some() { self.inventory_if_any()? } else { Some(self.inventory()?) };
         let mut hosts: BTreeMap<(PathBuf, HostName), Vec<Entry>> = BTreeMap::new();
         for entry in entries {
             hosts.entry((of_folder(&entry).root().to_owned(), entry.manifest.description.host.clone())).or_default().push(entry);
@@ -118,7 +169,8 @@ impl Start {
             let own = inventory.as_ref().and_then(|inventory| inventory.upkeep(&host).keep.clone());
             let policy = args.policy().or(own).unwrap_or_default();
             let judged = if args.yes {
-                self.carry_out(&Library::at(root), &host, &policy, args.accept_small)
+                let days = inventory.as_ref().map_or(Duration::from_secs(7 * 86_400), |inventory| inventory.upkeep(&host).trash);
+                carry_out(&Library::at(root), &host, &policy, args.accept_small, days)
             } else {
                 Ok(judge(host.clone(), entries, &policy, args.accept_small))
             };
@@ -135,48 +187,6 @@ impl Start {
         Ok(worst)
     }
 
-    /// Decides and moves under one lock: what was marked, checked or gone in between counts.
-    fn carry_out(
-        &self,
-        library: &Library,
-        host: &HostName,
-        policy: &Policy,
-        accept_small: bool,
-    ) -> Result<(Forgotten, Severity), LibraryError> {
-        let lock = library.lock(host, &crate::owner())?;
-        library.sweep_partial(&lock, host)?;
-        self.empty_trash(library, &lock, host)?;
-        let (mut forgotten, mut worst) = judge(host.clone(), library.list(Some(host))?.0, policy, accept_small);
-        for ((manifest, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
-            if !kept_for.is_empty() {
-                continue;
-            }
-            match library.discard(&lock, entry, Utc::now()) {
-                Ok(true) => {}
-                Ok(false) => kept_for.push("protected meanwhile".into()),
-                Err(e) => {
-                    worst = worst.max(complain(&e));
-                    kept_for.push(format!("{} could not be moved", manifest.description.id));
-                }
-            }
-        }
-        // Where nothing is to lie in it, what was just moved goes as well.
-        self.empty_trash(library, &lock, host)?;
-        Ok((forgotten, worst))
-    }
-
-    fn empty_trash(&self, library: &Library, lock: &tanker::library::HostLock, host: &HostName) -> Result<(), LibraryError> {
-        library.sweep_trash(lock, host)?;
-        let days = self.inventory().ok().map(|inventory| inventory.upkeep(host).trash);
-        let stay = chrono::Duration::from_std(days.unwrap_or(std::time::Duration::from_secs(7 * 86_400))).unwrap_or_default();
-        for trashed in library.trashed(host)?.0 {
-            if trashed.deleted.is_some_and(|deleted| Utc::now() - deleted >= stay) {
-                library.purge(lock, &trashed)?;
-            }
-        }
-        Ok(())
-    }
-
     pub(crate) fn list_trash(&self, args: &cli::List) -> Result<Severity, Report> {
         let (mut found, mut bad) = (Vec::new(), Vec::new());
         for library in self.libraries()? {
@@ -188,6 +198,7 @@ impl Start {
         }
         let hosts = self.of_hosts(found.iter().map(|trashed| trashed.entry.clone()).collect(), &args.pattern)?;
         found.retain(|trashed| hosts.iter().any(|entry| entry.folder == trashed.entry.folder));
+        found.retain(|trashed| args.tag.as_ref().is_none_or(|tag| trashed.entry.record.tags.contains(tag)));
         ui::out(&if args.json { ui::trash_json(&found) } else { ui::trash_table(&found, Utc::now()) });
         for problem in &bad {
             ui::err(&format!("tanker: in the trash: {}: {}\n", problem.path.display(), problem.reason));
@@ -198,25 +209,29 @@ impl Start {
     pub(crate) fn undelete(&self, args: &cli::Undelete) -> Result<Severity, Report> {
         let mut worst = Severity::Ok;
         for backup in &args.backups {
-            let Which::Id(id) = &backup.which else {
-                return Err(Report::msg(format!("'{backup}': say the whole id, as 'tanker list --trash' shows it")));
-            };
-            let mut outcome = Err(LibraryError::NoSuchBackup { name: backup.to_string(), hint: " in the trash".into() });
-            for library in self.libraries()? {
-                if !library.host_names()?.contains(&backup.host) {
-                    continue;
-                }
-                outcome = library.lock(&backup.host, &crate::owner()).and_then(|lock| library.undelete(&lock, &backup.host, id));
-                if !matches!(outcome, Err(LibraryError::NoSuchBackup { .. })) {
-                    break;
-                }
-            }
-            match outcome {
+            match self.take_back(backup)? {
                 Ok(entry) => ui::out(&format!("{}  is listed again\n", entry.name())),
                 Err(e) => worst = worst.max(complain(&e)),
             }
         }
         Ok(worst)
+    }
+
+    fn take_back(&self, backup: &BackupRef) -> Result<Result<Entry, LibraryError>, Report> {
+        let mut missing = None;
+        for library in self.libraries()? {
+            let id = match library.find_trashed(backup) {
+                Ok(id) => id,
+                Err(e @ LibraryError::NoSuchBackup { .. }) => {
+                    missing = missing.or(Some(e));
+                    continue;
+                }
+                Err(e) => return Ok(Err(e)),
+            };
+            let lock = library.lock(&backup.host, &crate::owner());
+            return Ok(lock.and_then(|lock| library.undelete(&lock, &backup.host, &id)));
+        }
+        Ok(Err(missing.unwrap_or_else(|| LibraryError::Missing("there is no library".into()))))
     }
 
     pub(crate) fn stats(&self, args: &cli::Stats) -> Result<Severity, Report> {
@@ -249,8 +264,9 @@ impl Start {
                     let why = format!("the inventory has no 'encrypt_to' for {}: tanker doesn't take encryption away", entry.name());
                     worst = worst.max(complain(&LibraryError::Missing(why)));
                 }
-                // A passphrase may be another one.
-                Some(to) if names == Some(&to.names) && args.all && to.names != [tanker::library::PASSPHRASE] => {}
+                Some(to) if args.all && names == Some(&to.names) && to.names != [tanker::library::PASSPHRASE] => {}
+                // A passphrase may be another one; what an earlier run has done, or a backup was made with since, is known by trying.
+                Some(to) if args.all && entry.is_here() && to.open(entry) => {}
                 Some(to) => wanted.push((entry, to)),
             }
         }
@@ -265,7 +281,7 @@ impl Start {
                 let _ = writeln!(text, "{}  would be encrypted to {}", entry.name(), to.names.join(", "));
                 continue;
             }
-            let library = of_folder(entry);
+            let (library, was_here) = (of_folder(entry), entry.is_here());
             let brought = match self.bring_here([entry]).await {
                 Ok(brought) => brought,
                 Err(e) => {
@@ -273,6 +289,11 @@ impl Start {
                     continue;
                 }
             };
+            // What was at its home could not be tried before.
+            if args.all && !was_here && to.open(entry) {
+                ui::out(&format!("{}  is encrypted with this passphrase already\n", entry.name()));
+                continue;
+            }
             let done =
                 library.lock(&entry.manifest.description.host, &crate::owner()).and_then(|lock| rekey(&library, &lock, entry, &keys, to));
             match done {
@@ -296,16 +317,30 @@ impl Start {
     }
 }
 
-pub(crate) fn candidate(entry: &Entry) -> Candidate {
-    let description = &entry.manifest.description;
+/// A backup that nobody here knows more of than its manifest.
+pub(crate) fn unknown(manifest: &Manifest) -> Candidate {
+    let description = &manifest.description;
     Candidate {
         id: description.id.clone(),
         started: description.started,
-        bytes: entry.manifest.archive.bytes,
+        bytes: manifest.archive.bytes,
         contents: description.contents,
-        proven: entry.record.damage().is_none(),
-        // What can't be read may say that it is.
+        proven: false,
+        drilled: None,
+        protected: false,
+        tags: Vec::new(),
+    }
+}
+
+pub(crate) fn candidate(entry: &Entry) -> Candidate {
+    let last = entry.record.drills.iter().max_by_key(|drill| drill.at);
+    Candidate {
+        // What can't be read may say that it is damaged.
+        proven: entry.record.damage().is_none() && entry.unreadable_record.is_none(),
+        drilled: last.map(|drill| (drill.at, drill.failure.is_none())),
+        // Or that it is protected.
         protected: entry.record.protected || entry.unreadable_record.is_some(),
         tags: entry.record.tags.clone(),
+        ..unknown(&entry.manifest)
     }
 }

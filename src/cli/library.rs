@@ -207,7 +207,7 @@ impl Forget {
 /// Options of `undelete`.
 #[derive(Debug, Args)]
 pub struct Undelete {
-    /// HOST@ID, as 'tanker list --trash' shows it
+    /// HOST@ID, the beginning of an id, a day, or HOST@latest, of what 'tanker list --trash' shows
     #[arg(required = true)]
     pub backups: Vec<BackupRef>,
 }

@@ -30,6 +30,9 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     let host = ctx.host(on)?;
     let mut entry = found.map_err(|e| library_ending(&e))?;
     entry.open(&ctx.vault.keys).map_err(|e| library_ending(&e))?;
+    if let Some(why) = ctx.inventory.unsealed(&entry.manifest) {
+        ctx.note(&host, why);
+    }
     ctx.step(&host, Step::Prove);
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
     let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut |_| {})).await;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
 use std::thread::JoinHandle;
@@ -19,7 +19,10 @@ use crate::platform;
 /// A description larger than this is none.
 const LARGEST_DESCRIPTION: u64 = 16 << 20;
 /// A list of deleted files larger than this is none.
-const LARGEST_LIST: u64 = 256 << 20;
+pub(super) const LARGEST_LIST: u64 = 256 << 20;
+
+/// So much of a program's words is heard.
+pub(super) const LONGEST_SAID: usize = 4096;
 
 /// What a walk through a whole archive found.
 #[derive(Debug, Clone, PartialEq)]
@@ -97,19 +100,19 @@ struct Decompressed {
 }
 
 /// Reads a program's words beside the work, so that it never waits for a reader; the first few thousand bytes are enough.
-fn listen(stderr: Option<ChildStderr>) -> Option<JoinHandle<String>> {
+pub(super) fn listen(stderr: Option<ChildStderr>) -> Option<JoinHandle<String>> {
     stderr.map(|mut stderr| {
         std::thread::spawn(move || {
             let mut said = Vec::new();
             // Its words only explain the exit code.
-            let _ = stderr.by_ref().take(4096).read_to_end(&mut said);
+            let _ = stderr.by_ref().take(LONGEST_SAID as u64).read_to_end(&mut said);
             let _ = io::copy(&mut stderr, &mut io::sink());
             String::from_utf8_lossy(&said).into_owned()
         })
     })
 }
 
-fn heard(listening: Option<JoinHandle<String>>) -> String {
+pub(super) fn heard(listening: Option<JoinHandle<String>>) -> String {
     listening.and_then(|listening| listening.join().ok()).unwrap_or_default()
 }
 
@@ -327,63 +330,4 @@ fn list_tree(tar: &mut dyn Read, prefix: &str, files: &mut BTreeMap<String, File
         files.insert(place(prefix, &path), FileEntry { kind, mode, bytes, modified });
     }
     Ok(())
-}
-
-/// Takes a file or a whole directory out of a backup, into a folder, with its path below it. The tar program of this
-/// workstation unpacks: it knows holes, links and refuses paths that lead outside.
-///
-/// # Errors
-/// One sentence, when there is no such path in the backup or it can't be unpacked.
-pub fn extract(source: Source, description: &Description, wanted: &str, to: &Path) -> Result<(), String> {
-    let (tree, below) = match wanted.split_once(':') {
-        Some((service, below)) => {
-            let of = |v: &&crate::model::manifest::CapturedVolume| v.service == service && Path::new(below).starts_with(&v.path);
-            let volume = description.volumes.iter().find(of).ok_or(format!("the backup has no volume of {service} at {below}"))?;
-            let rest = below.strip_prefix(volume.path.as_str()).unwrap_or_default().trim_matches('/');
-            (volume.member.clone(), if rest.is_empty() { ".".to_owned() } else { format!("./{rest}") })
-        }
-        None => ("system-dirs.tar".to_owned(), wanted.trim_matches('/').to_owned()),
-    };
-    if below.is_empty() || below.split('/').any(|part| part == "..") {
-        return Err(format!("'{wanted}' is no path of a file in a backup: see 'tanker files'"));
-    }
-    let mut done = false;
-    each_member(source, |name, entry| {
-        if name == tree {
-            untar(entry, &below, to)?;
-            done = true;
-        }
-        Ok(())
-    })?;
-    if done { Ok(()) } else { Err(format!("the backup has no member {tree}")) }
-}
-
-fn untar(tar: &mut impl Read, member: &str, to: &Path) -> Result<(), String> {
-    let mut child = Command::new("tar")
-        .args(["-x", "--no-same-owner", "-f", "-", "-C"])
-        .arg(to)
-        .arg("--")
-        .arg(member)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .map_err(|e| format!("tar can't be run here: {e}"))?;
-    let listening = listen(child.stderr.take());
-    let fed = child.stdin.take().map_or(Ok(()), |mut input| io::copy(tar, &mut input).and_then(|_| input.flush()));
-    let status = child.wait().map_err(|e| e.to_string())?;
-    let said = heard(listening);
-    // tar stops reading where it has all it was asked for; its exit code tells whether it had.
-    if let Err(e) = fed
-        && e.kind() != io::ErrorKind::BrokenPipe
-    {
-        return Err(format!("the archive can't be read: {e}"));
-    }
-    if status.success() {
-        return Ok(());
-    }
-    if said.contains("Not found in archive") {
-        return Err(format!("the backup holds nothing at '{}': see 'tanker files'", printable(member)));
-    }
-    Err(format!("it could not be unpacked: {}", printable(&said)))
 }

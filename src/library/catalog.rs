@@ -44,7 +44,12 @@ impl Problem {
     /// Whose backup it should be.
     #[must_use]
     pub fn host(&self) -> Option<HostName> {
-        self.path.parent()?.file_name()?.to_str()?.parse().ok()
+        self.host_folder()?.file_name()?.to_str()?.parse().ok()
+    }
+
+    fn host_folder(&self) -> Option<&std::path::Path> {
+        let above = self.path.parent()?;
+        if above.ends_with(super::trash::TRASH) { above.parent() } else { Some(above) }
     }
 
     /// `HOST@ID`, as the folders are named.
@@ -54,7 +59,7 @@ impl Problem {
             let name = path.and_then(std::path::Path::file_name).unwrap_or_default();
             crate::model::text::printable(&name.to_string_lossy())
         };
-        format!("{}@{}", part(self.path.parent()), part(Some(&self.path)))
+        format!("{}@{}", part(self.host_folder()), part(Some(&self.path)))
     }
 }
 

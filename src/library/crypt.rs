@@ -13,6 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::verify::hex;
 use super::{Entry, LibraryError};
+use crate::model::manifest::Encryption;
+use crate::model::record::SEALED;
 use crate::model::text::printable;
 
 /// What stands in a manifest for a passphrase.
@@ -27,6 +29,8 @@ pub struct Recipients {
     list: Vec<Box<dyn age::Recipient + Send + Sync>>,
     /// As they stand in the manifest: public keys, or [`PASSPHRASE`].
     pub names: Vec<String>,
+    /// What opens an archive again; only of a passphrase.
+    own: Keys,
 }
 
 /// What opens archives. No `Debug` (I6).
@@ -46,7 +50,7 @@ impl Recipients {
     /// # Errors
     /// With a sentence, when one is none.
     pub fn parse(texts: &[String], name: &str) -> Result<Self, String> {
-        let mut found = Self { list: vec![], names: vec![] };
+        let mut found = Self { list: vec![], names: vec![], own: Keys::default() };
         for text in texts {
             // A comment after an SSH key is no part of it.
             let text = text.split_whitespace().take(2).collect::<Vec<_>>().join(" ");
@@ -68,7 +72,16 @@ impl Recipients {
     #[must_use]
     pub fn passphrase(passphrase: &str) -> Self {
         let recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-        Self { list: vec![Box::new(recipient)], names: vec![PASSPHRASE.to_owned()] }
+        let mut own = Keys::default();
+        own.add_passphrase(passphrase);
+        Self { list: vec![Box::new(recipient)], names: vec![PASSPHRASE.to_owned()], own }
+    }
+
+    /// Whether this is the very passphrase that a backup is encrypted with; its archive must be here. Recipients stand in the manifest.
+    #[must_use]
+    pub fn open(&self, entry: &Entry) -> bool {
+        let by_passphrase = |encryption: &Encryption| encryption.recipients == [PASSPHRASE] && self.own.has_passphrase();
+        entry.manifest.archive.encryption.as_ref().is_some_and(by_passphrase) && entry.open(&self.own).is_ok()
     }
 
     fn encryptor(&self) -> io::Result<Encryptor> {
@@ -238,6 +251,18 @@ impl Entry {
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.manifest.archive.encryption.is_some()
+    }
+
+    /// Tanker takes no encryption away: what was seen encrypted is so, or it is another archive.
+    ///
+    /// # Errors
+    /// When it isn't any more.
+    pub fn keeps_its_encryption(&self) -> Result<(), LibraryError> {
+        if self.is_encrypted() || self.record.checks.iter().all(|check| check.depth != SEALED) {
+            return Ok(());
+        }
+        let reason = "it was encrypted when it was looked at before, and isn't now: another archive was put in its place".to_owned();
+        Err(LibraryError::Damaged { name: self.name(), reason })
     }
 
     /// The archive, to be read.

@@ -10,6 +10,7 @@ mod crypt;
 mod diff;
 mod digests;
 mod export;
+mod extract;
 mod import;
 mod lock;
 mod offsite;
@@ -23,12 +24,13 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 
-pub use archive::{FileEntry, FileKind, Source, Walked, extract, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
+pub use archive::{FileEntry, FileKind, Source, Walked, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
 pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
 pub use catalog::{Entry, Problem, in_the_way};
 pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
 pub use diff::{Difference, diff};
 pub use export::export;
+pub use extract::extract;
 pub use lock::HostLock;
 pub use offsite::{Away, Copied, Hold, Leftover, Offsite, Settled};
 pub use pack::{Packed, Parcel};
@@ -38,7 +40,7 @@ pub use trash::Trashed;
 pub use verify::{Depth, Verified, verify};
 pub use writer::{Arrival, HashedFile, Received, Writer};
 
-use crate::model::id::{BackupRef, HostName, Which, is_day};
+use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
 use crate::model::report::Severity;
 use crate::model::text::printable_path;
@@ -139,45 +141,79 @@ impl Library {
     /// When there is none, or its entry is damaged.
     pub fn find(&self, name: &BackupRef) -> Result<Entry, LibraryError> {
         let (entries, problems) = self.list(Some(&name.host))?;
-        let wanted = |entry: &&Entry| match &name.which {
-            Which::Latest => true,
-            Which::Id(id) => entry.manifest.description.id == *id,
-            Which::Beginning(beginning) => entry.manifest.description.id.as_str().starts_with(beginning),
+        let missing = || LibraryError::NoSuchBackup { name: name.to_string(), hint: self.hint(name, &entries) };
+        named(name, &entries, &problems)?.cloned().ok_or_else(missing)
+    }
+
+    /// The backup of this name that lies in the trash. One that can't be read is found by its whole id only.
+    ///
+    /// # Errors
+    /// When there is none, or its entry is damaged.
+    pub fn find_trashed(&self, name: &BackupRef) -> Result<BackupId, LibraryError> {
+        let (trashed, problems) = self.trashed(&name.host)?;
+        let is_it = |problem: &&Problem| matches!(&name.which, Which::Id(id) if problem.path.ends_with(id.as_str()));
+        if let (Which::Id(id), Some(_)) = (&name.which, problems.iter().find(is_it)) {
+            return Ok(id.clone());
+        }
+        let entries: Vec<Entry> = trashed.into_iter().map(|trashed| trashed.entry).collect();
+        let missing = || {
+            let near = self.meant_of(name, &entries);
+            let hint = match entries.is_empty() {
+                true => format!(" in the trash{near}: nothing of {} lies there", name.host),
+                false => format!(" in the trash{near}: 'tanker list --trash {}' shows what lies there", name.host),
+            };
+            LibraryError::NoSuchBackup { name: name.to_string(), hint }
         };
-        if let Which::Beginning(beginning) = &name.which
-            && !is_day(beginning)
-        {
-            let fitting: Vec<String> = entries.iter().filter(wanted).map(Entry::name).collect();
-            if fitting.len() > 1 {
-                let shown = fitting.iter().rev().take(5).cloned().collect::<Vec<_>>().join(", ");
-                return Err(LibraryError::Missing(format!("{name} names {} backups: {shown}; say more of the id", fitting.len())));
-            }
-        }
-        // `list` has the newest last.
-        let found = entries.iter().rev().find(wanted);
-        if let Some(problem) = in_the_way(problems.iter(), &name.which, found.map(|found| &found.manifest.description.id)) {
-            return Err(LibraryError::Damaged { name: problem.name(), reason: problem.reason.clone() });
-        }
-        if let Some(entry) = found {
-            return Ok(entry.clone());
-        }
-        Err(LibraryError::NoSuchBackup { name: name.to_string(), hint: self.hint(name, &entries) })
+        named(name, &entries, &problems)?.map(|entry| entry.manifest.description.id.clone()).ok_or_else(missing)
     }
 
     fn hint(&self, name: &BackupRef, entries: &[Entry]) -> String {
-        if let Which::Id(id) = &name.which {
-            let ids = entries.iter().map(|e| e.manifest.description.id.as_str());
-            return closest(id.as_str(), ids).map(|near| format!(" (did you mean {}@{near}?)", name.host)).unwrap_or_default();
+        let near = self.meant_of(name, entries);
+        if entries.is_empty() {
+            return format!(": {} has none of {}{near}", self.root.display(), name.host);
         }
-        if !entries.is_empty() {
-            return format!(": 'tanker list {}' shows the {} there are of {0}", name.host, entries.len());
-        }
-        let hosts = self.hosts().unwrap_or_default();
-        if let Some(near) = closest(name.host.as_str(), hosts.iter().map(|(host, _)| host.as_str())) {
-            return format!(": {} has none of {} (did you mean '{near}'?)", self.root.display(), name.host);
-        }
-        format!(": {} has none of {}", self.root.display(), name.host)
+        format!("{near}: 'tanker list {}' shows the {} there are of {0}", name.host, entries.len())
     }
+
+    fn meant_of(&self, name: &BackupRef, of_host: &[Entry]) -> String {
+        let ids = of_host.iter().map(|entry| &entry.manifest.description.id);
+        meant(name, ids, self.hosts().unwrap_or_default().iter().map(|(host, _)| host))
+    }
+}
+
+/// The one of a host's backups, oldest first, that is named so.
+fn named<'a>(name: &BackupRef, entries: &'a [Entry], problems: &[Problem]) -> Result<Option<&'a Entry>, LibraryError> {
+    let wanted = |entry: &&Entry| match &name.which {
+        Which::Latest => true,
+        Which::Id(id) => entry.manifest.description.id == *id,
+        Which::Beginning(beginning) => entry.manifest.description.id.as_str().starts_with(beginning),
+    };
+    if let Which::Beginning(beginning) = &name.which
+        && !is_day(beginning)
+    {
+        let fitting: Vec<String> = entries.iter().filter(wanted).map(Entry::name).collect();
+        if fitting.len() > 1 {
+            let shown = fitting.iter().rev().take(5).cloned().collect::<Vec<_>>().join(", ");
+            return Err(LibraryError::Missing(format!("{name} names {} backups: {shown}; say more of the id", fitting.len())));
+        }
+    }
+    let found = entries.iter().rev().find(wanted);
+    match in_the_way(problems.iter(), &name.which, found.map(|found| &found.manifest.description.id)) {
+        Some(problem) => Err(LibraryError::Damaged { name: problem.name(), reason: problem.reason.clone() }),
+        None => Ok(found),
+    }
+}
+
+/// What was meant by a backup that isn't there, with the ids there are of its host and the hosts there are: ` (did you mean …?)`, or nothing.
+#[must_use]
+pub fn meant<'a>(name: &BackupRef, ids: impl Iterator<Item = &'a BackupId>, hosts: impl Iterator<Item = &'a HostName>) -> String {
+    let mut ids = ids.peekable();
+    if ids.peek().is_none() {
+        let others = hosts.filter(|host| **host != name.host).map(HostName::as_str);
+        return closest(name.host.as_str(), others).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+    }
+    let Which::Id(id) = &name.which else { return String::new() };
+    closest(id.as_str(), ids.map(BackupId::as_str)).map(|near| format!(" (did you mean {}@{near}?)", name.host)).unwrap_or_default()
 }
 
 /// lrzip gives a file the mode of what it packed (I6); and a file that is about to be renamed must be on the disk.

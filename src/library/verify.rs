@@ -11,6 +11,7 @@ use super::blocks::{Blocks, Sum};
 use super::digests::{check_seal, check_seal_shape, check_sums};
 use super::{Entry, Keys, LibraryError, Source, lrzip_is_here, walk};
 use crate::model::manifest::{Member, Origin};
+use crate::model::record::SEALED;
 use crate::platform;
 
 /// How far a verification goes, or went.
@@ -40,7 +41,7 @@ impl Verified {
     /// How far it looked, for records.
     #[must_use]
     pub fn word(&self, entry: &Entry) -> &'static str {
-        if entry.is_encrypted() && !self.decrypted { "sealed" } else { self.depth.word() }
+        if entry.is_encrypted() && !self.decrypted { SEALED } else { self.depth.word() }
     }
 }
 
@@ -67,6 +68,7 @@ pub struct Verified {
 pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64)) -> Result<Verified, LibraryError> {
     let damaged = |reason: String| LibraryError::Damaged { name: entry.name(), reason };
     let expected = &entry.manifest.archive;
+    entry.keeps_its_encryption()?;
     if entry.manifest.format >= 2 {
         check_sums(entry)?;
     }

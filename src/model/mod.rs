@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod outlook;
 pub mod pattern;
 pub mod pending;
+pub mod purge;
 pub mod record;
 pub mod release;
 pub mod report;

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::id::HostName;
 use super::manifest::{FreezeMethod, Manifest, TaskRecord};
 use super::record::Record;
+use super::text::human_age;
 
 /// What counts as too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +71,7 @@ impl Outlook<'_> {
 pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, broken: &[String], limits: Limits, now: DateTime<Utc>) -> Outlook<'a> {
     let mut concerns = Vec::new();
     let mut add = |weight, kind, text: String| concerns.push(Concern { weight, kind, text });
-    let days = |time: DateTime<Utc>| (now - time).num_days();
+    let age = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
     let good = |seen: &&Seen<'_>| seen.record.damage().is_none();
     match backups.iter().rev().find(good) {
         None if backups.is_empty() && broken.is_empty() => add(Weight::Risk, "none", "there is no backup of it".into()),
@@ -82,7 +83,7 @@ pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, broken: &[String], li
                 add(Weight::Risk, "clock", format!("{} was begun in the future: a clock was wrong", newest.manifest.description.id));
             }
             if now - started > limits.backup {
-                add(Weight::Risk, "old", format!("its newest good backup is {} days old", days(started)));
+                add(Weight::Risk, "old", format!("its newest good backup is {} old", age(started)));
             }
             if newest.manifest.freeze.method == FreezeMethod::None || !newest.manifest.freeze.consistent {
                 add(Weight::Advice, "inconsistent", "its newest backup was made without a freeze: it may not be of one instant".into());
@@ -109,7 +110,7 @@ pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, broken: &[String], li
         Some(drill) => match &drill.failure {
             Some(why) => add(Weight::Risk, "drill-failed", format!("the last drill failed: {why}")),
             None if now - drill.at > limits.drill => {
-                add(Weight::Advice, "undrilled", format!("its last drill was {} days ago", days(drill.at)));
+                add(Weight::Advice, "undrilled", format!("its last drill was {} ago", age(drill.at)));
             }
             None => {}
         },
@@ -135,6 +136,16 @@ mod tests {
         let backups = records.iter().map(|record| Seen { manifest: &manifest, record }).collect();
         let now = manifest.description.started + Duration::days(days_later);
         outlook("east".parse().unwrap(), backups, &[], LIMITS, now).concerns.into_iter().map(|concern| concern.kind).collect()
+    }
+
+    #[test]
+    fn an_age_is_said_in_the_unit_that_fits_it() {
+        let manifest = manifest();
+        let (record, limits) = (Record::default(), Limits { backup: Duration::hours(12), ..LIMITS });
+        let backups = vec![Seen { manifest: &manifest, record: &record }];
+        let now = manifest.description.started + Duration::hours(13);
+        let found = outlook("east".parse().unwrap(), backups, &[], limits, now);
+        assert_eq!(found.concerns[0].text, "its newest good backup is 13 h old");
     }
 
     fn drilled(failure: Option<&str>) -> Drill {

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use super::id::HostName;
 use super::text::printable;
 
 /// The format's version; a reader refuses a later one.
@@ -65,11 +66,14 @@ pub struct Check {
     pub damage: Option<String>,
 }
 
+/// The depth of a check from outside: of an encrypted archive, without a key.
+pub const SEALED: &str = "sealed";
+
 impl Check {
     /// How far it looked, in order; a word of a later tanker's counts as little.
     #[must_use]
     pub fn rank(&self) -> usize {
-        ["sealed", "hashed", "decompressed", "deep"].iter().position(|word| *word == self.depth).unwrap_or(0)
+        [SEALED, "hashed", "decompressed", "deep"].iter().position(|word| *word == self.depth).unwrap_or(0)
     }
 }
 
@@ -105,17 +109,24 @@ impl Record {
         self.standing_damage().and_then(|at| self.checks[at].damage.as_deref())
     }
 
+    /// The check that looked closest, the newest of those: a glance since then says less than a close look before.
+    #[must_use]
+    pub fn closest_check(&self) -> Option<&Check> {
+        self.checks.iter().max_by_key(|check| (check.rank(), check.at))
+    }
+
     fn standing_damage(&self) -> Option<usize> {
         let cleared =
             |at: usize| self.checks[at + 1..].iter().any(|later| later.damage.is_none() && later.rank() >= self.checks[at].rank());
         (0..self.checks.len()).rev().find(|at| self.checks[*at].damage.is_some() && !cleared(*at))
     }
 
-    /// Adds a check; old ones go, but not the one whose damage still stands.
+    /// Adds a check; old ones go, but not the one whose damage still stands, nor the last one that saw it encrypted.
     pub fn add_check(&mut self, check: Check) {
         self.checks.push(check);
         while self.checks.len() > MOST_CHECKS {
-            self.checks.remove(usize::from(self.standing_damage() == Some(0)));
+            let stay = [self.standing_damage(), self.checks.iter().rposition(|check| check.depth == SEALED)];
+            self.checks.remove((0..3).find(|at| !stay.contains(&Some(*at))).unwrap_or(0));
         }
     }
 
@@ -176,8 +187,9 @@ pub fn parse_record(json: &str) -> Result<Record, String> {
     let record: Record = serde_json::from_str(json).map_err(unreadable)?;
     // It may come from a remote (I8).
     let odd = record.tags.iter().find_map(|tag| parse_tag(tag).err());
-    let odd = odd
-        .or_else(|| record.copies.iter().find(|copy| parse_tag(&copy.remote).is_err()).map(|_| "a remote has an impossible name".into()));
+    let odd = odd.or_else(|| {
+        record.copies.iter().find(|copy| copy.remote.parse::<HostName>().is_err()).map(|_| "a remote has an impossible name".into())
+    });
     let odd = odd.or_else(|| record.checks.iter().find(|check| parse_tag(&check.depth).is_err()).map(|_| "a check is of no depth".into()));
     odd.map_or(Ok(record), |why| Err(format!("its record.json can't be right: {why}")))
 }
@@ -200,6 +212,12 @@ mod tests {
         assert_eq!(parse_record(r#"{"format": 1}"#).unwrap(), Record::default());
         assert!(parse_record(r#"{"format": 2, "tags": 7}"#).unwrap_err().contains("format 2"));
         assert!(parse_record("[]").unwrap_err().contains("can't be read"));
+        let copied =
+            |remote: &str| parse_record(&format!(r#"{{"format": 1, "copies": [{{"remote": "{remote}", "at": "2026-11-22T02:00:00Z"}}]}}"#));
+        let longest = "r".repeat(64);
+        assert!(longest.parse::<HostName>().is_ok(), "the rule by which the inventory names remotes");
+        assert_eq!(copied(&longest).unwrap().copies[0].remote, longest);
+        assert!(copied("a b").unwrap_err().contains("impossible name"));
         assert!(parse_tag("before-upgrade").is_ok() && parse_tag("a b").is_err() && parse_tag("").is_err());
     }
 
@@ -230,6 +248,11 @@ mod tests {
         assert_eq!(add(41, "hashed", Some("bit")).1, Some("bit".into()));
         assert_eq!(add(42, "sealed", None).1, Some("bit".into()));
         assert_eq!(add(43, "hashed", None).1, None);
+        for n in 44..80 {
+            add(n, "hashed", None);
+        }
+        assert!(record.checks.len() == 20 && record.checks[0].depth == SEALED, "that it was encrypted is not forgotten");
+        assert_eq!(record.closest_check().unwrap().at, DateTime::from_timestamp(79, 0).unwrap());
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Which backups of a master stay and which may go: pure, over what the library lists. Buckets are of UTC, as backup ids are.
 //!
-//! Holds I3 whatever the policy says: a master's newest proven backup and everything protected stay.
+//! Holds I3 whatever the policy says: a master's newest proven backup and everything protected stay. What lies in the trash is `purge.rs`'s, and the
+//! simulated year that tests both is there.
 
 use std::collections::BTreeSet;
 
@@ -49,13 +50,43 @@ pub struct Candidate {
     pub bytes: u64,
     /// How much of the master it holds.
     pub contents: Contents,
-    /// Whether nothing speaks against its proof.
+    /// Whether no check speaks against its proof.
     pub proven: bool,
+    /// When its restore was last tried out, and whether it restored.
+    pub drilled: Option<(DateTime<Utc>, bool)>,
     /// Whether the operator protects it, or nobody can tell.
     pub protected: bool,
     /// Its tags.
     pub tags: Vec<String>,
 }
+
+impl Candidate {
+    /// Whether nothing at all speaks against it, neither a check nor a drill.
+    #[must_use]
+    pub fn is_good(&self) -> bool {
+        self.proven && self.drilled.is_none_or(|(_, restored)| restored)
+    }
+
+    fn is_full(&self) -> bool {
+        self.contents == Contents::Full
+    }
+
+    pub(super) fn is_ahead(&self, now: DateTime<Utc>) -> bool {
+        self.started - now > AHEAD
+    }
+}
+
+/// What a backup stays for, and whether it is one of those.
+type Resort = (&'static str, fn(&Candidate) -> bool);
+
+/// Of each of these the newest stays. A light one brings no packages back, so it is no last resort; and a drill fails for the machine's sake
+/// too, so what failed one doesn't go before there is a newer one.
+pub(super) const LAST_RESORTS: [Resort; 4] = [
+    ("the newest proven one", Candidate::is_good),
+    ("the newest proven one that holds everything", |backup| backup.is_good() && backup.is_full()),
+    ("the newest one that no check speaks against", |backup| backup.proven),
+    ("the newest one that holds everything and that no check speaks against", |backup| backup.proven && backup.is_full()),
+];
 
 /// What becomes of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -78,22 +109,21 @@ const AHEAD: Duration = Duration::days(1);
 /// One that was begun in the future stays, and stands for nothing.
 ///
 /// # Errors
-/// When the policy keeps nothing, or the newest backup looks as if something were missing in it.
+/// When the policy keeps nothing, the newest backup looks as if something were missing in it, or something would go and nothing that stays
+/// is proven.
 pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: DateTime<Utc>) -> Result<Vec<Verdict>, Withheld> {
     if policy.is_empty() {
         return Err(Withheld("the policy keeps nothing: say what to keep (--keep-daily 7), or 'keep' in the inventory".into()));
     }
-    let (ahead, mut order): (Vec<&Candidate>, Vec<&Candidate>) = backups.iter().partition(|backup| backup.started - now > AHEAD);
+    let (ahead, mut order): (Vec<&Candidate>, Vec<&Candidate>) = backups.iter().partition(|backup| backup.is_ahead(now));
     order.sort_by(|a, b| (b.started, &b.id).cmp(&(a.started, &a.id)));
     if !accept_small {
         suspiciously_small(&order)?;
     }
     let mut kept: Vec<Vec<String>> = order.iter().map(|backup| own_reasons(policy, backup)).collect();
-    // A light one brings no packages back: it is no last resort.
-    let newest = [("the newest proven one", false), ("the newest proven one that holds everything", true)];
-    for (why, whole) in newest {
-        let stays = order.iter().position(|backup| backup.proven && (!whole || backup.contents == Contents::Full));
-        if let Some(at) = stays.filter(|at| kept[*at].is_empty() || !whole) {
+    for (n, (why, wanted)) in LAST_RESORTS.into_iter().enumerate() {
+        let newest = order.iter().position(|backup| wanted(backup));
+        if let Some(at) = newest.filter(|at| n == 0 || kept[*at].is_empty()) {
             kept[at].push(why.into());
         }
     }
@@ -113,17 +143,34 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
         (policy.yearly, "yearly", |time| time.format("%Y").to_string()),
     ];
     for (count, word, bucket) in buckets {
-        let mut seen = BTreeSet::new();
-        for (n, (backup, reasons)) in order.iter().zip(&mut kept).enumerate() {
-            if seen.len() >= count as usize {
-                break;
-            }
-            // A broken one must not take the place of a good one in its bucket.
-            let name = if word == "last" { n.to_string() } else { bucket(&backup.started) };
-            if backup.proven && seen.insert(name) {
-                reasons.push(word.to_owned());
+        // Light ones between full ones must not push them out: full ones fill the buckets once more, among themselves.
+        for (among, word) in
+            [(Candidate::is_good as fn(&Candidate) -> bool, word.to_owned()), (LAST_RESORTS[1].1, format!("{word} (full)"))]
+        {
+            let mut seen = BTreeSet::new();
+            for (n, (backup, reasons)) in order.iter().zip(&mut kept).enumerate() {
+                if seen.len() >= count as usize {
+                    break;
+                }
+                // A broken one must not take the place of a good one in its bucket.
+                let name = if word.starts_with("last") { n.to_string() } else { bucket(&backup.started) };
+                if among(backup) && seen.insert(name) && !reasons.iter().any(|reason| word.starts_with(reason.as_str())) {
+                    reasons.push(word.clone());
+                }
             }
         }
+    }
+    // What a drill found is written into the backup's record, and would go with it.
+    for (why, well) in [("the last one that was drilled", false), ("the last one whose drill went well", true)] {
+        let drilled = order.iter().enumerate().filter(|(_, backup)| backup.proven);
+        let drilled =
+            drilled.filter_map(|(at, backup)| backup.drilled.filter(|(_, restored)| *restored || !well).map(|(time, _)| (time, at)));
+        if let Some((_, at)) = drilled.max().filter(|(_, at)| kept[*at].is_empty()) {
+            kept[at].push(why.into());
+        }
+    }
+    if kept.iter().any(Vec::is_empty) && !order.iter().any(|backup| backup.is_good()) {
+        return Err(Withheld("none of its backups is proven: back it up anew, or look into the trash ('tanker list --trash')".into()));
     }
     let stays = |backup: &&Candidate| Verdict { id: backup.id.clone(), kept_for: vec!["begun in the future: a clock was wrong".into()] };
     let decided = order.iter().zip(kept).map(|(backup, kept_for)| Verdict { id: backup.id.clone(), kept_for });
@@ -136,21 +183,31 @@ fn own_reasons(policy: &Policy, backup: &Candidate) -> Vec<String> {
     protected.into_iter().chain(tag).collect()
 }
 
-/// A newest backup of less than half of what the ones before it usually had: whoever deletes those now may delete the only whole ones.
+/// A newest proven backup of less than half of what the ones before it usually had: whoever deletes those now may delete the only whole ones.
+/// Light and full ones each for themselves.
 fn suspiciously_small(newest_first: &[&Candidate]) -> Result<(), Withheld> {
-    let Some((newest, before)) = newest_first.split_first() else { return Ok(()) };
-    let mut sizes: Vec<u64> = before.iter().filter(|b| b.contents == newest.contents && b.proven).map(|b| b.bytes).take(5).collect();
-    sizes.sort_unstable();
-    let Some(usual) = sizes.get(sizes.len() / 2) else { return Ok(()) };
-    if newest.bytes >= usual / 2 {
-        return Ok(());
+    for (contents, word) in [(Contents::Full, "full"), (Contents::Light, "light")] {
+        let mut proven = newest_first.iter().filter(|backup| backup.contents == contents && backup.is_good());
+        let Some(newest) = proven.next() else { continue };
+        let before: Vec<u64> = proven.map(|backup| backup.bytes).collect();
+        // Small ones that come night after night soon are what is usual among the last five.
+        let usual = median(before.get(..5).unwrap_or(&before)).max(median(&before)).unwrap_or(0);
+        if newest.bytes < usual / 2 {
+            return Err(Withheld(format!(
+                "the newest proven {word} backup {} has {} where the ones before usually have {}: look whether it holds what it should ('tanker diff'), then say --accept-small",
+                newest.id,
+                super::text::human_bytes(newest.bytes),
+                super::text::human_bytes(usual)
+            )));
+        }
     }
-    Err(Withheld(format!(
-        "the newest backup {} has {} where the ones before usually have {}: look whether it holds what it should ('tanker diff'), then say --accept-small",
-        newest.id,
-        super::text::human_bytes(newest.bytes),
-        super::text::human_bytes(*usual)
-    )))
+    Ok(())
+}
+
+fn median(sizes: &[u64]) -> Option<u64> {
+    let mut sizes = sizes.to_vec();
+    sizes.sort_unstable();
+    sizes.get(sizes.len() / 2).copied()
 }
 
 /// A time span: `36h`, `14d`, `8w`, `6m` (months of 30 days), `2y`.
@@ -183,7 +240,7 @@ mod tests {
 
     fn at(time: DateTime<Utc>) -> Candidate {
         let id = BackupId::at(time, |_| false);
-        Candidate { id, started: time, bytes: 1000, contents: Contents::Full, proven: true, protected: false, tags: vec![] }
+        Candidate { id, started: time, bytes: 1000, contents: Contents::Full, proven: true, drilled: None, protected: false, tags: vec![] }
     }
 
     /// A backup a day at 02:00, the last one on 2026-11-25.
@@ -241,49 +298,58 @@ mod tests {
     }
 
     #[test]
-    fn i3_no_policy_takes_the_last_proven_or_a_protected_backup_in_a_simulated_year() {
-        // A fixed seed: the same thousand years every time.
-        let mut state = 0x2545_f491_4f6c_dd1d_u64;
-        let mut random = |below: u64| {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            state % below
-        };
-        for _ in 0..300 {
-            let mut policy = Policy::default();
-            for rule in
-                [&mut policy.last, &mut policy.hourly, &mut policy.daily, &mut policy.weekly, &mut policy.monthly, &mut policy.yearly]
-            {
-                *rule = if random(3) == 0 { u32::try_from(random(8)).unwrap() } else { 0 };
-            }
-            policy.within = (random(4) == 0).then(|| Duration::hours(i64::try_from(random(2000)).unwrap() + 1));
-            policy.tags = if random(2) == 0 { vec!["gold".into()] } else { vec![] };
-            let start = Utc.with_ymd_and_hms(2025, 11, 25, 2, 0, 0).unwrap();
-            let mut library: Vec<Candidate> = Vec::new();
-            for day in 0..366 {
-                let mut new = at(start + Duration::days(day) + Duration::minutes(i64::try_from(random(600)).unwrap()));
-                new.proven = random(10) != 0;
-                new.protected = random(40) == 0;
-                new.tags = if random(30) == 0 { vec!["gold".into()] } else { vec![] };
-                library.push(new);
-                let Ok(verdicts) = decide(&policy, &library, true, start + Duration::days(day) + Duration::hours(12)) else { continue };
-                let goes: Vec<BackupId> = verdicts.into_iter().filter(|v| v.kept_for.is_empty()).map(|v| v.id).collect();
-                let last_proven = library.iter().rev().find(|b| b.proven).map(|b| b.id.clone());
-                let before = library.clone();
-                library.retain(|b| !goes.contains(&b.id));
-                assert!(last_proven.is_none_or(|id| library.iter().any(|b| b.id == id)), "{policy:?}");
-                assert!(before.iter().filter(|b| b.protected).all(|b| library.contains(b)), "{policy:?}");
-                let gold = |b: &&Candidate| !policy.tags.is_empty() && !b.tags.is_empty();
-                assert!(before.iter().filter(gold).all(|b| library.contains(b)), "{policy:?}");
-            }
-            let most =
-                [policy.last, policy.hourly, policy.daily, policy.weekly, policy.monthly, policy.yearly].iter().sum::<u32>() as usize;
-            let extra = library.iter().filter(|b| b.protected || !b.tags.is_empty()).count();
-            if policy.within.is_none() && !policy.is_empty() {
-                assert!(library.len() <= most + extra + 1, "{policy:?} keeps {}", library.len());
-            }
-        }
+    fn a_small_one_is_found_behind_a_light_a_damaged_and_others_as_small() {
+        let policy = Policy { last: 1, ..Policy::default() };
+        let withheld = |backups: &[Candidate]| decide(&policy, backups, false, now()).unwrap_err().to_string();
+        let mut behind_a_light_one = days(6);
+        behind_a_light_one[4].bytes = 400;
+        behind_a_light_one[5].contents = Contents::Light;
+        assert!(withheld(&behind_a_light_one).contains("full backup 2026-11-24"));
+        let mut behind_a_damaged_one = days(6);
+        behind_a_damaged_one[4].bytes = 400;
+        behind_a_damaged_one[5].proven = false;
+        assert!(withheld(&behind_a_damaged_one).contains("2026-11-24"));
+        let mut four_nights = days(10);
+        four_nights[6..].iter_mut().for_each(|backup| backup.bytes = 400);
+        assert!(withheld(&four_nights).contains("2026-11-25"));
+        four_nights.iter_mut().for_each(|backup| backup.contents = Contents::Light);
+        assert!(withheld(&four_nights).contains("light backup 2026-11-25"));
+    }
+
+    #[test]
+    fn i3_what_failed_its_drill_takes_nobodys_place_and_is_dropped_for_nothing() {
+        let policy = Policy { last: 1, ..Policy::default() };
+        let mut backups = days(3);
+        backups[2].drilled = Some((now(), false));
+        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-24"]);
+        backups.iter_mut().for_each(|backup| backup.drilled = Some((backup.started, false)));
+        assert!(decide(&policy, &backups, false, now()).unwrap_err().to_string().contains("none of its backups is proven"));
+        backups[0].protected = true;
+        assert_eq!(decide(&policy, &backups[..1], false, now()).unwrap()[0].kept_for[0], "protected", "nothing would go");
+    }
+
+    #[test]
+    fn i3_the_last_drill_of_a_master_stays_known() {
+        let policy = Policy { last: 2, ..Policy::default() };
+        let mut backups = days(9);
+        backups[1].drilled = Some((backups[1].started, true));
+        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-24", "2026-11-18"]);
+        backups[3].drilled = Some((backups[3].started, false));
+        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-24", "2026-11-20", "2026-11-18"]);
+        backups[8].drilled = Some((backups[8].started, true));
+        assert_eq!(kept(&policy, &backups), ["2026-11-25", "2026-11-24"]);
+    }
+
+    #[test]
+    fn light_ones_push_no_full_one_out_of_its_bucket() {
+        let mut backups = days(30);
+        // Full ones on Mondays: the newest of each week is a light one.
+        backups.iter_mut().filter(|b| b.started.weekday() != chrono::Weekday::Mon).for_each(|b| b.contents = Contents::Light);
+        let policy = Policy { weekly: 3, ..Policy::default() };
+        let expected = ["2026-11-25", "2026-11-23", "2026-11-22", "2026-11-16", "2026-11-15", "2026-11-09"];
+        assert_eq!(kept(&policy, &backups), expected);
+        let verdicts = decide(&policy, &backups, false, now()).unwrap();
+        assert_eq!(verdicts.iter().find(|v| v.id.as_str().starts_with("2026-11-16")).unwrap().kept_for, ["weekly (full)"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use chrono::{DateTime, Utc};
 
 use super::report::word;
+use crate::model::manifest::FreezeMethod;
 use crate::model::outlook::{Outlook, Seen, Weight};
 use crate::model::text::{human_age, human_bytes, human_duration, printable};
 
@@ -102,7 +103,7 @@ fn backups(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
     let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
     for seen in backups.iter().rev() {
         let manifest = seen.manifest;
-        let proven = match seen.record.checks.last() {
+        let proven = match seen.record.closest_check() {
             Some(_) if seen.record.damage().is_some() => "<b class=\"risk\">damaged</b>".to_owned(),
             Some(check) => format!("{} {}", escape(&check.depth), ago(check.at)),
             None => format!("when made, {}", ago(manifest.proof.at)),
@@ -111,14 +112,17 @@ fn backups(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
             seen.record.drills.last().map_or_else(String::new, |drill| {
                 if drill.failure.is_some() { "<b class=\"risk\">failed</b>".into() } else { ago(drill.at) }
             });
+        let freeze = match manifest.freeze.method {
+            FreezeMethod::None => "none".to_owned(),
+            _ => human_duration(std::time::Duration::from_millis(manifest.freeze.milliseconds)),
+        };
         let copies: Vec<String> = seen.record.copies.iter().map(|copy| escape(&printable(&copy.remote))).collect();
         let _ = write!(
             html,
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{proven}</td><td>{drilled}</td><td>{}</td></tr>",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{freeze}</td><td>{proven}</td><td>{drilled}</td><td>{}</td></tr>",
             escape(manifest.description.id.as_str()),
             ago(manifest.description.started),
             human_bytes(manifest.archive.bytes),
-            human_duration(std::time::Duration::from_millis(manifest.freeze.milliseconds)),
             copies.join(" ")
         );
     }

@@ -41,9 +41,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
 /// How, when and how well a backup was proven, and when it was last drilled.
 fn proven(entry: &Entry, now: DateTime<Utc>) -> String {
     let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
-    // A glance since then says less than a close look before.
-    let closest = entry.record.checks.iter().max_by_key(|check| (check.rank(), check.at));
-    let mut text = match closest {
+    let mut text = match entry.record.closest_check() {
         Some(check) if entry.record.damage().is_some() => format!("DAMAGED ({})", ago(check.at)),
         Some(check) => format!("{} ({})", check.depth, ago(check.at)),
         None => format!("{} ({})", place(entry.manifest.proof.place), ago(entry.manifest.proof.at)),

@@ -15,7 +15,7 @@ fn a_report_says_what_is_at_risk_by_its_exit_code_too() {
     add_bytes(&shelf.library(), Utc::now() - Duration::days(2), 64);
     shelf.tanker(&["report"]).code(1).says("AT RISK").says("!! west: there is no backup of it").says("-> east: no restore of it was ever");
     shelf.tanker(&["report", "east"]).code(0).says("fair");
-    shelf.tanker(&["report", "east", "--max-age", "1d"]).code(1).says("2 days old");
+    shelf.tanker(&["report", "east", "--max-age", "1d"]).code(1).says("2 d old");
     let json: serde_json::Value = serde_json::from_str(&shelf.tanker(&["report", "--json"]).code(1).stdout).unwrap();
     assert_eq!(json["hosts"][1]["concerns"][0]["kind"], "none");
     // What can't be read is no backup, and at risk for that.

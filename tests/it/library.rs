@@ -56,6 +56,7 @@ fn pack(folder: &Path, about: &Description) -> Vec<u8> {
     fs::create_dir_all(&tree).unwrap();
     fs::write(tree.join("astute.yaml"), "HOSTNAME: east\n").unwrap();
     fs::write(tree.join("gone"), "deleted between the passes").unwrap();
+    fs::write(tree.join("a:b"), "a path that looks like a service's").unwrap();
     fs::write(tree.join("noise"), (0..900_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<u8>>()).unwrap();
     fs::write(folder.join("tanker.json"), serde_json::to_vec_pretty(about).unwrap()).unwrap();
     fs::write(folder.join("system-dirs.tar.deleted"), b"etc/fuel/gone\0").unwrap();
@@ -75,7 +76,11 @@ fn library_with_a_backup(folder: &Path) -> (Library, Entry) {
 
 /// Adds a real backup to a library; `folder` is where it is packed.
 pub(crate) fn add_backup(library: &Library, folder: &Path, started: DateTime<Utc>, to: Option<&Recipients>) -> Entry {
-    let about = description(started);
+    add_described(library, folder, description(started), to)
+}
+
+/// The same of a master that is described otherwise.
+fn add_described(library: &Library, folder: &Path, about: Description, to: Option<&Recipients>) -> Entry {
     let bytes = pack(folder, &about);
     fs::write(folder.join("probe.lrz"), &bytes).unwrap();
     let members = walk(Source::file(&folder.join("probe.lrz")), &mut |_| {}).unwrap().members;
@@ -131,11 +136,53 @@ fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     assert!(!files.contains_key("/etc/fuel/gone"), "what went between the passes is not in the backup");
     let to = folder.path().join("out");
     fs::create_dir(&to).unwrap();
-    extract(source(&entry), &entry.manifest.description, "/etc/fuel/astute.yaml", &to).unwrap();
+    let extract = |path: &str| extract(&entry, &Keys::default(), path, &to);
+    extract("/etc/fuel/astute.yaml").unwrap();
     assert_eq!(fs::read_to_string(to.join("etc/fuel/astute.yaml")).unwrap(), "HOSTNAME: east\n");
-    let missing = extract(source(&entry), &entry.manifest.description, "/etc/nothing", &to).unwrap_err();
-    assert!(missing.contains("holds nothing at"), "{missing}");
-    assert!(extract(source(&entry), &entry.manifest.description, "/etc/../../x", &to).is_err());
+    for missing in ["/etc/nothing", "/etc/fuel/gone"] {
+        let why = extract(missing).unwrap_err().to_string();
+        assert!(why.contains("holds nothing at"), "{missing}: {why}");
+    }
+    assert!(extract("/etc/../../x").is_err());
+    extract("/etc/fuel/a:b").unwrap();
+    extract("/etc/fuel").unwrap();
+    let mut found: Vec<String> =
+        fs::read_dir(to.join("etc/fuel")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+    found.sort();
+    assert_eq!(found, ["a:b", "astute.yaml", "holes", "noise"], "what 'files' lists and nothing else");
+}
+
+#[test]
+fn two_backups_differ_in_containers_members_and_files() {
+    let library = tempfile::tempdir().unwrap();
+    let library = Library::at(library.path().to_owned());
+    let container = |service: &str, running| tanker::model::manifest::CapturedContainer {
+        service: service.into(),
+        name: format!("fuel-core-5.1-{service}"),
+        image: format!("fuel/{service}_5.1"),
+        running,
+    };
+    let mut entries = Vec::new();
+    for (day, own, containers) in
+        [(21, "before", vec![container("nailgun", true)]), (22, "after", vec![container("nailgun", false), container("ostf", true)])]
+    {
+        let work = tempfile::tempdir().unwrap();
+        let tree = work.path().join("tree/etc/fuel");
+        fs::create_dir_all(&tree).unwrap();
+        fs::write(tree.join(format!("only-{own}")), vec![0; day * 1_000_000]).unwrap();
+        fs::write(tree.join("both"), own).unwrap();
+        let about = description(Utc.with_ymd_and_hms(2026, 11, u32::try_from(day).unwrap(), 2, 0, 0).unwrap());
+        entries.push(add_described(&library, work.path(), Description { containers, ..about }, None));
+    }
+    let found = tanker::library::diff(&entries[0], &entries[1], &Keys::default()).unwrap();
+    let nailgun = "nailgun: fuel-core-5.1-nailgun of fuel/nailgun_5.1 (running) -> fuel-core-5.1-nailgun of fuel/nailgun_5.1 (stopped)";
+    assert_eq!(found.facts, [nailgun, "ostf: none -> fuel-core-5.1-ostf of fuel/ostf_5.1 (running)"]);
+    assert_eq!((found.added, found.gone), (vec!["/etc/fuel/only-after".to_owned()], vec!["/etc/fuel/only-before".to_owned()]));
+    assert!(found.changed.contains(&("/etc/fuel/both".to_owned(), 6, 5)), "{:?}", found.changed);
+    let (name, before, after) = found.members.iter().find(|(name, ..)| name == "system-dirs.tar").unwrap();
+    assert!(before.is_some() && before < after, "{name}: {before:?} -> {after:?}");
+    let back = tanker::library::diff(&entries[1], &entries[0], &Keys::default()).unwrap();
+    assert_eq!((back.added, back.gone), (vec!["/etc/fuel/only-before".to_owned()], vec!["/etc/fuel/only-after".to_owned()]));
 }
 
 #[test]

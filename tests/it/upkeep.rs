@@ -8,7 +8,7 @@ use chrono::{DateTime, Duration, TimeZone, Utc};
 use tanker::library::{Keys, Library, Recipients};
 use tempfile::TempDir;
 
-use crate::library::add_backup;
+use crate::library::{add_backup, add_bytes};
 
 /// A home folder with an inventory and a library.
 pub(crate) struct Shelf {
@@ -128,12 +128,7 @@ fn i3_forget_shows_why_changes_nothing_without_yes_and_can_be_taken_back() {
 fn i3_the_last_proven_backup_stays_where_newer_ones_are_damaged() {
     let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nkeep = { last = 1 }\n");
     let entries = shelf.days(3);
-    for entry in &entries[1..] {
-        let mut bytes = fs::read(entry.archive()).unwrap();
-        let middle = bytes.len() / 2;
-        bytes[middle] ^= 4;
-        fs::write(entry.archive(), bytes).unwrap();
-    }
+    entries[1..].iter().for_each(rot);
     shelf.tanker(&["verify", "--all"]).code(5).says("DAMAGED");
     shelf.tanker(&["list"]).code(0).says("DAMAGED (just now)");
     shelf.tanker(&["forget", "--yes"]).code(0).says("2 moved into the trash");
@@ -324,6 +319,172 @@ fn i3_a_glance_doesnt_clear_what_a_closer_look_found() {
     shelf.tanker(&["list"]).code(0).says("DAMAGED");
     shelf.tanker(&["forget", "--yes"]).code(0);
     assert_eq!(shelf.library().list(None).unwrap().0[0].manifest, entries[0].manifest);
+}
+
+/// A bit of its archive rots, which nobody has noticed yet.
+fn rot(entry: &tanker::library::Entry) {
+    let mut bytes = fs::read(entry.archive()).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    fs::write(entry.archive(), bytes).unwrap();
+}
+
+#[test]
+fn i3_the_trash_is_not_emptied_of_what_is_better_than_all_that_is_listed() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    let entries = shelf.days(3);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("2 moved");
+    let trashed = || shelf.library().trashed(&"east".parse().unwrap()).unwrap().0;
+    let lies_for = |days| {
+        for mut trashed in trashed() {
+            trashed.entry.update(false, |record| record.deleted = Some(Utc::now() - Duration::days(days))).unwrap();
+        }
+    };
+    lies_for(6);
+    shelf.tanker(&["forget", "--yes"]).code(0);
+    assert_eq!(trashed().len(), 2, "their days are not over");
+    lies_for(8);
+    rot(&entries[2]);
+    shelf.tanker(&["verify", "--all"]).code(5);
+    shelf.tanker(&["forget", "--yes"]).code(3).says("none of its backups is proven");
+    assert_eq!(trashed().len(), 2);
+    // Where nothing would go nothing is withheld.
+    shelf.tanker(&["protect", "east@latest"]).code(0);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("east@2026-11-21-02_00 stays in the trash beyond its days");
+    assert_eq!(trashed().iter().map(|trashed| trashed.entry.manifest.clone()).collect::<Vec<_>>(), [entries[1].manifest.clone()]);
+    shelf.add(day() + Duration::days(1), None);
+    shelf.tanker(&["forget", "--yes"]).code(0);
+    assert_eq!(trashed(), []);
+}
+
+#[test]
+fn i3_a_record_that_cant_be_read_and_a_drill_that_failed_prove_nothing() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    let mut entries = shelf.days(2);
+    fs::write(entries[1].folder.join("record.json"), "{").unwrap();
+    shelf.tanker(&["forget", "--yes"]).code(0).says("the newest proven one").says("nothing is to be forgotten");
+    fs::remove_file(entries[1].folder.join("record.json")).unwrap();
+    let drill = |failure: Option<&str>| tanker::model::record::Drill {
+        at: Utc::now(),
+        on: "m".into(),
+        seconds: 1,
+        failure: failure.map(Into::into),
+    };
+    entries[1].update(false, |record| record.drills.push(drill(Some("no database")))).unwrap();
+    shelf.tanker(&["forget", "--yes"]).code(0).says("nothing is to be forgotten");
+    entries[1].update(false, |record| record.drills.push(drill(None))).unwrap();
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
+}
+
+#[test]
+fn the_last_drill_is_known_as_long_as_nothing_newer_was_drilled() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 2 }\n");
+    let mut entries = shelf.days(4);
+    let drill = tanker::model::record::Drill { at: Utc::now() - Duration::days(100), on: "m".into(), seconds: 1, failure: None };
+    entries[0].update(false, |record| record.drills.push(drill)).unwrap();
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved").says("the last one that was drilled");
+    shelf.tanker(&["report", "--prometheus", "prom"]).says("its last drill was 100 d ago");
+    assert!(fs::read_to_string(shelf.path("prom")).unwrap().contains("tanker_drill_timestamp_seconds{host=\"east\"}"));
+}
+
+#[test]
+fn an_inventory_that_cant_be_read_neither_shortens_the_trash_nor_hides_a_host() {
+    let shelf = Shelf::new("[defaults]\ntrash_days = 90\n[hosts.east\n");
+    shelf.days(2);
+    for verb in [&["forget", "--keep-last", "1", "--yes"][..], &["report"]] {
+        shelf.tanker(&[&["--library", "tanker"], verb].concat()).code(2).says("inventory.toml");
+    }
+    assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
+    fs::remove_file(shelf.path("inventory.toml")).unwrap();
+    shelf.tanker(&["--library", "tanker", "forget", "--keep-last", "1", "--yes"]).code(0).says("1 moved");
+    assert_ne!(shelf.tanker(&["--library", "tanker", "report"]).code, Some(2), "none is needed");
+}
+
+#[test]
+fn what_lies_in_the_trash_is_named_as_what_is_listed_is() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    shelf.days(4);
+    shelf.tanker(&["tag", "east@2026-11-20", "--add", "gold"]).code(0);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("3 moved");
+    let tagged = shelf.tanker(&["list", "--trash", "--tag", "gold"]).code(0).says("east@2026-11-20");
+    assert!(!tagged.stdout.contains("east@2026-11-21"), "{}", tagged.stdout);
+    shelf.tanker(&["undelete", "east@2026-11"]).code(3).says("names 3 backups").says("say more of the id");
+    shelf.tanker(&["undelete", "eats@latest"]).code(3).says("in the trash (did you mean 'east'?)");
+    shelf.tanker(&["undelete", "east@2026-11-20-02_01"]).code(3).says("did you mean east@2026-11-20-02_00?");
+    shelf.tanker(&["undelete", "east@2026-01-01"]).code(3).says("'tanker list --trash east' shows");
+    shelf.tanker(&["undelete", "east@latest"]).code(0).says("east@2026-11-21-02_00  is listed again");
+    shelf.tanker(&["undelete", "east@2026-11-20"]).code(0).says("east@2026-11-20-02_00  is listed again");
+    shelf.tanker(&["undelete", "east@2026-11-19-0"]).code(0).says("east@2026-11-19-02_00  is listed again");
+    shelf.tanker(&["undelete", "east@latest"]).code(3).says("nothing of east lies there");
+}
+
+#[test]
+fn a_misspelt_backup_is_answered_with_what_there_is() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    shelf.days(1);
+    shelf.tanker(&["show", "eats@2026-11-22-02_00"]).code(3).says("did you mean 'east'?");
+    shelf.tanker(&["show", "east@2026-11-22-02_01"]).code(3).says("did you mean east@2026-11-22-02_00?");
+    shelf.tanker(&["show", "east@2025-01-01-13_13"]).code(3).says("'tanker list east' shows the 1 there are");
+    shelf.inventory(&format!("[remotes.disk]\nurl = 'file://{}'\n[hosts.east]\n", shelf.path("disk").display()));
+    fs::create_dir(shelf.path("disk")).unwrap();
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
+    shelf.tanker(&["copy", "eats@latest", "--from", "disk"]).code(3).says("did you mean 'east'?");
+    shelf.tanker(&["copy", "east@2026-11-22-02_01", "--from", "disk"]).code(3).says("did you mean east@2026-11-22-02_00?");
+}
+
+#[test]
+fn i2_a_plain_backup_in_an_encrypted_ones_place_is_named_and_refused_where_that_is_known() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    shelf.inventory(&format!("[hosts.east]\nencrypt_to = ['{public}']\n"));
+    let sealed = shelf.add(day(), Some(&Recipients::parse(&[public], "test").unwrap()));
+    let quiet = shelf.tanker(&["verify", "--all"]).code(0);
+    assert!(!quiet.stderr.contains("not encrypted"), "{}", quiet.stderr);
+    // Whoever can write to the library puts another archive there, whole and with all that belongs to it.
+    let (other, work) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let plain = add_backup(&Library::at(other.path().to_owned()), work.path(), day(), None);
+    for old in [sealed.archive(), sealed.folder.join("seal")] {
+        fs::remove_file(old).unwrap();
+    }
+    for file in fs::read_dir(&plain.folder).unwrap().flatten() {
+        fs::copy(file.path(), sealed.folder.join(file.file_name())).unwrap();
+    }
+    shelf.tanker(&["list"]).code(0).says("east: not encrypted though the inventory says so: 2026-11-22-02_00");
+    let found = shelf.tanker(&["verify", "--all"]).code(5).says("not encrypted though the inventory says so");
+    found.says("it was encrypted when it was looked at before");
+    // Where nobody has seen the other one that is all that can be said.
+    fs::remove_file(sealed.folder.join("record.json")).unwrap();
+    shelf.tanker(&["verify", "--all"]).code(0).says("not encrypted though the inventory says so: 2026-11-22-02_00");
+}
+
+#[test]
+fn backups_are_listed_by_their_time_which_ids_dont_tell() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    let at = |minute, second| Utc.with_ymd_and_hms(2026, 11, 22, 14, minute, second).unwrap();
+    for (minute, second) in [(33, 7), (20, 50), (59, 3)] {
+        add_bytes(&shelf.library(), at(minute, second), 64);
+    }
+    let listed = shelf.tanker(&["list"]).code(0).stdout;
+    let ids: Vec<&str> = listed.lines().skip(1).map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(ids, ["east@2026-11-22-14_50", "east@2026-11-22-14_07", "east@2026-11-22-14_03"]);
+    shelf.tanker(&["show", "east@latest"]).code(0).says("east@2026-11-22-14_03");
+}
+
+#[test]
+fn the_page_says_of_freeze_and_proof_what_the_list_says() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    let mut entry = shelf.add(day(), None);
+    let check = |depth: &str| tanker::model::record::Check { at: Utc::now(), depth: depth.into(), damage: None };
+    entry.update(false, |record| ["deep", "hashed"].iter().for_each(|depth| record.add_check(check(depth)))).unwrap();
+    let path = entry.folder.join("manifest.json");
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.contains("\"method\": \"pause\""));
+    fs::write(&path, text.replace("\"method\": \"pause\"", "\"method\": \"none\"").replace("\"milliseconds\": 900", "\"milliseconds\": 0"))
+        .unwrap();
+    shelf.tanker(&["list"]).code(0).says(" none ").says("deep (just now)");
+    shelf.tanker(&["report", "--html", "page.html"]);
+    let page = fs::read_to_string(shelf.path("page.html")).unwrap();
+    assert!(page.contains("<td>none</td>") && page.contains("deep just now"), "{page}");
 }
 
 #[test]

@@ -101,6 +101,18 @@ fn i6_a_passphrase_comes_from_a_file_and_a_wrong_one_opens_nothing() {
 }
 
 #[test]
+fn rekey_passes_over_what_the_new_passphrase_opens_already() {
+    let shelf = Shelf::new("[hosts.east]\nencrypt_passphrase = 'file:~/passphrase'\n");
+    private(&shelf.path("passphrase"), "correct horse\n");
+    shelf.add(day(), None);
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(0).says("is encrypted to passphrase");
+    let again = shelf.tanker(&["rekey", "--all", "--yes"]).code(0);
+    assert!(again.stdout.is_empty(), "{}", again.stdout);
+    private(&shelf.path("passphrase"), "another horse\n");
+    shelf.tanker(&["rekey", "--all"]).code(0).says("east@2026-11-22-02_00  would be encrypted to passphrase");
+}
+
+#[test]
 fn what_is_protected_or_unreadable_stays_so_when_it_is_encrypted_anew() {
     let shelf = Shelf::new("");
     let public = shelf.keygen("key.txt");

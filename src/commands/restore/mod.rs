@@ -102,7 +102,8 @@ async fn try_prepare(
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
-    let plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
+    let mut plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
+    plan.warnings.extend(ctx.inventory.unsealed(&entry.manifest));
     let name = entry.name();
     Ok(Prepared { entry, verified, host, facts, link, plan, name, ignore_tasks: options.ignore_tasks, began })
 }

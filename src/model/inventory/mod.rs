@@ -16,7 +16,7 @@ pub use remotes::{Remote, RemoteKind, is_remote};
 pub use upkeep::{EncryptTo, Upkeep, recipient_file};
 
 use super::id::HostName;
-use super::manifest::FreezeMethod;
+use super::manifest::{FreezeMethod, Manifest};
 use super::secret::SecretSource;
 
 /// A whole inventory: hosts in the file's order.
@@ -190,9 +190,39 @@ impl Inventory {
         self.hosts.iter().find(|host| host.name == *name)
     }
 
+    /// What is odd about a backup that isn't encrypted; none where it is, or the inventory doesn't say that it should be.
+    #[must_use]
+    pub fn unsealed(&self, manifest: &Manifest) -> Option<String> {
+        let host = &manifest.description.host;
+        (manifest.archive.encryption.is_none() && self.upkeep(host).encryption.is_some()).then(|| {
+            format!(
+                "{} is NOT ENCRYPTED though the inventory encrypts backups of {host}: it was made before that ('tanker rekey' encrypts it), or somebody who can write where it lies has put it in the place of another one, and nothing proves what is in it",
+                manifest.description.named()
+            )
+        })
+    }
+
     /// How the archives of a host are looked after, in the inventory or not.
     #[must_use]
     pub fn upkeep(&self, name: &HostName) -> &Upkeep {
         self.host(name).map_or(&self.upkeep, |host| &host.upkeep)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::manifest::{Encryption, parse_manifest};
+
+    #[test]
+    fn a_plain_backup_is_odd_where_the_inventory_encrypts_those_of_its_host() {
+        let text = include_str!("../../../tests/fixtures/format-1/east/2026-11-22-14_07/manifest.json");
+        let mut manifest = parse_manifest(text).unwrap();
+        let unsealed = |inventory: &str, manifest: &Manifest| parse_inventory("test", inventory).unwrap().unsealed(manifest);
+        let (encrypts, doesnt) = ("[hosts.east]\nencrypt_passphrase = 'ask'\n", "[hosts.east]\n[hosts.west]\nencrypt_passphrase = 'ask'\n");
+        assert!(unsealed(encrypts, &manifest).unwrap().contains("east@2026-11-22-14_07 is NOT ENCRYPTED"));
+        assert_eq!(unsealed(doesnt, &manifest), None);
+        manifest.archive.encryption = Some(Encryption { recipients: vec!["passphrase".into()], plain_bytes: 1 });
+        assert_eq!(unsealed(encrypts, &manifest), None);
     }
 }
