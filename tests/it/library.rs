@@ -143,7 +143,7 @@ fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (_, entry) = library_with_a_backup(folder.path());
     let to = folder.path().join("exported");
-    let file = export(&entry, &Keys::default(), &to).unwrap();
+    let file = export(&entry, &Keys::default(), &to, &mut |_| {}).unwrap();
     assert_eq!(file.file_name().unwrap(), entry.manifest.archive.file.as_str());
     assert_eq!(fs::read_dir(&to).unwrap().count(), 1, "nothing but the file");
     let members: Vec<String> = walk(Source::file(&file)).unwrap().members.into_iter().map(|member| member.name).collect();
@@ -153,7 +153,7 @@ fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
     let listed = String::from_utf8_lossy(&listed.stdout).into_owned();
     assert!(listed.contains("etc/fuel/astute.yaml") && !listed.contains("etc/fuel/gone"), "{listed}");
     assert!(listed.lines().any(|line| line.contains("8388612") && line.ends_with("etc/fuel/holes")), "{listed}");
-    assert!(export(&entry, &Keys::default(), &to).unwrap_err().to_string().contains("is there already"));
+    assert!(export(&entry, &Keys::default(), &to, &mut |_| {}).unwrap_err().to_string().contains("is there already"));
 }
 
 #[test]
