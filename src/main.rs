@@ -103,7 +103,10 @@ impl Start {
             Command::Stats(args) => self.stats(&args),
             Command::Diff(args) => self.diff(&args).await,
             Command::Tag(args) => self.tag(&args),
-            Command::Protect(args) => self.protect(&args),
+            Command::Protect(args) => match self.may_renew(&args)? {
+                Severity::Ok => self.protect(&args),
+                refused => Ok(refused),
+            },
             Command::Unprotect(args) => self.unprotect(&args),
             Command::Note(args) => self.note(&args),
             Command::Forget(args) => self.forget(&args).await,
@@ -205,9 +208,9 @@ impl Start {
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
             while interrupted().await.is_ok() {
-                // At a question nothing has been begun.
+                // What a question is about has not been begun.
                 if ui::is_asking() {
-                    ui::err("\ntanker: nothing was changed\n");
+                    ui::err("\ntanker: stopped at a question: what it asks about was not done\n");
                     leave();
                 }
                 ui::err(

@@ -47,11 +47,11 @@ async fn notify_with(command: &str, recap: &str) -> Result<(), String> {
 impl Run {
     /// Shows what it came to, and keeps that.
     async fn end(self, report: &RunReport) -> Severity {
-        let json = self.log.end(report);
+        let (json, recap) = (self.log.end(report), self.log.recap(report));
         // Bars are gone before the recap stands in their place.
         let notify = self.ctx.inventory.notify.clone().filter(|_| self.tells);
         drop(self.ctx);
-        ui::out(&if self.json { ui::recap_event(&json) } else { ui::recap(report) });
+        ui::out(&if self.json { ui::recap_event(&json) } else { recap });
         if let Some(command) = notify
             && let Err(why) = notify_with(&command, &json).await
         {
@@ -70,9 +70,13 @@ impl Run {
 
 impl Start {
     async fn begin(&self, verb: &'static str, fleet: &cli::Fleet) -> Result<Run, Report> {
+        self.begin_with(verb, fleet, cli::Bandwidth::default(), false).await
+    }
+
+    async fn begin_with(&self, verb: &'static str, fleet: &cli::Fleet, bandwidth: cli::Bandwidth, dry: bool) -> Result<Run, Report> {
         let mut inventory = self.inventory()?;
         let hosts = self.choose(&inventory, &fleet.hosts)?;
-        override_hosts(&mut inventory, &hosts, fleet.login, fleet.bwlimit);
+        override_hosts(&mut inventory, &hosts, fleet.login, bandwidth.bwlimit);
         let pace = Pace {
             forks: fleet.forks.map_or(inventory.forks, usize::from),
             serial: fleet.serial,
@@ -81,11 +85,12 @@ impl Start {
         let recipients = if verb == "backup" { self.recipients(&inventory, &hosts)? } else { BTreeMap::new() };
         let vault = Vault { recipients, ..Vault::default() };
         let (mut ctx, log) = (
-            self.context_for(inventory, &hosts, vault, fleet.bwlimit_all, fleet.json).await?,
-            ui::RunLog::begin(&self.state(), verb, !["status", "clean"].contains(&verb), Utc::now),
+            self.context_for(inventory, &hosts, vault, bandwidth.bwlimit_all, fleet.json).await?,
+            ui::RunLog::begin(&self.state(), verb, !dry && !["status", "clean"].contains(&verb), Utc::now),
         );
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
-        Ok(Run { ctx, hosts, pace, log, json: fleet.json, tells: verb == "backup", _awake: (verb == "backup").then(|| Awake::hold(verb)) })
+        let tells = verb == "backup" && !dry;
+        Ok(Run { ctx, hosts, pace, log, json: fleet.json, tells, _awake: tells.then(|| Awake::hold(verb)) })
     }
 
     pub(crate) async fn hosts(&self, args: cli::HostsCommand) -> Result<Severity, Report> {
@@ -107,16 +112,14 @@ impl Start {
     pub(crate) async fn check(&self, args: cli::Fleet) -> Result<Severity, Report> {
         let run = self.begin("check", &args).await?;
         let (report, found) = check::check(&run.ctx, &run.hosts, run.pace).await;
-        if !run.json {
-            for (host, checked) in &found {
-                ui::out(&ui::checked(host, checked));
-            }
+        for (host, checked) in &found {
+            ui::out(&if run.json { ui::checked_event(Utc::now(), host, checked) } else { ui::checked(host, checked) });
         }
         Ok(run.end(&report).await)
     }
 
     pub(crate) async fn backup(&self, args: cli::Backup) -> Result<Severity, Report> {
-        let run = self.begin("backup", &args.fleet).await?;
+        let run = self.begin_with("backup", &args.fleet, args.bandwidth, args.dry_run).await?;
         if args.resume {
             let report = backup::resume(&run.ctx, &run.hosts, run.pace).await;
             return Ok(run.end(&report).await);
@@ -137,10 +140,8 @@ impl Start {
     pub(crate) async fn status(&self, args: cli::Fleet) -> Result<Severity, Report> {
         let run = self.begin("status", &args).await?;
         let (report, found) = status::status(&run.ctx, &run.hosts, run.pace).await;
-        if !run.json {
-            for (host, jobs) in &found {
-                ui::out(&ui::jobs(host, jobs));
-            }
+        for (host, jobs) in &found {
+            ui::out(&if run.json { ui::jobs_event(Utc::now(), host, jobs) } else { ui::jobs(host, jobs) });
         }
         Ok(run.end(&report).await)
     }
@@ -159,10 +160,8 @@ impl Start {
         };
         let run = self.begin("clean", &args.fleet).await?;
         let (report, found) = clean::clean(&run.ctx, &run.hosts, run.pace, depth).await;
-        if !run.json {
-            for (host, jobs) in &found {
-                ui::out(&ui::jobs(host, jobs));
-            }
+        for (host, jobs) in &found {
+            ui::out(&if run.json { ui::jobs_event(Utc::now(), host, jobs) } else { ui::jobs(host, jobs) });
         }
         Ok(run.end(&report).await)
     }
@@ -179,7 +178,6 @@ impl Start {
         let mut inventory = self.inventory()?;
         let hosts = self.the_one(&inventory, &args.to)?;
         override_hosts(&mut inventory, &hosts, args.login, args.bwlimit);
-        let log = ui::RunLog::begin(&self.state(), "restore", true, Utc::now);
         let mut args = args;
         let away = match (&args.backup, &args.from) {
             (Some(backup), Some(remote)) => match self.look_for_restore(backup, remote).await? {
@@ -196,6 +194,7 @@ impl Start {
         };
         let vault = Vault { keys, ..Vault::default() };
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
+        let log = ui::RunLog::begin(&self.state(), "restore", !args.dry_run, Utc::now);
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("restore"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: !args.dry_run, _awake: awake };
@@ -225,6 +224,7 @@ impl Start {
         };
         let plan = ui::plan(&prepared.name, &args.to, &prepared.plan);
         if args.json {
+            ui::out(&ui::plan_event(Utc::now(), &args.to, &prepared.name, &prepared.plan));
             ui::err(&plan)
         } else {
             ui::out(&plan)
@@ -256,11 +256,12 @@ impl Start {
             ))
         })?;
         let hosts = self.the_one(&inventory, &on)?;
-        override_hosts(&mut inventory, &hosts, args.login, None);
+        override_hosts(&mut inventory, &hosts, args.login, args.bwlimit);
         let found = self.find(&args.backup)?;
         let vault = Vault { keys: self.keys(&found)?, ..Vault::default() };
-        let log = ui::RunLog::begin(&self.state(), "drill", true, Utc::now);
         let mut ctx = self.context_for(inventory, &hosts, vault, None, args.json).await?;
+        // What failed on a machine that only tries backups out is no master to back up again.
+        let log = ui::RunLog::begin(&self.state(), "drill", false, Utc::now);
         ctx.monitor = log.monitor(Arc::clone(&ctx.monitor));
         let awake = Some(Awake::hold("drill"));
         let run = Run { ctx: ctx.clone(), hosts, pace: Pace::of(1), log, json: args.json, tells: true, _awake: awake };
@@ -282,12 +283,17 @@ impl Start {
             host.target.take_keys();
         }
         let ctx = self.context_for(inventory, std::slice::from_ref(&args.host), Vault::default(), None, false).await?;
-        let refuse = |why: &str| {
-            ui::err(&format!("tanker: {why}; nothing was changed\n"));
-            Ok(Severity::Refused)
-        };
+        let mut learnt = Vec::new();
         // A jump host's key comes first: nothing behind it can be seen before it is known.
         loop {
+            let refuse = |why: &str| {
+                let changed = match learnt.as_slice() {
+                    [] => "nothing was changed".to_owned(),
+                    jumps => format!("the key of {} is known from now on, and nothing else was changed", jumps.join(" and of ")),
+                };
+                ui::err(&format!("tanker: {why}; {changed}\n"));
+                Ok(Severity::Refused)
+            };
             let shown = match trust::look_at_key(&ctx, &args.host).await {
                 Ok(shown) => shown,
                 Err(reason) => {
@@ -323,6 +329,7 @@ impl Start {
                 return Ok(Severity::Ok);
             }
             ui::out(&format!("trusted the jump host {}\n", shown.address));
+            learnt.push(format!("the jump host {}", shown.address));
         }
     }
 }

@@ -158,6 +158,27 @@ impl Start {
         Ok(Severity::Ok)
     }
 
+    /// Records that are to be begun anew lose what is in them: that is shown and asked about first.
+    pub(crate) fn may_renew(&self, args: &cli::Protect) -> Result<Severity, Report> {
+        let mut lost = String::new();
+        for backup in args.backups.iter().filter(|_| args.renew) {
+            // What isn't there is said by the verb itself.
+            let Ok(entry) = self.find(backup)? else { continue };
+            let Some(why) = &entry.unreadable_record else { continue };
+            lost += &format!("{}: {why}; begun anew, it has no tags, notes, checks, drills and copies any more:\n", entry.name());
+            lost += &format!("  {}\n", entry.record_as_it_is());
+        }
+        if lost.is_empty() {
+            return Ok(Severity::Ok);
+        }
+        ui::err(&lost);
+        if args.yes || ui::confirm_yes("Begin that anew?") == Some(true) {
+            return Ok(Severity::Ok);
+        }
+        ui::err("tanker: not confirmed: say --yes if you mean it; nothing was changed\n");
+        Ok(Severity::Refused)
+    }
+
     pub async fn diff(&self, args: &cli::Diff) -> Result<Severity, Report> {
         if let Some(severity) = without_lrzip() {
             return Ok(severity);
@@ -171,7 +192,10 @@ impl Start {
             Ok(brought) => brought,
             Err(e) => return Ok(complain(&e)),
         };
-        match diff(&before, &after, &keys) {
+        let progress = ui::Progress::begin("compare", before.manifest.archive.tar_bytes.saturating_add(after.manifest.archive.tar_bytes));
+        let compared = diff(&before, &after, &keys, &progress.adder());
+        progress.end();
+        match compared {
             Ok(found) => {
                 ui::out(&if args.json { ui::diff_json(&before, &after, &found) } else { ui::difference(&before, &after, &found) });
                 Ok(Severity::Ok)
@@ -192,7 +216,10 @@ impl Start {
             Ok(source) => source,
             Err(e) => return Ok(complain(&e)),
         };
-        match list_files(source, &entry.manifest.description) {
+        let progress = ui::Progress::begin("read", entry.manifest.archive.tar_bytes);
+        let listed = list_files(source.seen_by(progress.adder()), &entry.manifest.description);
+        progress.end();
+        match listed {
             Ok(files) => {
                 ui::out(&files.iter().map(|(path, file)| ui::file_line(path, file)).collect::<String>());
                 Ok(Severity::Ok)
@@ -206,7 +233,10 @@ impl Start {
             Ok(found) => found,
             Err(e) => return Ok(complain(&e)),
         };
-        match export(&entry, &keys, &args.to) {
+        let progress = ui::Progress::begin("prove", entry.manifest.archive.bytes);
+        let exported = export(&entry, &keys, &args.to, &mut |bytes| progress.add(bytes));
+        progress.end();
+        match exported {
             Ok(file) => {
                 ui::out(&format!("{}\n", file.display()));
                 Ok(Severity::Ok)
@@ -247,7 +277,10 @@ impl Start {
             Err(e) => return Ok(complain(&e)),
         };
         std::fs::create_dir_all(&args.to).wrap_err_with(|| format!("the folder {} can't be made", args.to.display()))?;
-        Ok(extract(&entry, &keys, &args.path, &args.to).map_or_else(|e| complain(&e), |()| Severity::Ok))
+        let progress = ui::Progress::begin("read", entry.manifest.archive.tar_bytes);
+        let extracted = extract(&entry, &keys, &args.path, &args.to, &progress.adder());
+        progress.end();
+        Ok(extracted.map_or_else(|e| complain(&e), |()| Severity::Ok))
     }
 }
 

@@ -64,7 +64,7 @@ pub struct Verify {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub jobs: Option<u16>,
     /// The copies of this remote of the inventory, which are read back for it
-    #[arg(long, value_name = "REMOTE", conflicts_with_all = ["sample", "deep"])]
+    #[arg(long, value_name = "REMOTE", conflicts_with_all = ["sample", "deep", "jobs"])]
     pub remote: Option<String>,
     /// What came of it as JSON
     #[arg(long)]
@@ -112,9 +112,12 @@ pub struct Protect {
     /// HOST@ID or HOST@latest
     #[arg(required = true)]
     pub backups: Vec<BackupRef>,
-    /// Also where its record can't be read: the record is begun anew, its tags and notes are lost
+    /// Also where its record can't be read: the record is begun anew, its tags and notes are lost; what stands in it is shown and asked about first
     #[arg(long)]
     pub renew: bool,
+    /// Don't ask whether to begin a record anew
+    #[arg(long, requires = "renew")]
+    pub yes: bool,
 }
 
 /// Options of `tag`.

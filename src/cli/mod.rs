@@ -165,18 +165,23 @@ pub struct Fleet {
     /// Begin no further host once more than this many have failed: a number or a percentage
     #[arg(long, value_name = "N|P%")]
     pub max_fail: Option<Share>,
-    /// Move archives at no more than this for each host, in bytes a second: 512K, 10M
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub bwlimit: Option<u64>,
-    /// The same for all hosts together
-    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
-    pub bwlimit_all: Option<u64>,
     /// What opens their doors
     #[command(flatten)]
     pub login: Login,
     /// What happens as a stream of JSON objects, a line each; the last one says what came of it
     #[arg(long)]
     pub json: bool,
+}
+
+/// How fast archives are moved.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Bandwidth {
+    /// Move archives at no more than this for each host, in bytes a second: 512K, 10M
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit: Option<u64>,
+    /// The same for all hosts together
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit_all: Option<u64>,
 }
 
 /// What is asked for to log in.
@@ -236,6 +241,9 @@ pub struct Backup {
     /// Which hosts
     #[command(flatten)]
     pub fleet: Fleet,
+    /// How fast
+    #[command(flatten)]
+    pub bandwidth: Bandwidth,
     /// Only say what would be done
     #[arg(long)]
     pub dry_run: bool,
@@ -336,10 +344,10 @@ pub struct Restore {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<PartArg>,
     /// Carry on with a restore that came to no end on this host: put it back, then do it again
-    #[arg(long, conflicts_with_all = ["backup", "rollback", "dry_run", "only"])]
+    #[arg(long, conflicts_with_all = ["backup", "rollback", "dry_run", "only", "from", "ignore_tasks", "bwlimit"])]
     pub resume: bool,
     /// Put the host back as it was before a restore that came to no end
-    #[arg(long, conflicts_with_all = ["backup", "dry_run", "only"])]
+    #[arg(long, conflicts_with_all = ["backup", "dry_run", "only", "from", "ignore_tasks", "bwlimit"])]
     pub rollback: bool,
 }
 

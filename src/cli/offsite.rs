@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::Login;
 use crate::model::id::{BackupRef, HostName};
+use crate::model::text::parse_rate;
 
 /// Options of `copy`.
 #[derive(Debug, Args)]
@@ -41,6 +42,9 @@ pub struct Drill {
     /// inventory unless given
     #[arg(long, value_name = "HOST")]
     pub on: Option<HostName>,
+    /// Push the archive at no more than this, in bytes a second: 512K, 10M; instead of what the inventory says
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub bwlimit: Option<u64>,
     /// What opens its door
     #[command(flatten)]
     pub login: Login,

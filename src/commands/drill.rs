@@ -35,7 +35,13 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     }
     ctx.step(&host, Step::Prove);
     let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
-    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut |_| {})).await;
+    let (monitor, name, total) = (Arc::clone(&ctx.monitor), host.name.clone(), entry.manifest.archive.bytes);
+    let mut bytes = 0;
+    let mut seen = move |more| {
+        bytes += more;
+        monitor.event(&name, Event::Progress { bytes, total: Some(total) });
+    };
+    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut seen)).await;
     let verified = verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))?;
     let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     let job = Job::new(&format!(

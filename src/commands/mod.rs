@@ -146,11 +146,24 @@ fn look_ending(host: &Host, error: &RemoteError) -> Ending {
     if matches!(error, RemoteError::Answer(_)) {
         ending.severity = Severity::Refused;
     }
+    // What can't be looked at can't be looked at with 'tanker status' either.
+    ending.hint = ending.hint.filter(|_| !matches!(error, RemoteError::Script { .. }));
     ending
 }
 
 fn library_ending(error: &LibraryError) -> Ending {
-    Ending::bad(error.severity(), error.to_string(), None)
+    Ending::bad(error.severity(), error.to_string(), error.hint())
+}
+
+/// What to do about tasks that forbid a backup.
+fn hint_for_tasks(tasks: &Result<TaskList, UnreadableTasks>) -> Option<String> {
+    match tasks {
+        Err(_) => Some("'--ignore-tasks' backs it up without knowing them, and the manifest says so".to_owned()),
+        Ok(list) if !list.unfinished().is_empty() => {
+            Some("run it again when they have ended; '--ignore-tasks' doesn't wait for them, and the manifest says so".to_owned())
+        }
+        Ok(_) => None,
+    }
 }
 
 fn refused(reasons: &[String], hint: Option<String>) -> Ending {

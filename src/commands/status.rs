@@ -26,11 +26,13 @@ pub async fn status(ctx: &Context, hosts: &[HostName], pace: Pace) -> (RunReport
             match result {
                 Ok(jobs) => {
                     let frozen = jobs.iter().any(|job| job.frozen);
+                    let half = jobs.iter().any(|job| job.half_restored && !job.alive);
                     let summary = format!(
-                        "{} {}{}",
+                        "{} {}{}{}",
                         jobs.len(),
                         if jobs.len() == 1 { "job" } else { "jobs" },
-                        if frozen { ", containers frozen now" } else { "" }
+                        if frozen { ", containers frozen now" } else { "" },
+                        if half { ", HALF RESTORED" } else { "" }
                     );
                     found.lock().unwrap_or_else(PoisonError::into_inner).insert(name, jobs);
                     Ending::ok(summary)

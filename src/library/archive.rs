@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use tar::{Archive, Entry, EntryType};
@@ -71,13 +72,17 @@ pub struct Source {
     path: PathBuf,
     /// Where it must be decrypted on the way.
     plain: Option<Plain>,
+    seen: Option<Seen>,
 }
+
+/// Is told how many bytes more were read.
+pub type Seen = Arc<dyn Fn(u64) + Send + Sync>;
 
 impl Source {
     /// An archive file as lrzip made it.
     #[must_use]
     pub fn file(path: &Path) -> Self {
-        Self { path: path.to_owned(), plain: None }
+        Self { path: path.to_owned(), plain: None, seen: None }
     }
 
     /// The archive of a listed backup.
@@ -86,7 +91,13 @@ impl Source {
     /// When it is encrypted and none of the keys opens it.
     pub fn of(entry: &Listed, keys: &Keys) -> Result<Self, LibraryError> {
         let plain = entry.is_encrypted().then(|| entry.open(keys)).transpose()?;
-        Ok(Self { path: entry.archive(), plain })
+        Ok(Self { path: entry.archive(), plain, seen: None })
+    }
+
+    /// The same, and `seen` is told of its bytes, decompressed.
+    #[must_use]
+    pub fn seen_by(self, seen: Seen) -> Self {
+        Self { seen: Some(seen), ..self }
     }
 }
 
@@ -119,7 +130,7 @@ pub(super) fn heard(listening: Option<JoinHandle<String>>) -> String {
 impl Decompressed {
     fn open(source: Source) -> Result<(Self, ChildStdout), String> {
         let mut head = Vec::with_capacity(HEAD);
-        let Source { path, mut plain } = source;
+        let Source { path, mut plain, .. } = source;
         let opened = match &mut plain {
             Some(plain) => plain.by_ref().take(HEAD as u64).read_to_end(&mut head).and_then(|_| plain.rewind()),
             None => File::open(&path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).map(drop),
@@ -171,13 +182,31 @@ pub(super) fn each_member(
     source: Source,
     mut visit: impl FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
 ) -> Result<(), String> {
-    let (lrzip, mut output) = Decompressed::open(source)?;
+    let seen = source.seen.clone();
+    let (lrzip, output) = Decompressed::open(source)?;
+    let mut output = Counted { output, seen };
     let read = read_members(&mut output, &mut visit);
     // Read to the end whatever was found: then lrzip's own verdict is known, and it is the better word for a cut archive.
     let drained = io::copy(&mut output, &mut io::sink());
     lrzip.end()?;
     read?;
     drained.map(drop).map_err(|e| e.to_string())
+}
+
+/// What lrzip decompresses, as it is read.
+struct Counted {
+    output: ChildStdout,
+    seen: Option<Seen>,
+}
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.output.read(buffer)?;
+        if let Some(seen) = &self.seen {
+            seen(read as u64);
+        }
+        Ok(read)
+    }
 }
 
 type Visit<'a> = dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String> + 'a;
@@ -195,25 +224,13 @@ fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), Stri
     Ok(())
 }
 
-/// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end. `seen` is told of each piece of the tar how many
-/// bytes it has.
+/// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end.
 ///
 /// # Errors
 /// One sentence, when lrzip or the tar is not whole.
-pub fn walk(source: Source, seen: &mut dyn FnMut(u64)) -> Result<Walked, String> {
+pub fn walk(source: Source) -> Result<Walked, String> {
     let mut walked = Walked { members: Vec::new(), description: None };
-    each_member(source, |name, entry| {
-        walked.take(name, entry)?;
-        let mut piece = vec![0; 1 << 18];
-        loop {
-            match entry.read(&mut piece) {
-                Ok(0) => return Ok(()),
-                Ok(read) => seen(read as u64),
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(format!("it is no whole tar: {}", printable(&e.to_string()))),
-            }
-        }
-    })?;
+    each_member(source, |name, entry| walked.take(name, entry))?;
     Ok(walked)
 }
 

@@ -1,8 +1,9 @@
 //! What differs between two backups.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
-use super::{Entry, FileEntry, Keys, LibraryError, Source, list_files};
+use super::{Entry, FileEntry, Keys, LibraryError, Seen, Source, list_files};
 use crate::model::manifest::Description;
 
 /// What is in one and not in the other, or not the same in both. Lines are printable.
@@ -20,14 +21,14 @@ pub struct Difference {
     pub gone: Vec<String>,
 }
 
-/// Compares two backups; files by kind, permissions, size and time.
+/// Compares two backups; files by kind, permissions, size and time. `seen` is told of the bytes of both, decompressed.
 ///
 /// # Errors
 /// When one of them can't be read.
-pub fn diff(a: &Entry, b: &Entry, keys: &Keys) -> Result<Difference, LibraryError> {
+pub fn diff(a: &Entry, b: &Entry, keys: &Keys, seen: &Seen) -> Result<Difference, LibraryError> {
     let files = |entry: &Entry| -> Result<BTreeMap<String, FileEntry>, LibraryError> {
         let damaged = |reason| LibraryError::Damaged { name: entry.name(), reason };
-        list_files(Source::of(entry, keys)?, &entry.manifest.description).map_err(damaged)
+        list_files(Source::of(entry, keys)?.seen_by(Arc::clone(seen)), &entry.manifest.description).map_err(damaged)
     };
     let (before, after) = (files(a)?, files(b)?);
     let sizes = |entry: &Entry| -> BTreeMap<String, u64> {

@@ -12,12 +12,13 @@ use crate::model::manifest::archive_name;
 use crate::model::text::printable;
 
 /// Writes a backup into `to` under its stock name. Its archive is one that stock takes already, except for the lists of what
-/// was deleted between the two passes, which stock doesn't know: where there are any, it is packed anew without those files.
+/// was deleted between the two passes, which stock doesn't know: where there are any, it is packed anew without those files. `seen` is told
+/// how much of the archive was held against its manifest.
 ///
 /// # Errors
 /// When the archive is damaged or none of the keys opens it, the file is there already, or it can't be written.
-pub fn export(entry: &Entry, keys: &Keys, to: &Path) -> Result<PathBuf, LibraryError> {
-    verify(entry, keys, Depth::Decompressed, &mut |_| {})?;
+pub fn export(entry: &Entry, keys: &Keys, to: &Path, seen: &mut dyn FnMut(u64)) -> Result<PathBuf, LibraryError> {
+    verify(entry, keys, Depth::Decompressed, seen)?;
     let name = archive_name(&entry.manifest.description.stock_id);
     let file = to.join(&name);
     if file.exists() {
@@ -30,7 +31,7 @@ pub fn export(entry: &Entry, keys: &Keys, to: &Path) -> Result<PathBuf, LibraryE
     let part = work.path().join(&name);
     if entry.manifest.archive.members.iter().any(|member| member.name.ends_with(".deleted")) {
         pack_anew(entry, keys, work.path(), &part).map_err(failed)?;
-        walk(Source::file(&part), &mut |_| {}).map_err(failed)?;
+        walk(Source::file(&part)).map_err(failed)?;
     } else {
         let copied = File::create(&part).and_then(|mut file| io::copy(&mut entry.open(keys).map_err(io::Error::other)?, &mut file));
         copied.map_err(LibraryError::file(&part, "can't be written"))?;

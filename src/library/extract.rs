@@ -3,18 +3,19 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use super::archive::{LARGEST_LIST, LONGEST_SAID, each_member, heard, listen};
-use super::{Entry, Keys, LibraryError, Source};
+use super::{Entry, Keys, LibraryError, Seen, Source};
 use crate::model::manifest::{CapturedVolume, Description};
 use crate::model::text::printable;
 
 /// Takes a file or a whole directory out of a backup, into a folder, with its path below it; not what vanished between the two passes, which
-/// `files` doesn't list either.
+/// `files` doesn't list either. `seen` is told of the bytes that are read.
 ///
 /// # Errors
 /// When there is no such path in the backup or it can't be unpacked.
-pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path) -> Result<(), LibraryError> {
+pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path, seen: &Seen) -> Result<(), LibraryError> {
     let (tree, below) = place_of(&entry.manifest.description, wanted).map_err(LibraryError::Missing)?;
     let list = format!("{tree}.deleted");
     let mut gone = Vec::new();
@@ -33,7 +34,7 @@ pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path) -> Result<()
         return Err(LibraryError::Missing(nothing_at(&below)));
     }
     let mut done = false;
-    let unpacked = each_member(Source::of(entry, keys)?, |name, member| {
+    let unpacked = each_member(Source::of(entry, keys)?.seen_by(Arc::clone(seen)), |name, member| {
         if name == tree {
             untar(member, &below, &gone, to)?;
             done = true;

@@ -22,9 +22,10 @@ mod trash;
 mod verify;
 mod writer;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub use archive::{FileEntry, FileKind, Source, Walked, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
+pub use archive::{FileEntry, FileKind, Seen, Source, Walked, list_files, lrzip_is_here, walk, walk_deep, walk_tar};
 pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
 pub use catalog::{Entry, Problem, in_the_way};
 pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
@@ -113,6 +114,28 @@ impl LibraryError {
             Self::Damaged { .. } => Severity::Damaged,
             Self::File { .. } | Self::Offsite { .. } => Severity::Failed,
             Self::Locked { .. } | Self::NoSuchBackup { .. } | Self::Missing(_) => Severity::Refused,
+        }
+    }
+
+    /// What to do now.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Locked { .. } => Some("wait until that has ended: it lets go by itself, even if it is killed".to_owned()),
+            Self::File { cause, .. } => match cause.kind() {
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                    Some("make room on this disk: 'tanker stats' shows what backups take, 'tanker forget' which of them may go".to_owned())
+                }
+                ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                    Some("this user must be able to read and write there: look who owns it and how it is mounted".to_owned())
+                }
+                _ => None,
+            },
+            Self::Damaged { name, .. } => {
+                let host = name.split('@').next().unwrap_or_default();
+                Some(format!("'tanker list {host}' shows which others there are, and when each was seen whole"))
+            }
+            Self::NoSuchBackup { .. } | Self::Offsite { .. } | Self::Missing(_) => None,
         }
     }
 

@@ -1,6 +1,7 @@
 //! `record.json` beside a manifest: what became of a backup since. It carries its own digest, and is replaced whole or not at all.
 
 use std::fs::{self, File, TryLockError};
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use super::digests::replace_private;
 use super::verify::hex;
 use super::{Entry, LibraryError};
 use crate::model::record::{RECORD_FORMAT, Record, parse_record};
+use crate::model::text::printable;
 use crate::platform;
 
 pub(super) const FILE: &str = "record.json";
 /// A record larger than this is none.
 const LARGEST: u64 = 1 << 20;
+/// So much of one that can't be read is shown.
+const SHOWN: u64 = 2000;
 
 #[derive(Serialize, Deserialize)]
 struct Sheet {
@@ -78,6 +82,17 @@ impl Entry {
         let record = Record { copies: Vec::new(), ..self.record.clone() };
         // What can't be written is like nothing that was.
         serde_json::to_vec(&record).map(|text| hex(&Sha256::digest(text))).unwrap_or_default()
+    }
+
+    /// What stands in the record's file, whether it can be understood or not; its beginning, where it is long.
+    #[must_use]
+    pub fn record_as_it_is(&self) -> String {
+        let mut text = Vec::new();
+        let read = File::open(self.folder.join(FILE)).and_then(|file| file.take(SHOWN).read_to_end(&mut text));
+        match read {
+            Ok(_) => printable(&String::from_utf8_lossy(&text)),
+            Err(e) => format!("(it can't be read at all: {e})"),
+        }
     }
 
     /// Changes the record, under a lock of its own that nobody holds for long: a backup under way hinders nobody. An unreadable one is

@@ -123,7 +123,7 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
         return done(Depth::Hashed);
     }
     let source = Source::of(entry, keys)?;
-    let walked = if depth == Depth::Deep { walk_deep(source) } else { walk(source, &mut |_| {}) }.map_err(damaged)?;
+    let walked = if depth == Depth::Deep { walk_deep(source) } else { walk(source) }.map_err(damaged)?;
     check_members(&walked.members, &expected.members).map_err(damaged)?;
     if entry.manifest.description.origin == Origin::Stock {
         return done(depth);

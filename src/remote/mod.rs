@@ -99,7 +99,7 @@ pub enum RemoteError {
     #[error("the connection was lost: {0}")]
     Lost(String),
     /// It did not end in the time it had.
-    #[error("{what} did not end within {seconds} s")]
+    #[error("{} did not end within {seconds} s", in_words(what))]
     TimedOut {
         /// Which step.
         what: String,
@@ -177,7 +177,57 @@ impl RemoteError {
             Self::Login { .. } => {
                 Some("name its key with 'identity' in the inventory, load it into your SSH agent, or name a password's source".into())
             }
-            _ => None,
+            Self::Script { code: BUSY, .. } => Some(format!("wait until that has ended: 'tanker status {host}' shows it")),
+            Self::Script { .. } => Some(format!("'tanker status {host}' shows what is left of it there")),
+            Self::Lost(_) => Some(format!("run it again; 'tanker status {host}' shows what still runs there")),
+            Self::TimedOut { .. } => {
+                Some(format!("it is slow or hangs: run it again when it answers; 'tanker status {host}' shows what still runs there"))
+            }
+            // Its sentence is all there is to say: whoever asked knows more.
+            Self::Answer(_) => None,
+        }
+    }
+}
+
+/// What a script does, as the operator calls it; anything else is called so already.
+fn in_words(what: &str) -> &str {
+    match what {
+        "facts" => "the look at the master",
+        "root" => "the look who one is on the master",
+        "start" => "starting the job",
+        "poll" => "the question how far the job is",
+        "clean" => "cleaning up on the master",
+        "thaw" => "thawing",
+        "read" => "reading a file on the master",
+        "pull" => "the transfer",
+        "prove" => "proving the archive on the master",
+        "offer" => "the look at what was pushed before",
+        "take" => "the push",
+        "seal" => "hashing what was pushed",
+        named => named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_line_or_a_master_does_is_said_in_words_with_what_to_do_now() {
+        let late = RemoteError::TimedOut { what: "facts".into(), seconds: 720 };
+        assert_eq!(late.to_string(), "the look at the master did not end within 720 s");
+        let said = RemoteError::Script { name: "start", code: BUSY, reason: "another tanker works on it".into(), stdout: vec![] };
+        for error in [late, said, RemoteError::Lost("eof".into())] {
+            assert!(error.hint("east").is_some_and(|hint| hint.contains("'tanker status east'")), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_script_has_a_name_that_is_no_files() {
+        for file in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/scripts")).unwrap().flatten() {
+            let name = file.path().file_stem().unwrap().to_string_lossy().into_owned();
+            let is_run = include_str!("script.rs").contains(&format!("=> \"{name}\";"));
+            assert!(!is_run || in_words(&name) != name, "{name}.sh can time out, and has no name for the operator");
         }
     }
 }

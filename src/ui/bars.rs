@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
+use super::screen;
 use crate::model::id::HostName;
 use crate::model::text::{human_bytes, human_duration};
 use crate::monitor::{Event, Monitor};
@@ -30,7 +31,6 @@ struct State {
 }
 
 pub(super) struct Bars {
-    all: MultiProgress,
     /// How many are done, where there are several.
     sum: Option<ProgressBar>,
     state: Mutex<State>,
@@ -41,18 +41,17 @@ pub(super) struct Bars {
 impl Bars {
     pub(super) fn new(hosts: &[HostName]) -> Self {
         let width = hosts.iter().map(|host| host.as_str().len()).max().unwrap_or(0);
-        let all = MultiProgress::new();
         let style = ProgressStyle::with_template("{wide_msg:.dim}").unwrap_or_else(|_| ProgressStyle::default_spinner());
-        let sum = (hosts.len() > 1).then(|| all.add(ProgressBar::new_spinner().with_style(style)));
-        Self { all, sum, state: Mutex::default(), width, hosts: hosts.len() }
+        let sum = (hosts.len() > 1).then(|| screen::bars().add(ProgressBar::new_spinner().with_style(style)));
+        Self { sum, state: Mutex::default(), width, hosts: hosts.len() }
     }
 
     fn bar(&self, host: &HostName, shown: usize) -> Bar {
         let bar = (shown < MOST_BARS).then(|| {
             let bar = ProgressBar::new_spinner().with_style(style(false)).with_prefix(format!("{host:<0$}", self.width));
             let bar = match &self.sum {
-                Some(sum) => self.all.insert_before(sum, bar),
-                None => self.all.add(bar),
+                Some(sum) => screen::bars().insert_before(sum, bar),
+                None => screen::bars().add(bar),
             };
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
@@ -167,9 +166,11 @@ impl Monitor for Bars {
             Event::Frozen => bar.freeze(Some(Instant::now())),
             Event::Thawed(took) => {
                 bar.freeze(None);
-                self.all.suspend(|| super::err(&format!("[{host}] thawed after {}\n", human_duration(took))));
+                // Drawn anew, or what comes back below the line would still say FROZEN.
+                bar.message(bar.step.to_owned());
+                super::err(&format!("[{host}] thawed after {}\n", human_duration(took)));
             }
-            Event::Note(note) => self.all.suspend(|| super::err(&format!("[{host}] {note}\n"))),
+            Event::Note(note) => super::err(&format!("[{host}] {note}\n")),
             Event::Finished => {}
         }
     }
@@ -177,8 +178,9 @@ impl Monitor for Bars {
 
 impl Drop for Bars {
     fn drop(&mut self) {
-        if let Some(sum) = &self.sum {
-            sum.finish_and_clear();
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for bar in state.bars.values().filter_map(|bar| bar.bar.as_ref()).chain(&self.sum) {
+            bar.finish_and_clear();
         }
     }
 }

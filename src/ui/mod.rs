@@ -12,29 +12,32 @@ mod prompt;
 mod recap;
 mod render;
 mod report;
+mod screen;
 mod shelf;
 mod stream;
 mod upkeep;
 
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{ErrorKind, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 pub use html::page;
 pub use log::{RunLog, failed_last_time};
 pub use progress::Progress;
-pub use prompt::{ask_passphrase, confirm_name, confirm_yes, is_asking};
-pub use recap::{recap, recap_json};
+pub use prompt::{ask_passphrase, confirm_name, confirm_yes};
 pub use render::{checked, hosts_json, hosts_table, jobs, plan, shown_key};
 pub use report::{prometheus, report, report_json};
+pub use screen::is_asking;
 pub use shelf::{file_line, list_json, list_table, show};
-pub use stream::recap_event;
+pub use stream::{checked_event, jobs_event, plan_event, recap_event};
 pub use upkeep::{
     Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json, trash_table,
     verified, verified_away, verified_away_json, verified_json,
 };
 
 use chrono::{DateTime, Utc};
+
+use screen::beside_bars;
 
 use crate::model::id::HostName;
 use crate::monitor::{Event, Monitor};
@@ -61,9 +64,9 @@ pub fn monitor(hosts: &[HostName], show: Show) -> Arc<dyn Monitor> {
     }
 }
 
-/// A terminal that knows how to write over a line.
+/// A terminal that knows how to write over a line. What a CI shows of a terminal is a log.
 fn can_draw() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("TERM").is_none_or(|kind| kind != "dumb")
+    !screen::bars().is_hidden() && std::env::var_os("CI").unwrap_or_default().is_empty()
 }
 
 static QUIET: AtomicBool = AtomicBool::new(false);
@@ -88,7 +91,7 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints what was asked for. A reader that has gone away (`| head`) is no error; a full disk is one.
 pub fn out(text: &str) {
-    let written = std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    let written = beside_bars(|| std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()));
     if let Err(e) = written
         && e.kind() != ErrorKind::BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)
@@ -105,5 +108,5 @@ pub fn output_was_lost() -> bool {
 
 /// Prints something for the operator beside it.
 pub fn err(text: &str) {
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = beside_bars(|| std::io::stderr().write_all(text.as_bytes()));
 }

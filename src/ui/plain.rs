@@ -19,20 +19,25 @@ impl Plain {
     }
 }
 
-impl Monitor for Plain {
-    fn event(&self, host: &HostName, event: Event) {
+impl Plain {
+    fn line(&self, host: &HostName, event: Event) -> Option<String> {
         let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         if let Event::Step(step) = event
             && steps.insert(host.clone(), step) == Some(step)
         {
-            return;
+            return None;
         }
         if let (Event::Progress { bytes, total }, true) = (&event, self.every_piece) {
             let of = total.map(|total| format!(" of {}", human_bytes(total))).unwrap_or_default();
-            super::err(&format!("[{host}] {}{of}\n", human_bytes(*bytes)));
-            return;
+            return Some(format!("{}{of}", human_bytes(*bytes)));
         }
-        if let Some(line) = line_of(event) {
+        line_of(event)
+    }
+}
+
+impl Monitor for Plain {
+    fn event(&self, host: &HostName, event: Event) {
+        if let Some(line) = self.line(host, event) {
             super::err(&format!("[{host}] {line}\n"));
         }
     }
@@ -51,4 +56,21 @@ pub(super) fn line_of(event: Event) -> Option<String> {
         Event::Progress { bytes, total: Some(total) } if bytes == total => format!("{} done", human_bytes(bytes)),
         Event::Progress { .. } | Event::Finished => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn twice_verbose_shows_every_piece_and_once_only_its_end() {
+        let host: HostName = "east".parse().unwrap();
+        let shown = |plain: &Plain| -> Vec<String> {
+            let pieces = [512, 1024].map(|bytes| Event::Progress { bytes, total: Some(1024) });
+            let events = [Event::Step(Step::Transfer), Event::Step(Step::Transfer)].into_iter().chain(pieces);
+            events.filter_map(|event| plain.line(&host, event)).collect()
+        };
+        assert_eq!(shown(&Plain::new(false)), ["transfer", "1.0 KiB done"]);
+        assert_eq!(shown(&Plain::new(true)), ["transfer", "512 B of 1.0 KiB", "1.0 KiB of 1.0 KiB"]);
+    }
 }

@@ -1,28 +1,16 @@
 //! Questions: only on a terminal, and only before any work.
 
 use std::io::{BufRead, IsTerminal};
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::screen::asking;
 use crate::platform;
-
-/// Whether a question waits for its answer.
-static ASKING: AtomicBool = AtomicBool::new(false);
-
-/// Whether a question waits for its answer.
-#[must_use]
-pub fn is_asking() -> bool {
-    ASKING.load(Ordering::SeqCst)
-}
 
 /// Asks for a passphrase without showing it; none where nobody can answer.
 pub fn ask_passphrase(question: &str) -> Option<String> {
     if !std::io::stdin().is_terminal() {
         return None;
     }
-    ASKING.store(true, Ordering::SeqCst);
-    let answer = hidden(question);
-    ASKING.store(false, Ordering::SeqCst);
-    answer.ok().flatten()
+    asking(|| hidden(question)).ok().flatten()
 }
 
 fn hidden(question: &str) -> std::io::Result<Option<String>> {
@@ -50,10 +38,14 @@ fn answer(question: &str) -> Option<String> {
     if !std::io::stdin().is_terminal() {
         return None;
     }
-    super::err(question);
-    let mut line = String::new();
-    ASKING.store(true, Ordering::SeqCst);
-    let read = std::io::stdin().lock().read_line(&mut line);
-    ASKING.store(false, Ordering::SeqCst);
-    read.ok().map(|_| line)
+    asking(|| {
+        super::err(question);
+        let mut line = String::new();
+        let read = std::io::stdin().lock().read_line(&mut line);
+        // Ended by Ctrl-D: what comes next would stand behind the question.
+        if !line.ends_with('\n') {
+            super::err("\n");
+        }
+        read.ok().map(|_| line)
+    })
 }

@@ -153,7 +153,7 @@ pub fn hosts_json(inventory: &Inventory, names: &[HostName]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", serde_json::json!({ "hosts": hosts }))
+    format!("{:#}\n", serde_json::json!({ "format": 1, "hosts": hosts }))
 }
 
 fn groups_of(inventory: &Inventory, name: &HostName) -> Vec<String> {

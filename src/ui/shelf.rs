@@ -65,12 +65,12 @@ fn place(place: ProofPlace) -> &'static str {
     }
 }
 
-/// The library as JSON: `backups` (name, folder, manifest) and `problems` (path, reason).
+/// The library as JSON: `docs/events.md` describes it.
 #[must_use]
 pub fn list_json(entries: &[Entry], problems: &[Problem]) -> String {
     let backups: Vec<_> = entries.iter().map(entry_json).collect();
     let problems: Vec<_> = problems.iter().map(|p| serde_json::json!({ "path": p.path, "reason": p.reason })).collect();
-    format!("{:#}\n", serde_json::json!({ "backups": backups, "problems": problems }))
+    format!("{:#}\n", serde_json::json!({ "format": 1, "backups": backups, "problems": problems }))
 }
 
 fn entry_json(entry: &Entry) -> serde_json::Value {

@@ -7,7 +7,10 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
+use crate::commands::check::Checked;
+use crate::model::facts::{Container, ContainerState, JobTrace};
 use crate::model::id::HostName;
+use crate::model::restore_plan::RestorePlan;
 use crate::monitor::{Event, Monitor};
 
 /// The stream's version.
@@ -58,13 +61,70 @@ fn line(time: DateTime<Utc>, host: &HostName, event: Event) -> String {
         Event::Note(text) => ("note", json!({ "text": text })),
         Event::Finished => ("finished", json!({})),
     };
-    if let Value::Object(fields) = &mut fields {
+    told(name, &mut fields, time, host)
+}
+
+fn told(name: &str, fields: &mut Value, time: DateTime<Utc>, host: &HostName) -> String {
+    if let Value::Object(fields) = fields {
         fields.insert("format".into(), FORMAT.into());
         fields.insert("event".into(), name.into());
         fields.insert("time".into(), time.to_rfc3339_opts(SecondsFormat::Millis, true).into());
         fields.insert("host".into(), host.to_string().into());
     }
     format!("{fields}\n")
+}
+
+/// What `check` found on a host.
+#[must_use]
+pub fn checked_event(time: DateTime<Utc>, host: &HostName, found: &Checked) -> String {
+    let facts = &found.facts;
+    let container = |c: &Container| {
+        let state = match c.state {
+            ContainerState::Running => "running",
+            ContainerState::Paused => "paused",
+            ContainerState::Stopped => "stopped",
+        };
+        json!({ "service": c.service, "name": c.name, "image": c.image, "state": state })
+    };
+    let (tasks, unfinished, unreadable) = match &found.tasks {
+        Ok((count, unfinished)) => (Some(count), Some(unfinished), None),
+        Err(reason) => (None, None, Some(reason)),
+    };
+    let plan = found.plan.as_ref().ok().map(|plan| {
+        json!({
+            "freeze": plan.freeze.as_str(), "freeze_reason": plan.freeze_reason, "volumes": plan.volumes.len(),
+            "directories": plan.directories, "spool_bytes": plan.spool_bytes, "notes": plan.notes,
+        })
+    });
+    let mut fields = json!({
+        "release": facts.release.to_string(), "hostname": facts.hostname, "uuid": facts.uuid, "connection": found.negotiated,
+        "docker_version": facts.docker_version, "containers": facts.containers.iter().map(container).collect::<Vec<_>>(),
+        "other_containers": facts.other_containers,
+        "directories": facts.directories.iter().map(|(path, bytes)| json!({ "path": path, "bytes": bytes })).collect::<Vec<_>>(),
+        "spool_free_bytes": facts.spool_free_bytes, "docker_free_bytes": facts.docker_free_bytes, "tools": facts.tools,
+        "tasks": { "count": tasks, "unfinished": unfinished, "unreadable": unreadable },
+        "plan": plan, "refusals": found.plan.as_ref().err().cloned().unwrap_or_default(),
+    });
+    told("checked", &mut fields, time, host)
+}
+
+/// The jobs on a host.
+#[must_use]
+pub fn jobs_event(time: DateTime<Utc>, host: &HostName, jobs: &[JobTrace]) -> String {
+    let job = |job: &JobTrace| {
+        json!({
+            "name": job.name, "running": job.alive, "frozen": job.frozen, "half_restored": job.half_restored && !job.alive,
+            "packed_bytes": job.packed, "about": job.about,
+        })
+    };
+    told("jobs", &mut json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() }), time, host)
+}
+
+/// What a restore will do, or would.
+#[must_use]
+pub fn plan_event(time: DateTime<Utc>, host: &HostName, backup: &str, plan: &RestorePlan) -> String {
+    let mut fields = json!({ "backup": backup, "steps": plan.steps, "warnings": plan.warnings, "spool_bytes": plan.spool_bytes });
+    told("plan", &mut fields, time, host)
 }
 
 fn seconds(time: Duration) -> f64 {
@@ -102,5 +162,21 @@ mod tests {
         assert!(stream.is_due(&host, false));
         assert!(!stream.is_due(&host, false));
         assert!(stream.is_due(&host, true));
+    }
+
+    #[test]
+    fn half_a_restore_and_a_packed_archive_are_told_of_a_job() {
+        let job = JobTrace {
+            name: "restore-1".into(),
+            alive: false,
+            frozen: false,
+            half_restored: true,
+            packed: Some(7),
+            about: "somebody".into(),
+        };
+        let value: Value = serde_json::from_str(&jobs_event(Utc::now(), &"east".parse().unwrap(), &[job])).unwrap();
+        assert_eq!((&value["event"], &value["host"], &value["format"]), (&json!("jobs"), &json!("east"), &json!(1)));
+        let known = json!({ "name": "restore-1", "running": false, "frozen": false, "half_restored": true, "packed_bytes": 7, "about": "somebody" });
+        assert_eq!(value["jobs"], json!([known]));
     }
 }

@@ -238,3 +238,27 @@ fn sleep_is_held_off_while_archives_may_travel() {
     assert_eq!(shelf.command(&["backup"]).env("PATH", path).output().unwrap().status.code(), Some(4));
     assert!(fs::read_to_string(shelf.path("held")).unwrap().contains("--what=sleep:idle --who=tanker"));
 }
+
+#[test]
+fn a_plan_is_no_run_whose_failures_count_or_are_told_of() {
+    let shelf = Shelf::new(
+        "[defaults]\nnotify = 'cat > recap.json'\n[hosts.east]\naddress = '127.0.0.1'\nport = 1\n[hosts.west]\naddress = '127.0.0.1'\nport = 2\n",
+    );
+    let failed = || shelf.tanker(&["hosts", "list", "@failed"]);
+    shelf.tanker(&["backup", "east"]).code(4);
+    fs::remove_file(shelf.path("recap.json")).unwrap();
+    let only_east = |what: &str| {
+        let ran = failed().code(0).says("east");
+        assert!(!ran.stdout.contains("west") && !shelf.path("recap.json").exists(), "{what}: {}", ran.stdout);
+    };
+    only_east("backup");
+    shelf.tanker(&["backup", "west", "--dry-run"]).code(4);
+    only_east("backup --dry-run");
+    add_bytes(&shelf.library(), Utc::now(), 64);
+    shelf.tanker(&["restore", "east@latest", "--to", "west", "--dry-run"]);
+    only_east("restore --dry-run");
+    // A drill's machine is no master that anybody wants a backup of; who is told of runs is told of it.
+    shelf.tanker(&["drill", "east@latest", "--on", "west"]);
+    fs::remove_file(shelf.path("recap.json")).unwrap();
+    only_east("drill");
+}

@@ -108,6 +108,19 @@ fn every_step_is_documented() {
 }
 
 #[test]
+fn what_is_printed_as_one_document_says_its_format_too() {
+    let shelf = crate::upkeep::Shelf::new("[hosts.east]\n");
+    shelf.days(2);
+    let verbs = ["list", "list --trash", "hosts list", "stats", "forget --keep-last 1", "report", "verify --all", "verify --sample 5%"];
+    for verb in verbs {
+        let args: Vec<&str> = verb.split(' ').chain(["--json"]).collect();
+        let ran = shelf.tanker(&args);
+        let value: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{verb}: {e}: {}\n{}", ran.stdout, ran.stderr));
+        assert_eq!(value["format"], 1, "{verb}");
+    }
+}
+
+#[test]
 fn a_run_that_reaches_nobody_is_a_stream_too() {
     let shelf = crate::upkeep::Shelf::new("[hosts.gone]\naddress = '127.0.0.1'\nport = 1\n");
     let ran = shelf.tanker(&["hosts", "check", "--json"]).code(4);

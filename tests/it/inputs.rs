@@ -342,3 +342,23 @@ fn the_inventories_of_the_documents_are_read() {
     }
     assert!(seen > 0);
 }
+
+#[test]
+fn an_option_that_would_do_nothing_is_not_taken() {
+    let takes = |line: &str| Cli::try_parse_from(line.split(' ')).is_ok();
+    for verb in ["check", "status", "thaw", "clean", "hosts check"] {
+        assert!(takes(&format!("tanker {verb} east")), "{verb}");
+        for option in ["--bwlimit 1M", "--bwlimit-all 1M"] {
+            assert!(!takes(&format!("tanker {verb} {option} east")), "{verb} {option} moves no archive");
+        }
+    }
+    assert!(takes("tanker backup --bwlimit 1M --bwlimit-all 2M") && takes("tanker drill east@latest --on west --bwlimit 1M"));
+    for way in ["--rollback", "--resume"] {
+        assert!(takes(&format!("tanker restore --to east {way}")));
+        for option in ["--from vault", "--ignore-tasks", "--bwlimit 1M", "--only config", "--dry-run"] {
+            assert!(!takes(&format!("tanker restore --to east {way} {option}")), "{way} {option}");
+        }
+    }
+    assert!(takes("tanker verify --all --jobs 2") && !takes("tanker verify --all --remote vault --jobs 2"));
+    assert!(takes("tanker protect east@latest --renew --yes") && !takes("tanker protect east@latest --yes"));
+}

@@ -280,7 +280,10 @@ fn an_unreadable_record_hides_nothing_and_counts_as_protected() {
     shelf.tanker(&["forget", "--yes"]).code(0).says("protected");
     assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
     shelf.tanker(&["tag", "east@2026-11-21", "--add", "x"]).code(5);
-    shelf.tanker(&["protect", "--renew", "east@2026-11-21"]).code(0);
+    let asked = shelf.tanker(&["protect", "--renew", "east@2026-11-21"]).code(3);
+    assert!(asked.stderr.contains("begun anew") && asked.stderr.contains("  {\n"), "{}", asked.stderr);
+    assert_eq!(fs::read_to_string(entries[0].folder.join("record.json")).unwrap(), "{");
+    shelf.tanker(&["protect", "--renew", "--yes", "east@2026-11-21"]).code(0);
     shelf.tanker(&["unprotect", "east@2026-11-21"]).code(0);
     shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
 }

@@ -1,17 +1,123 @@
 //! What is seen while work goes on: bars on a terminal, lines where there is none, nothing where that is asked for.
 
+use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use tanker::model::id::HostName;
+use tanker::monitor::{Event, Step};
+use tanker::ui;
 
 use crate::upkeep::Shelf;
 
 /// What the program prints where it believes to have a terminal of this kind.
 fn on_a_terminal(shelf: &Shelf, environment: &[(&str, &str)], args: &str) -> String {
-    let command = format!("{} {args}", env!("CARGO_BIN_EXE_tanker"));
+    let mut script = terminal(shelf.home.path(), &format!("{} {args}", env!("CARGO_BIN_EXE_tanker")));
+    String::from_utf8(script.envs(environment.iter().copied()).output().unwrap().stdout).unwrap()
+}
+
+/// A shell command on a terminal of its own.
+fn terminal(home: &Path, command: &str) -> Command {
     let mut script = Command::new("script");
-    script.args(["-qec", &command, "/dev/null"]).current_dir(shelf.home.path()).env("HOME", shelf.home.path()).env("TERM", "xterm");
-    script.env_remove("NO_COLOR").env_remove("TANKER_INVENTORY").env_remove("XDG_STATE_HOME").envs(environment.iter().copied());
-    String::from_utf8(script.output().unwrap().stdout).unwrap()
+    script.args(["-qec", command, "/dev/null"]).current_dir(home).env("HOME", home).env("TERM", "xterm");
+    for name in ["NO_COLOR", "CI", "TANKER_INVENTORY", "XDG_STATE_HOME"] {
+        script.env_remove(name);
+    }
+    script
+}
+
+/// How long the play below stays at what is to be looked at.
+const A_WHILE: Duration = Duration::from_millis(1200);
+
+#[test]
+#[ignore = "played on a terminal by `PLAYED`"]
+fn play() {
+    let host: HostName = "east".parse().unwrap();
+    let monitor = ui::monitor(std::slice::from_ref(&host), ui::Show::Progress(0));
+    monitor.event(&host, Event::Step(Step::Preflight));
+    std::thread::sleep(A_WHILE);
+    ui::out("the plan\n");
+    let answer = ui::confirm_name("east");
+    ui::out(&format!("answered {answer:?}\n"));
+    monitor.event(&host, Event::Part { done: 1, total: 2, what: "long ".repeat(60) });
+    std::thread::sleep(A_WHILE * 2);
+    monitor.event(&host, Event::Frozen);
+    std::thread::sleep(A_WHILE * 2);
+    monitor.event(&host, Event::Thawed(A_WHILE));
+}
+
+/// What a terminal of 100 columns, and of 40 once the question is answered, got to see of the play.
+static PLAYED: LazyLock<String> = LazyLock::new(|| {
+    let home = tempfile::tempdir().unwrap();
+    let this = std::env::current_exe().unwrap();
+    let command = format!("stty rows 24 cols 100; tty > tty; exec {} --exact watching::play --ignored --nocapture", this.display());
+    let mut script = terminal(home.path(), &command);
+    let mut child = script.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut keyboard, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut seen = Vec::new();
+    let mut until = |words: &str| {
+        let mut byte = [0];
+        while !String::from_utf8_lossy(&seen).contains(words) {
+            assert_eq!(screen.read(&mut byte).unwrap(), 1, "'{words}' never came: {:?}", String::from_utf8_lossy(&seen));
+            seen.push(byte[0]);
+        }
+    };
+    until("(east): ");
+    std::thread::sleep(A_WHILE);
+    keyboard.write_all(b"east\n").unwrap();
+    until("answered");
+    std::thread::sleep(A_WHILE);
+    let tty = std::fs::read_to_string(home.path().join("tty")).unwrap();
+    assert!(Command::new("stty").args(["-F", tty.trim(), "cols", "40"]).status().unwrap().success());
+    screen.read_to_end(&mut seen).unwrap();
+    assert!(child.wait().unwrap().success());
+    String::from_utf8(seen).unwrap()
+});
+
+/// What was drawn over a line, each time, as wide as it is seen.
+fn drawn(text: &str) -> Vec<String> {
+    let plain = |line: &str| {
+        let mut parts = line.split("\u{1b}[");
+        let first = parts.next().unwrap_or_default().to_owned();
+        first
+            + &parts
+                .map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit() || c == ';').get(1..).unwrap_or_default())
+                .collect::<String>()
+    };
+    let lines = text.split("\r\u{1b}[2K").skip(1);
+    lines.map(|line| plain(line).split(['\r', '\n']).next().unwrap_or_default().to_owned()).filter(|line| !line.is_empty()).collect()
+}
+
+#[test]
+fn a_question_stays_on_the_screen_until_it_is_answered() {
+    let (before, after) = PLAYED.split_once("Type the name of the host to go on (east): ").unwrap();
+    assert!(before.contains("preflight") && before.contains("\r\u{1b}[2Kthe plan\r\n") && before.ends_with("\r\u{1b}[2K"), "{before:?}");
+    // What comes first behind it is what was typed: nothing was drawn meanwhile.
+    assert!(after.starts_with("east\r\n"), "{after:?}");
+    assert!(after.contains("answered Some(true)\r\n"), "{after:?}");
+    assert!(drawn(after).iter().any(|line| line.contains("1 of 2: long")), "the bar never came back: {after:?}");
+}
+
+#[test]
+fn bars_fit_a_terminal_that_became_narrow() {
+    let (_, after) = PLAYED.split_once("answered").unwrap();
+    let widths: Vec<usize> = drawn(after).iter().filter(|line| line.contains("1 of 2")).map(|line| line.chars().count()).collect();
+    let narrow = widths.iter().position(|width| *width == 40).unwrap_or_else(|| panic!("never narrow: {widths:?} {after:?}"));
+    assert!(narrow > 0 && widths[..narrow].iter().all(|width| *width == 100), "{widths:?}");
+    assert!(widths[narrow..].iter().all(|width| *width == 40), "{widths:?}");
+}
+
+#[test]
+fn a_freeze_is_a_running_clock_in_its_own_colour() {
+    for second in 0..2 {
+        let clock = format!("\u{1b}[31m\u{1b}[1m00:00:0{second}\u{1b}[0m FROZEN ");
+        assert!(PLAYED.contains(&clock), "{clock:?} is not in {:?}", *PLAYED);
+    }
+    let (_, after) = PLAYED.split_once("[east] thawed after 1.2 s\r\n").unwrap();
+    assert!(!after.contains("FROZEN"), "{after:?}");
 }
 
 /// Escapes that set a colour, or make text bold or dim.
@@ -27,7 +133,11 @@ fn bars_belong_to_a_terminal_that_can_draw_and_colours_to_whom_they_are_welcome(
     let plain = on_a_terminal(&shelf, &[("NO_COLOR", "1")], "hosts check");
     assert!(plain.contains("\u{1b}[2K") && !has_colour(&plain), "{plain:?}");
     // What can't draw gets lines, as a log does.
-    for lines in [on_a_terminal(&shelf, &[("TERM", "dumb")], "hosts check"), on_a_terminal(&shelf, &[], "-v hosts check")] {
+    let ways: [(&[(&str, &str)], &str); 3] =
+        [(&[("TERM", "dumb")], "hosts check"), (&[("CI", "true")], "hosts check"), (&[], "-v hosts check")];
+    let unknown = terminal(shelf.home.path(), &format!("env -u TERM {} hosts check", env!("CARGO_BIN_EXE_tanker"))).output().unwrap();
+    let unknown = String::from_utf8(unknown.stdout).unwrap();
+    for lines in ways.map(|(environment, args)| on_a_terminal(&shelf, environment, args)).into_iter().chain([unknown]) {
         assert!(lines.contains("[east] connect") && !lines.contains('\u{1b}'), "{lines:?}");
     }
     let quiet = on_a_terminal(&shelf, &[], "-q hosts check");

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -140,13 +141,12 @@ impl Way<'_> {
     async fn prove_here(&self, archive: &Path, members: &[Member], tar_bytes: u64) -> Result<(), NotHome> {
         let damaged =
             |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
-        let (source, monitor, name) = (Source::file(archive), Arc::clone(&self.ctx.monitor), self.host.name.clone());
-        let mut bytes = 0;
-        let mut seen = move |more| {
-            bytes += more;
+        let (monitor, name, so_far) = (Arc::clone(&self.ctx.monitor), self.host.name.clone(), AtomicU64::new(0));
+        let source = Source::file(archive).seen_by(Arc::new(move |more| {
+            let bytes = so_far.fetch_add(more, Ordering::Relaxed) + more;
             monitor.event(&name, Event::Progress { bytes, total: Some(tar_bytes).filter(|total| bytes <= *total) });
-        };
-        let walked = tokio::task::spawn_blocking(move || walk(source, &mut seen)).await;
+        }));
+        let walked = tokio::task::spawn_blocking(move || walk(source)).await;
         let walked = walked.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
         if walked.members != members {
             return Err(damaged("its members are not those that the master packed".into()));

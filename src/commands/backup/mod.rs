@@ -11,7 +11,7 @@ use home::{Captured, Way};
 pub(super) use seen::frozen_of;
 use seen::{Seen, after_failure};
 
-use super::{Context, hooks, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
+use super::{Context, hint_for_tasks, hooks, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
 use crate::library::{Arrival, HostLock, Library, lrzip_is_here};
 use crate::model::astute::network_settings;
@@ -83,7 +83,8 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
         no_spool: options.no_spool || !host.spool,
     };
     let unreadable = tasks.as_ref().err().map(ToString::to_string);
-    let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, None))?;
+    let hint = hint_for_tasks(&tasks).filter(|_| !options.ignore_tasks);
+    let plan = plan_backup(&facts, tasks, wanted).map_err(|reasons| refused(&reasons, hint))?;
     for note in &plan.notes {
         ctx.note(&host, note);
     }

@@ -15,7 +15,7 @@ fn i1_an_interrupt_while_frozen_thaws_at_once_and_leaves_nothing() {
     let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
     wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
     signal(&child, "INT");
-    end(child).expect_code(130).says("m  interrupted  stopped as told to");
+    end(child).expect_code(130).says("m  interrupted  ").says("stopped as told to");
     assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"], "what somebody else had paused stays paused, the rest runs");
     lab.assert_clean();
     assert_eq!(lab.listed(), 0);

@@ -25,6 +25,8 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.ask("echo precious > /etc/puppet/precious; cd /var/www/nailgun/odd && echo x > shared && setfacl -m u:1234:rw shared");
     lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
     lab.tanker(&["check"]).expect_code(0).says(&format!("Fuel {release}")).says("11 of 11 Fuel containers run").says("none unfinished");
+    let (_, names) = crate::events::held(&lab.tanker(&["check", "--json"]).expect_code(0).stdout);
+    assert!(names.contains(&"checked".to_owned()), "{names:?}");
     lab.assert_clean();
     lab.tanker(&["backup", "--dry-run"]).expect_code(0).says("would freeze 11 of 11 containers");
     lab.assert_clean();
@@ -71,7 +73,8 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run"]).expect_code(0).says("Restore m@");
     lab.tanker(&["restore", "m@latest", "--to", "m"]).expect_code(3).says("there is no terminal to ask on");
     let planned = lab.tanker(&["restore", "m@latest", "--to", "m", "--dry-run", "--json"]).expect_code(0);
-    assert!(planned.stdout.lines().last().unwrap().contains("\"event\":\"recap\""), "{}", planned.stdout);
+    let (_, names) = crate::events::held(&planned.stdout);
+    assert!(names.contains(&"plan".to_owned()), "{names:?}");
     assert_eq!(lab.snapshot(), before, "a plan changes nothing");
 
     let rules = "iptables-save | sed -e '/^#/d' -e 's/\\[[0-9:]*\\]//' -e 's/172\\.17\\.[0-9.]*/CONTAINER/g' | sort";

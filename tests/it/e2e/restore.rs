@@ -153,6 +153,8 @@ fn i4_a_reboot_in_the_middle_of_the_cutover_is_put_back_or_done_again() {
         lab.lab(&["reboot", "m"]).expect_code(0);
         end(child).expect_code(6).says("--rollback");
         lab.tanker(&["status"]).expect_code(0).says("HALF RESTORED");
+        let told = lab.tanker(&["status", "--json"]).expect_code(0).says("\"half_restored\":true");
+        crate::events::held(&told.stdout);
     };
     cut_down_at("start");
     lab.tanker(&["backup"]).expect_code(3).says("came to no end");
