@@ -87,11 +87,17 @@ fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
 fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_void() {
     let lab = Lab::up("long", "8.0");
     let inventory = lab.inventory_with("freeze_timeout = 5");
-    lab.break_docker("commit", "sleep 12");
+    // Docker goes on with a commit though its client was ended: the image comes when nobody waits for it any more.
+    lab.break_docker("commit", "setsid bash -c \"sleep 15; exec /usr/bin/docker $*\" >/dev/null 2>&1 & sleep 60");
     lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("took longer than 5 s");
     assert!(lab.paused().is_empty());
     lab.assert_clean();
     lab.heal();
+    let late = || lab.ask("/usr/bin/docker images | grep -cE '_[0-9]{4}-[0-9]{2}-[0-9]{2}_' || true");
+    wait_until("the images have come", Duration::from_secs(60), || late() == "11");
+    lab.tanker(&["backup"]).expect_code(0);
+    assert_eq!(late(), "0");
+    lab.ask("test ! -e /var/backup/fuel/tanker");
 
     // A step that takes longer than steps may is given up, and what was begun is removed.
     lab.break_docker("save", "sleep 40");
@@ -113,7 +119,7 @@ fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_voi
     lab.lab(&["tasks", "m", "ready"]).expect_code(0);
     end(child).expect_code(1).says("a task began during the capture");
     lab.assert_clean();
-    assert_eq!(lab.listed(), 0);
+    assert_eq!(lab.listed(), 1);
 }
 
 #[test]
