@@ -17,6 +17,7 @@ mod stock;
 mod transfer;
 mod versions;
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -158,6 +159,37 @@ impl Lab {
 
     pub fn tanker_with(&self, inventory: &Path, args: &[&str]) -> Ran {
         Ran::of(&self.command(inventory, args).output().unwrap())
+    }
+
+    /// Runs it on a terminal, where each question gets its answer; what was shown, and the exit code.
+    pub fn typed(&self, inventory: &Path, args: &[&str], answers: &[(&str, &str)]) -> (String, i32) {
+        let line = format!("{} -i {} {}; echo code $?.", env!("CARGO_BIN_EXE_tanker"), inventory.display(), args.join(" "));
+        let mut child = Command::new("script")
+            .args(["-qc", &line, "/dev/null"])
+            .env_remove("SSH_AUTH_SOCK")
+            .env_remove("CI")
+            .env("TERM", "xterm")
+            .env("XDG_STATE_HOME", self.state())
+            .env("SHELL", "/bin/bash")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut shown, mut byte, mut from) = (Vec::new(), [0], 0);
+        let (mut terminal, mut keyboard) = (child.stdout.take().unwrap(), child.stdin.take().unwrap());
+        for (question, answer) in answers {
+            while !String::from_utf8_lossy(&shown[from..]).contains(question) {
+                assert_eq!(terminal.read(&mut byte).unwrap(), 1, "'{question}' is not in:\n{}", String::from_utf8_lossy(&shown));
+                shown.push(byte[0]);
+            }
+            from = shown.len();
+            keyboard.write_all(answer.as_bytes()).unwrap();
+        }
+        terminal.read_to_end(&mut shown).unwrap();
+        child.wait().unwrap();
+        let shown = String::from_utf8_lossy(&shown).into_owned();
+        let code = shown.rsplit("code ").next().and_then(|rest| rest.split('.').next()?.parse().ok()).expect("it says how it ended");
+        (shown, code)
     }
 
     /// Names of the containers that are paused now.

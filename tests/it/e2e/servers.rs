@@ -290,6 +290,10 @@ fn i6_a_user_who_is_not_root_works_with_sudo_with_and_without_a_password() {
     // Everything works under it, and the password stands nowhere on the master.
     lab.ask("(until [ -e /tmp/enough ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' ' | grep -o 's3cret-[s]udo' >> /tmp/seen; sleep 0.1; done; touch /tmp/ended) >/dev/null 2>&1 & true");
     servers.run(&["backup"], &right).expect_code(0).says("frozen");
+    servers.run(&["restore", "m@latest", "--to", "m", "--yes"], &right).expect_code(0).says("restored");
+    for verb in ["status", "thaw", "clean"] {
+        servers.run(&[verb], &right).expect_code(0);
+    }
     lab.assert_clean();
     // Asking for the word shows it: whoever looks for it has to have ended before.
     lab.ask("touch /tmp/enough; until [ -e /tmp/ended ]; do sleep 0.1; done");
@@ -297,11 +301,38 @@ fn i6_a_user_who_is_not_root_works_with_sudo_with_and_without_a_password() {
     assert_eq!(lab.sh("grep -rl s3cret-sudo /var/backup /tmp /var/log 2>/dev/null").stdout, "");
     sudoers("ops ALL=(root) NOPASSWD: ALL");
     servers.check(ops).expect_code(0);
+    servers.run(&["backup", "--no-spool"], ops).expect_code(0);
     servers.check(&right).expect_code(0);
     // A password that sudo doesn't ask for goes nowhere: a script is not begun by it.
     servers.run(&["check"], &right).expect_code(0).says("ready for a backup");
     sudoers("Defaults:ops requiretty\nops ALL=(root) NOPASSWD: ALL");
     servers.check(ops).expect_code(3).says("wants a terminal").says("!requiretty");
+}
+
+#[test]
+fn what_is_typed_opens_the_door_and_every_question_comes_before_any_work() {
+    let servers = Servers::up("typed");
+    let lab = &servers.lab;
+    let (one, other) = (servers.keygen("one", "ed25519", "typed-1"), servers.keygen("other", "rsa", "typed-2"));
+    servers.authorize(&one, "root");
+    servers.authorize(&other, "root");
+    let inventory = lab.path("typed.toml");
+    let host = |name: &str, key: &Path| format!("[hosts.{name}]\naddress = \"{}\"\nidentity = [\"{}\"]\n", servers.address, key.display());
+    let known = lab.path("known-typed");
+    let defaults = format!("[defaults]\nssh_config = \"none\"\nagent = false\nuser = \"root\"\nknown_hosts = \"{}\"\n", known.display());
+    fs::write(&inventory, defaults + &host("a", &one) + &host("b", &other)).unwrap();
+
+    let (shown, code) = lab.typed(&inventory, &["trust", "a"], &[("Trust this key?", "no\n")]);
+    assert!(code == 3 && shown.contains("not trusted; nothing was changed") && !known.exists(), "{code}: {shown}");
+    let (shown, code) = lab.typed(&inventory, &["trust", "a"], &[("Trust this key?", "yes\n")]);
+    assert!(code == 0 && shown.contains("trusted a"), "{code}: {shown}");
+
+    let (for_one, for_other) = (format!("Passphrase for {}: ", one.display()), format!("Passphrase for {}: ", other.display()));
+    let answers = [(for_one.as_str(), "wrong\n"), (for_one.as_str(), "typed-1\n"), (for_other.as_str(), "typed-2\n")];
+    let (shown, code) = lab.typed(&inventory, &["hosts", "check", "-v"], &answers);
+    assert!(code == 0 && shown.matches("reached as root").count() == 2, "{code}: {shown}");
+    assert!(shown.find("] connect").unwrap() > shown.rfind(&for_other).unwrap(), "{shown}");
+    assert!(!shown.contains("typed-1") && !shown.contains("typed-2"), "{shown}");
 }
 
 #[test]
