@@ -165,7 +165,8 @@ fn candidate_away(away: &Away, here: Option<&Entry>, unknown: bool, record: Opti
         protected: own.as_ref().is_some_and(|own| own.protected)
             || twin_damaged
             || (unknown && record.is_none_or(|record| record.protected)),
-        drilled: own.and_then(|own| own.drilled),
+        drilled: own.as_ref().and_then(|own| own.drilled),
+        accepted_small: own.is_some_and(|own| own.accepted_small),
         tags,
         ..crate::upkeep::unknown(&away.manifest)
     }

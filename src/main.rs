@@ -213,10 +213,11 @@ impl Start {
                     ui::err("\ntanker: stopped at a question: what it asks about was not done\n");
                     leave();
                 }
+                // First: what reads the output may have stopped, and a word could wait for it.
+                canceller.cancel();
                 ui::err(
                     "\ntanker: stopping: no further host is begun; backups under way are given up and cleaned up; a cutover that has begun goes on to its end; please wait\n",
                 );
-                canceller.cancel();
             }
         });
         Ok(Context {

@@ -8,7 +8,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Verified, verify};
+use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Problem, Verified, verify};
 use tanker::model::id::HostName;
 use tanker::model::record::Check;
 use tanker::model::report::Severity;
@@ -31,10 +31,7 @@ impl Start {
                 ui::err("tanker: there is no backup to verify\n");
                 return Ok(Severity::Refused);
             }
-            for problem in problems {
-                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
-                worst = Severity::Damaged;
-            }
+            worst = worst.max(tell_broken(&problems, args.json));
         }
         for backup in &args.backups {
             match self.find(backup)? {
@@ -49,10 +46,7 @@ impl Start {
                 return Ok(Severity::Refused);
             }
             entries = sample(all, share, if args.deep { Depth::Deep } else { Depth::Hashed });
-            for problem in problems {
-                ui::out(&format!("{}  DAMAGED  {}\n", problem.name(), problem.reason));
-                worst = Severity::Damaged;
-            }
+            worst = worst.max(tell_broken(&problems, args.json));
         }
         self.tell_unsealed(&entries);
         let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
@@ -143,11 +137,22 @@ impl Start {
             Err(_) => return,
         };
         let depth = result.as_ref().map_or(depth.word(), |verified| verified.word(entry)).to_owned();
-        let recorded = entry.clone().update(false, |record| record.add_check(Check { at: Utc::now(), depth, damage }));
+        let recorded = entry
+            .clone()
+            .update(false, |record| record.add_check(Check { at: Utc::now(), depth, damage, encrypted: entry.is_encrypted() }));
         if let Err(e) = recorded {
             ui::err(&format!("tanker: what was found of {} could not be recorded: {e}\n", entry.name()));
         }
     }
+}
+
+/// What is no backup any more has no row of its own among the results, and no place in a document.
+fn tell_broken(problems: &[Problem], json: bool) -> Severity {
+    for problem in problems {
+        let line = format!("{}  DAMAGED  {}\n", problem.name(), problem.reason);
+        if json { ui::err(&line) } else { ui::out(&line) }
+    }
+    if problems.is_empty() { Severity::Ok } else { Severity::Damaged }
 }
 
 /// So much of the library, in bytes, what was looked at so deep longest ago first. Where that can't be written down comes last, or it would be

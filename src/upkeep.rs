@@ -11,11 +11,12 @@ use color_eyre::eyre::Report;
 use tanker::cli;
 use tanker::library::{Entry, HostLock, Library, LibraryError, rekey};
 use tanker::model::id::{BackupId, BackupRef, HostName};
-use tanker::model::manifest::Manifest;
+use tanker::model::manifest::{Contents, Manifest};
 use tanker::model::purge::purge;
 use tanker::model::record::Record;
 use tanker::model::report::Severity;
 use tanker::model::retention::{Candidate, Policy, decide};
+use tanker::platform::interrupted;
 use tanker::ui;
 
 use crate::Start;
@@ -78,7 +79,11 @@ fn carry_out(
     let lock = library.lock(host, &crate::owner())?;
     library.sweep_partial(&lock, host)?;
     library.sweep_trash(&lock, host)?;
-    let (mut forgotten, mut worst) = judge(host.clone(), library.list(Some(host))?.0, policy, accept_small);
+    let mut entries = library.list(Some(host))?.0;
+    if accept_small {
+        accept_sizes(&mut entries)?;
+    }
+    let (mut forgotten, mut worst) = judge(host.clone(), entries, policy, accept_small);
     // Where something may be wrong with what is listed, what lies in the trash may be all that is left.
     if forgotten.withheld.is_some() {
         return Ok((forgotten, worst));
@@ -96,22 +101,37 @@ fn carry_out(
             }
         }
     }
-    empty_trash(library, &lock, host, days)?;
+    // What was moved was moved, and is shown.
+    worst = worst.max(empty_trash(library, &lock, host, days).unwrap_or_else(|e| complain(&e)));
     Ok((forgotten, worst))
 }
 
-fn empty_trash(library: &Library, lock: &HostLock, host: &HostName, days: Duration) -> Result<(), LibraryError> {
+/// Said once it counts: what comes after the newest ones is held against them, not against what was larger before.
+fn accept_sizes(entries: &mut [Entry]) -> Result<(), LibraryError> {
+    for contents in [Contents::Full, Contents::Light] {
+        let of_kind = entries.iter_mut().filter(|entry| entry.manifest.description.contents == contents && candidate(entry).is_good());
+        if let Some(newest) = of_kind.max_by_key(|entry| entry.manifest.description.started) {
+            newest.update(false, |record| record.accepted_small = true)?;
+        }
+    }
+    Ok(())
+}
+
+fn empty_trash(library: &Library, lock: &HostLock, host: &HostName, days: Duration) -> Result<Severity, LibraryError> {
+    let mut worst = Severity::Ok;
     let listed: Vec<Candidate> = library.list(Some(host))?.0.iter().map(candidate).collect();
     let lying = library.trashed(host)?.0;
     let trashed: Vec<_> = lying.iter().map(|trashed| (candidate(&trashed.entry), trashed.deleted)).collect();
     let purge = purge(&listed, &trashed, chrono::Duration::from_std(days).unwrap_or(chrono::Duration::MAX), Utc::now());
     for id in &purge.stays {
-        ui::err(&format!("tanker: {host}@{id} stays in the trash beyond its days: nothing that is listed is as good and as new\n"));
+        ui::err(&format!(
+            "tanker: {host}@{id} stays in the trash beyond its days: it is protected, or nothing that is listed is as good and as new\n"
+        ));
     }
     for trashed in lying.iter().filter(|trashed| purge.goes.contains(&trashed.entry.manifest.description.id)) {
-        library.purge(lock, trashed)?;
+        worst = worst.max(library.purge(lock, trashed).map_or_else(|e| complain(&e), |()| Severity::Ok));
     }
-    Ok(())
+    Ok(worst)
 }
 
 impl Start {
@@ -275,6 +295,12 @@ impl Start {
         }
         worst = worst.max(if args.yes { crate::vault::sweep_left(&entries, &recipients) } else { Severity::Ok });
         let keys = self.keys(wanted.iter().map(|(entry, _)| *entry))?;
+        // Bringing one home listens to signals, which from then on end nothing by themselves. What is stopped anywhere here is as it was.
+        let _stopping = tokio::spawn(async {
+            if interrupted().await.is_ok() {
+                crate::leave();
+            }
+        });
         let mut text = String::new();
         for (entry, to) in wanted {
             if !args.yes {
@@ -329,6 +355,7 @@ pub(crate) fn unknown(manifest: &Manifest) -> Candidate {
         drilled: None,
         protected: false,
         tags: Vec::new(),
+        accepted_small: false,
     }
 }
 
@@ -341,6 +368,7 @@ pub(crate) fn candidate(entry: &Entry) -> Candidate {
         // Or that it is protected.
         protected: entry.record.protected || entry.unreadable_record.is_some(),
         tags: entry.record.tags.clone(),
+        accepted_small: entry.record.accepted_small,
         ..unknown(&entry.manifest)
     }
 }

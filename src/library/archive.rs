@@ -184,7 +184,7 @@ pub(super) fn each_member(
 ) -> Result<(), String> {
     let seen = source.seen.clone();
     let (lrzip, output) = Decompressed::open(source)?;
-    let mut output = Counted { output, seen };
+    let mut output = Counted { output, seen, untold: 0 };
     let read = read_members(&mut output, &mut visit);
     // Read to the end whatever was found: then lrzip's own verdict is known, and it is the better word for a cut archive.
     let drained = io::copy(&mut output, &mut io::sink());
@@ -193,17 +193,23 @@ pub(super) fn each_member(
     drained.map(drop).map_err(|e| e.to_string())
 }
 
+/// How many bytes are told of at once.
+const TOLD: u64 = 4 << 20;
+
 /// What lrzip decompresses, as it is read.
 struct Counted {
     output: ChildStdout,
     seen: Option<Seen>,
+    untold: u64,
 }
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = self.output.read(buffer)?;
-        if let Some(seen) = &self.seen {
-            seen(read as u64);
+        self.untold += read as u64;
+        // tar's heads come one by one: whoever is told wants a number now and then.
+        if let Some(seen) = self.seen.as_ref().filter(|_| self.untold >= TOLD || (read == 0 && self.untold > 0)) {
+            seen(std::mem::take(&mut self.untold));
         }
         Ok(read)
     }

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::verify::hex;
 use super::{Entry, LibraryError};
 use crate::model::manifest::Encryption;
-use crate::model::record::SEALED;
+use crate::model::record::Check;
 use crate::model::text::printable;
 
 /// What stands in a manifest for a passphrase.
@@ -258,7 +258,7 @@ impl Entry {
     /// # Errors
     /// When it isn't any more.
     pub fn keeps_its_encryption(&self) -> Result<(), LibraryError> {
-        if self.is_encrypted() || self.record.checks.iter().all(|check| check.depth != SEALED) {
+        if self.is_encrypted() || !self.record.checks.iter().any(Check::saw_it_encrypted) {
             return Ok(());
         }
         let reason = "it was encrypted when it was looked at before, and isn't now: another archive was put in its place".to_owned();

@@ -64,8 +64,9 @@ fn place_of(description: &Description, wanted: &str) -> Result<(String, String),
 
 fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<(), String> {
     let mut without = tempfile::NamedTempFile::new().map_err(|e| format!("no temporary file can be made: {e}"))?;
-    // tar wants a path on each line.
-    let lines: Vec<u8> = gone.iter().map(|b| if *b == 0 { b'\n' } else { *b }).collect();
+    // tar wants a path on each line: a name that is none would be two others.
+    let names = gone.split(|b| *b == 0).filter(|name| !name.is_empty() && !name.contains(&b'\n'));
+    let lines: Vec<u8> = names.flat_map(|name| name.iter().copied().chain([b'\n'])).collect();
     without.write_all(&lines).map_err(|e| format!("the temporary file {} can't be written: {e}", without.path().display()))?;
     let mut child = Command::new("tar")
         .args(["-x", "--no-same-owner", "--anchored", "--no-wildcards", "-X"])

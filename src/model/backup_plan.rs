@@ -93,6 +93,12 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
     let is_taken = |path: &str| directories.iter().any(|(taken, _)| is_at_or_below(path, taken));
     reasons.extend(links_in_the_way(facts, |link| is_taken(link) || directories.iter().any(|(taken, _)| is_at_or_below(taken, link))));
     let mounts: Vec<String> = facts.state_mounts.iter().map(|(path, _)| path.clone()).filter(|path| is_taken(path)).collect();
+    reasons.extend(
+        facts
+            .odd_mounts
+            .iter()
+            .map(|path| format!("'{path}' is mounted where containers keep their state, at a path that tanker doesn't take")),
+    );
     // Their bytes are not among those of the directory around them.
     if let Some((_, bytes)) = directories.iter_mut().find(|(directory, _)| directory == STATE) {
         *bytes = facts.state_mounts.iter().fold(*bytes, |sum, (_, more)| sum.saturating_add(*more));
@@ -290,6 +296,7 @@ mod tests {
             plugins: None,
             mountpoints: vec![],
             state_mounts: vec![],
+            odd_mounts: vec![],
             links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,

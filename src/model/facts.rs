@@ -116,6 +116,8 @@ pub struct Facts {
     pub mountpoints: Vec<String>,
     /// Mount points below the directory that holds the state of containers, with their sizes in bytes.
     pub state_mounts: Vec<(String, u64)>,
+    /// Mount points there whose paths the scripts can't be given.
+    pub odd_mounts: Vec<String>,
     /// Host directories that are symbolic links, and where to: neither pass would go there.
     pub links: Vec<(String, String)>,
     /// Bytes free where the spool lies.
@@ -165,7 +167,8 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         directories: DIRECTORIES.iter().filter_map(|d| size(d)).collect(),
         plugins: size(PLUGINS),
         links: links(&frames),
-        state_mounts: state_mounts(&frames)?,
+        state_mounts: mounts_of_state(&frames).filter_map(Result::ok).collect(),
+        odd_mounts: mounts_of_state(&frames).filter_map(Result::err).collect(),
         mountpoints: DIRECTORIES.iter().filter(|d| frames.contains_key(&format!("mountpoint.{d}"))).map(|d| (*d).to_owned()).collect(),
         spool_free_bytes: free("spool_free_kib")?,
         docker_free_bytes: free("docker_free_kib")?,
@@ -180,19 +183,16 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
 fn links(frames: &BTreeMap<String, String>) -> Vec<(String, String)> {
     let top = DIRECTORIES.iter().filter_map(|d| Some(((*d).to_owned(), printable(frames.get(&format!("link.{d}"))?))));
     let below = frames.iter().filter(|(name, _)| name.starts_with("state_link."));
-    let below = below.filter_map(|(_, link)| link.split_once(' ')).map(|(path, to)| (printable(path), printable(to)));
+    let below = below.filter_map(|(_, link)| link.split_once('\n')).map(|(path, to)| (printable(path), printable(to)));
     top.chain(below).collect()
 }
 
-fn state_mounts(frames: &BTreeMap<String, String>) -> Result<Vec<(String, u64)>, BadFacts> {
-    let mut mounts = BTreeMap::new();
-    for (_, mount) in frames.iter().filter(|(name, _)| name.starts_with("state_mount.")) {
-        let (kib, path) = mount.split_once(' ').ok_or_else(|| BadFacts(format!("'{}' is no mount", printable(mount))))?;
-        check_path(path)?;
+fn mounts_of_state(frames: &BTreeMap<String, String>) -> impl Iterator<Item = Result<(String, u64), String>> {
+    frames.iter().filter(|(name, _)| name.starts_with("state_mount.")).map(|(_, mount)| {
+        let (kib, path) = mount.split_once(' ').unwrap_or(("", mount));
         let bytes = kib.parse::<u64>().ok().and_then(|kib| kib.checked_mul(1024));
-        mounts.insert(path.to_owned(), bytes.ok_or_else(|| BadFacts(format!("the size of {path} can't be read")))?);
-    }
-    Ok(mounts.into_iter().collect())
+        bytes.filter(|_| check_path(path).is_ok()).map(|bytes| (path.to_owned(), bytes)).ok_or_else(|| printable(path))
+    })
 }
 
 /// The jobs of tanker's among the frames that `facts.sh` prints.
@@ -257,18 +257,16 @@ mod tests {
     #[test]
     fn state_behind_a_link_or_a_mount_is_seen() {
         let mut out = master("[]");
+        let odd = ["x", "x /var/lib/fuel/container_data", "1 /var/lib/fuel/container_data/$(reboot)"];
         out.extend(
-            (frame("state_link.0", "/var/lib/fuel/container_data /data") + &frame("state_mount.1", "8 /var/lib/fuel/container_data/8.0"))
+            (frame("state_link.0", "/var/lib/fuel/container_data\n/data") + &frame("state_mount.1", "8 /var/lib/fuel/container_data/8.0"))
                 .into_bytes(),
         );
+        out.extend((2..).zip(odd).flat_map(|(n, odd)| frame(&format!("state_mount.{n}"), odd).into_bytes()));
         let facts = parse_facts(&out).ok().unwrap();
         assert!(facts.links.contains(&("/var/lib/fuel/container_data".to_owned(), "/data".to_owned())));
         assert_eq!(facts.state_mounts, [("/var/lib/fuel/container_data/8.0".to_owned(), 8192)]);
-        for bad in ["x", "x /var/lib/fuel/container_data", "1 /var/lib/fuel/container_data/$(reboot)"] {
-            let mut out = master("[]");
-            out.extend(frame("state_mount.0", bad).into_bytes());
-            assert!(parse_facts(&out).is_err(), "{bad}");
-        }
+        assert_eq!(facts.odd_mounts.len(), 3);
     }
 
     #[test]

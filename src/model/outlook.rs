@@ -162,7 +162,7 @@ mod tests {
         assert_eq!(kinds(std::slice::from_ref(&well), 1), [""; 0]);
         let failed = Record { drills: vec![drilled(Some("no database"))], ..well.clone() };
         assert_eq!(kinds(&[failed], 1), ["drill-failed"]);
-        let check = Check { at: manifest().description.started, depth: "hashed".into(), damage: Some("rot".into()) };
+        let check = Check { at: manifest().description.started, depth: "hashed".into(), damage: Some("rot".into()), encrypted: false };
         let rotten = Record { checks: vec![check], ..well.clone() };
         assert_eq!(kinds(std::slice::from_ref(&rotten), 1), ["damaged", "damaged"]);
         assert_eq!(kinds(&[rotten, well], 1), ["damaged"]);

@@ -7,8 +7,8 @@ use super::manifest::{Description, FreezeMethod};
 use super::tasks::TaskList;
 use super::text::printable;
 
-/// The format's version.
-const FORMAT: u32 = 1;
+/// The format's version: from 2 on the job's event names the SHA-256 of the list of blocks.
+const FORMAT: u32 = 2;
 
 /// What a later run must know.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -56,7 +56,17 @@ mod tests {
 
     fn begun(started: DateTime<Utc>) -> Candidate {
         let id = BackupId::at(started, |_| false);
-        Candidate { id, started, bytes: 1000, contents: Contents::Full, proven: true, drilled: None, protected: false, tags: vec![] }
+        Candidate {
+            id,
+            started,
+            bytes: 1000,
+            contents: Contents::Full,
+            proven: true,
+            drilled: None,
+            protected: false,
+            tags: vec![],
+            accepted_small: false,
+        }
     }
 
     fn days(ids: &[BackupId]) -> Vec<&str> {

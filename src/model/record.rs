@@ -38,6 +38,9 @@ pub struct Record {
     /// When it was moved into the trash.
     #[serde(default)]
     pub deleted: Option<DateTime<Utc>>,
+    /// The operator has said that it is rightly so much smaller than those before it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub accepted_small: bool,
 }
 
 impl Default for Record {
@@ -51,6 +54,7 @@ impl Default for Record {
             drills: vec![],
             copies: vec![],
             deleted: None,
+            accepted_small: false,
         }
     }
 }
@@ -64,12 +68,21 @@ pub struct Check {
     pub depth: String,
     /// What was wrong; none where it was whole.
     pub damage: Option<String>,
+    /// Whether the archive was encrypted, whoever had a key to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub encrypted: bool,
 }
 
 /// The depth of a check from outside: of an encrypted archive, without a key.
 pub const SEALED: &str = "sealed";
 
 impl Check {
+    /// Whether it was encrypted at that time.
+    #[must_use]
+    pub fn saw_it_encrypted(&self) -> bool {
+        self.encrypted || self.depth == SEALED
+    }
+
     /// How far it looked, in order; a word of a later tanker's counts as little.
     #[must_use]
     pub fn rank(&self) -> usize {
@@ -125,7 +138,7 @@ impl Record {
     pub fn add_check(&mut self, check: Check) {
         self.checks.push(check);
         while self.checks.len() > MOST_CHECKS {
-            let stay = [self.standing_damage(), self.checks.iter().rposition(|check| check.depth == SEALED)];
+            let stay = [self.standing_damage(), self.checks.iter().rposition(Check::saw_it_encrypted)];
             self.checks.remove((0..3).find(|at| !stay.contains(&Some(*at))).unwrap_or(0));
         }
     }
@@ -151,6 +164,7 @@ pub fn merged(base: &Record, ours: &Record, theirs: &Record) -> Record {
         drills: joined(&base.drills, &ours.drills, &theirs.drills),
         copies: Vec::new(),
         deleted: if ours.deleted == base.deleted { theirs.deleted } else { ours.deleted },
+        accepted_small: ours.accepted_small || theirs.accepted_small,
     };
     let mut checks = joined(&base.checks, &ours.checks, &theirs.checks);
     checks.sort_by_key(|check| check.at);
@@ -237,7 +251,12 @@ mod tests {
     fn i3_damage_stands_until_a_check_that_looked_as_far_finds_none() {
         let mut record = Record::default();
         let mut add = |n: i64, depth: &str, damage: Option<&str>| {
-            record.add_check(Check { at: DateTime::from_timestamp(n, 0).unwrap(), depth: depth.into(), damage: damage.map(Into::into) });
+            record.add_check(Check {
+                at: DateTime::from_timestamp(n, 0).unwrap(),
+                depth: depth.into(),
+                damage: damage.map(Into::into),
+                encrypted: false,
+            });
             (record.checks.len(), record.damage().map(str::to_owned))
         };
         assert_eq!(add(1, "deep", Some("rot")), (1, Some("rot".into())));
@@ -258,7 +277,8 @@ mod tests {
     #[test]
     fn i3_marks_of_two_workstations_are_joined_and_what_is_protected_leaves_the_trash() {
         let at = |day| chrono::TimeZone::with_ymd_and_hms(&Utc, 2026, 11, day, 2, 0, 0).unwrap();
-        let check = |day, damage: Option<&str>| Check { at: at(day), depth: "deep".into(), damage: damage.map(str::to_owned) };
+        let check =
+            |day, damage: Option<&str>| Check { at: at(day), depth: "deep".into(), damage: damage.map(str::to_owned), encrypted: false };
         let base = Record { tags: vec!["old".into(), "both".into()], checks: vec![check(1, None)], ..Record::default() };
         let mut ours = Record { tags: vec!["both".into(), "ours".into()], deleted: Some(at(5)), ..base.clone() };
         ours.add_check(check(4, Some("rot")));

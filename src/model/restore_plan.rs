@@ -207,6 +207,7 @@ mod tests {
             plugins: None,
             mountpoints: vec![],
             state_mounts: vec![],
+            odd_mounts: vec![],
             links: vec![],
             spool_free_bytes: 1 << 40,
             docker_free_bytes: 1 << 40,

@@ -58,6 +58,8 @@ pub struct Candidate {
     pub protected: bool,
     /// Its tags.
     pub tags: Vec<String>,
+    /// Whether the operator has said that its size is right.
+    pub accepted_small: bool,
 }
 
 impl Candidate {
@@ -142,11 +144,17 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
         (policy.monthly, "monthly", |time| time.format("%Y-%m").to_string()),
         (policy.yearly, "yearly", |time| time.format("%Y").to_string()),
     ];
+    let newest_good = order.iter().find(|backup| backup.is_good()).map(|backup| backup.started);
     for (count, word, bucket) in buckets {
-        // Light ones between full ones must not push them out: full ones fill the buckets once more, among themselves.
-        for (among, word) in
-            [(Candidate::is_good as fn(&Candidate) -> bool, word.to_owned()), (LAST_RESORTS[1].1, format!("{word} (full)"))]
-        {
+        // Light ones between full ones must not push them out: full ones fill the buckets once more, among themselves. So do those whose drill
+        // failed since the last good one: it may have been the machine's fault, night after night, and then they are what there is.
+        let failed_since = |backup: &Candidate| backup.proven && newest_good.is_none_or(|good| backup.started > good);
+        let passes: [(&dyn Fn(&Candidate) -> bool, String); 3] = [
+            (&Candidate::is_good, word.to_owned()),
+            (&LAST_RESORTS[1].1, format!("{word} (full)")),
+            (&failed_since, format!("{word} (its drill failed)")),
+        ];
+        for (among, word) in passes {
             let mut seen = BTreeSet::new();
             for (n, (backup, reasons)) in order.iter().zip(&mut kept).enumerate() {
                 if seen.len() >= count as usize {
@@ -189,7 +197,13 @@ fn suspiciously_small(newest_first: &[&Candidate]) -> Result<(), Withheld> {
     for (contents, word) in [(Contents::Full, "full"), (Contents::Light, "light")] {
         let mut proven = newest_first.iter().filter(|backup| backup.contents == contents && backup.is_good());
         let Some(newest) = proven.next() else { continue };
-        let before: Vec<u64> = proven.map(|backup| backup.bytes).collect();
+        if newest.accepted_small {
+            continue;
+        }
+        // What was larger before a smaller size was accepted says nothing any more.
+        let mut accepted = false;
+        let before: Vec<u64> =
+            proven.take_while(|backup| !std::mem::replace(&mut accepted, backup.accepted_small)).map(|backup| backup.bytes).collect();
         // Small ones that come night after night soon are what is usual among the last five.
         let usual = median(before.get(..5).unwrap_or(&before)).max(median(&before)).unwrap_or(0);
         if newest.bytes < usual / 2 {
@@ -240,7 +254,17 @@ mod tests {
 
     fn at(time: DateTime<Utc>) -> Candidate {
         let id = BackupId::at(time, |_| false);
-        Candidate { id, started: time, bytes: 1000, contents: Contents::Full, proven: true, drilled: None, protected: false, tags: vec![] }
+        Candidate {
+            id,
+            started: time,
+            bytes: 1000,
+            contents: Contents::Full,
+            proven: true,
+            drilled: None,
+            protected: false,
+            tags: vec![],
+            accepted_small: false,
+        }
     }
 
     /// A backup a day at 02:00, the last one on 2026-11-25.
@@ -350,6 +374,27 @@ mod tests {
         assert_eq!(kept(&policy, &backups), expected);
         let verdicts = decide(&policy, &backups, false, now()).unwrap();
         assert_eq!(verdicts.iter().find(|v| v.id.as_str().starts_with("2026-11-16")).unwrap().kept_for, ["weekly (full)"]);
+    }
+
+    #[test]
+    fn i3_nights_whose_drills_all_failed_are_kept_as_others_are() {
+        let policy = Policy { daily: 3, ..Policy::default() };
+        let mut backups = days(9);
+        backups[4..].iter_mut().for_each(|backup| backup.drilled = Some((backup.started, false)));
+        let expected = ["2026-11-25", "2026-11-24", "2026-11-23", "2026-11-20", "2026-11-19", "2026-11-18"];
+        assert_eq!(kept(&policy, &backups), expected, "the machine that drills may be what failed");
+    }
+
+    #[test]
+    fn a_smaller_size_is_accepted_once() {
+        let policy = Policy { daily: 20, ..Policy::default() };
+        let mut backups = days(20);
+        backups[15..].iter_mut().for_each(|backup| backup.bytes = 400);
+        assert!(decide(&policy, &backups, false, now()).is_err());
+        backups[15].accepted_small = true;
+        assert!(decide(&policy, &backups, false, now()).is_ok(), "what came since is as large");
+        backups[19].bytes = 100;
+        assert!(decide(&policy, &backups, false, now()).unwrap_err().to_string().contains("2026-11-25"), "and held against that");
     }
 
     #[test]

@@ -189,6 +189,8 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   release_pipe "$job"
+  # Without its job it would go on with 32 threads for nothing.
+  [ -z "$packing" ] || kill "$packing" 2>/dev/null
   # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
   [ $code -eq 0 ] || is_over "$job" || rm -f "$job/thawed"
   # A pause that Docker was slow to take may still come: then the last word is the watchdog's, which looks again and again.
@@ -215,7 +217,7 @@ main() {
   # Through a pipe the line's speed counts, and the guard ends what nobody reads.
   patience=7200
   [ "$spool" = spool ] || patience=604800
-  commits=()
+  commits=() packing=
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
   local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n

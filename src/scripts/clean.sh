@@ -26,7 +26,6 @@ main() {
     remove_staged "$job"
     rm -rf "$job" || die "$job could not be removed"
   fi
-  remove_orphans
   # Other jobs may be there; an empty spool is not left behind.
   rmdir "$tanker_root" 2>/dev/null
   return 0

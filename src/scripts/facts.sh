@@ -52,12 +52,20 @@ directories() {
 # Neither du nor tar goes through a link, or to another file system: where the state of containers lies behind one it must be known.
 # usage: state_of_containers DIRECTORY MOUNT...
 state_of_containers() {
-  local state=$1/container_data path n=0 kib; shift
+  local directory=$1 state=$1/container_data path to n=0 kib; shift
   for path in "$state" "$state"/* "$state"/*/*; do
-    [ ! -L "$path" ] || emit "state_link.$((n++))" "$path $(readlink "$path")"
+    [ -L "$path" ] && [ -d "$path" ] || continue
+    to=$(readlink -f "$path")
+    # What lies in there is taken where it lies.
+    case $to in "$directory"/*) ;; *) emit "state_link.$((n++))" "$path"$'\n'"$to" ;; esac
   done
   for path in "$@"; do
-    case $path in "$state"|"$state"/*) read -r kib _ < <(exec du -skx "$path" 2>/dev/null); emit "state_mount.$((n++))" "$kib $path" ;; esac
+    case $path in "$state"|"$state"/*) ;; *) continue ;; esac
+    # One of the same file system is no border.
+    [ "$(stat -c %d "$path" 2>/dev/null)" != "$(stat -c %d "${path%/*}" 2>/dev/null)" ] || continue
+    kib=0
+    read -r kib _ < <(exec du -skx "$path" 2>/dev/null)
+    emit "state_mount.$((n++))" "${kib:-0} $path"
   done
 }
 

@@ -279,12 +279,16 @@ process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; 
 # Docker goes on with a commit though its client was ended: what can still come is written down where it outlives the job.
 # shellcheck disable=SC2154 # job is set by who calls it
 leave_orphans() { awk -v now="$(date +%s)" '{ print now, $1 }' "$job/images" >> "$tanker_root/orphans"; }
-# Removes those that have come. Which of the others never will shows after a day.
+# Removes those that have come, for a few seconds: somebody waits. Which of the others never will shows after a day. Needs the master's lock.
 remove_orphans() {
-  local since image list=$tanker_root/orphans
-  [ -s "$list" ] && timeout 60 docker ps >/dev/null 2>&1 || return 0
+  local since image began list=$tanker_root/orphans
+  began=$(uptime_seconds)
+  [ -s "$list" ] && timeout 10 docker ps >/dev/null 2>&1 || return 0
   while read -r since image; do
-    if timeout 60 docker inspect "$image" >/dev/null 2>&1 && timeout 300 docker rmi "$image" >/dev/null 2>&1; then continue; fi
+    # Ids come again: what another job has brought under this name is that job's.
+    ! grep -qxF "$image" "$tanker_root"/*/images 2>/dev/null || continue
+    if [ $(($(uptime_seconds) - began)) -lt 15 ] && timeout 10 docker inspect "$image" >/dev/null 2>&1 &&
+      timeout 20 docker rmi "$image" >/dev/null 2>&1; then continue; fi
     [ $(($(date +%s) - since)) -ge 86400 ] || echo "$since $image"
   done < "$list" > "$list.new" && mv "$list.new" "$list"
   [ -s "$list" ] || rm -f "$list"

@@ -64,18 +64,18 @@ lrzip_threads=32
 # pack FILE ARCHIVE. The threads would share the cores evenly and end all at once, with nothing to fetch before: the blocks at the front, which
 # are the oldest threads behind the one that reads, are preferred.
 pack() {
-  local pid cores thread n
+  local cores thread n
   cores=$(nproc 2>/dev/null || echo 2)
-  lrzip -q -L 2 -p $lrzip_threads -o "$2" "$1" & pid=$!
-  while kill -0 $pid 2>/dev/null; do
+  lrzip -q -L 2 -p $lrzip_threads -o "$2" "$1" 9>&- & packing=$!
+  while kill -0 $packing 2>/dev/null; do
     n=0
     while read -r thread; do
       # One that has just ended can't be preferred any more.
       [ $((n++)) -gt "$cores" ] || renice -n 0 -p "$thread" >/dev/null 2>&1
-    done < <(printf '%s\n' "/proc/$pid/task"/[0-9]* | sed 's/.*\///' | sort -n)
+    done < <(printf '%s\n' "/proc/$packing/task"/[0-9]* | sed 's/.*\///' | sort -n)
     sleep 0.5
   done
-  wait $pid
+  wait $packing
 }
 
 # The digest of each block, in one pass over the archive by as many as there are cores: tanker has most of it by then and waits for this, and

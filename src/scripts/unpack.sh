@@ -29,7 +29,10 @@ unpack_tree() {
   fi
   said=$(tar "${tar_extract_flags[@]}" ${without[@]+"${without[@]}"} -xf "$job/x/$member" -C "$to" 2>&1)
   code=$?
-  [ ${#odd[@]} = 0 ] || rm -rf --one-file-system -- "${odd[@]}" || return 1
+  for path in ${odd[@]+"${odd[@]}"}; do
+    # Never through a link that has come in its place.
+    case $(readlink -f -- "${path%/*}")/ in "$(readlink -f -- "$to")"/*) rm -rf --one-file-system -- "$path" || return 1 ;; esac
+  done
   [ $code -ne 0 ] || return 0
   # A file whose other name was deleted between the passes: the second pass, which comes behind, brings it whole. Anything else
   # that tar says, or doesn't say, is a failure.

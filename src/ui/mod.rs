@@ -17,7 +17,7 @@ mod shelf;
 mod stream;
 mod upkeep;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -91,7 +91,9 @@ static LOST: AtomicBool = AtomicBool::new(false);
 
 /// Prints what was asked for. A reader that has gone away (`| head`) is no error; a full disk is one.
 pub fn out(text: &str) {
-    let written = beside_bars(|| std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()));
+    let write = || std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush());
+    // What goes elsewhere disturbs no bar, and its reader may let it wait.
+    let written = if std::io::stdout().is_terminal() { beside_bars(write) } else { write() };
     if let Err(e) = written
         && e.kind() != ErrorKind::BrokenPipe
         && !LOST.swap(true, Ordering::Relaxed)

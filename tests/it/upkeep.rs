@@ -477,7 +477,7 @@ fn backups_are_listed_by_their_time_which_ids_dont_tell() {
 fn the_page_says_of_freeze_and_proof_what_the_list_says() {
     let shelf = Shelf::new("[hosts.east]\n");
     let mut entry = shelf.add(day(), None);
-    let check = |depth: &str| tanker::model::record::Check { at: Utc::now(), depth: depth.into(), damage: None };
+    let check = |depth: &str| tanker::model::record::Check { at: Utc::now(), depth: depth.into(), damage: None, encrypted: false };
     entry.update(false, |record| ["deep", "hashed"].iter().for_each(|depth| record.add_check(check(depth)))).unwrap();
     let path = entry.folder.join("manifest.json");
     let text = fs::read_to_string(&path).unwrap();

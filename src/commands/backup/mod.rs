@@ -196,14 +196,14 @@ async fn resume_pending(
     let mut link = ctx.cancel.ends(ctx.open(host)).await?;
     ctx.step(host, Step::Preflight);
     let jobs = ctx.cancel.ends(async { look_at_jobs(&mut link).await.map_err(|e| look_ending(host, &e)) }).await?;
-    if !jobs.iter().any(|job| job.name == pending.job) {
+    let Some(trace) = jobs.iter().find(|job| job.name == pending.job) else {
         library.give_up(&lock, name, &id).map_err(|e| library_ending(&e))?;
         let why = format!("the master has nothing left of {id}: it was rebuilt, or cleaned up");
         return Err(Ending::bad(Severity::Failed, why, Some("run a new backup".into())));
-    }
+    };
+    let mut seen = Seen { is_past: !trace.frozen && trace.packed.is_some(), ..Seen::default() };
     let job = Job::new(&pending.job);
     let way = Way { ctx, host, job: &job, library: &library, pending: &pending };
-    let mut seen = Seen::default();
     let work = async {
         let file = archive_name(&pending.description.stock_id);
         let (from, of, which, to) = (library.clone(), name.clone(), id.clone(), ctx.vault.recipients.get(name).cloned());

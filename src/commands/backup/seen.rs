@@ -29,6 +29,8 @@ pub(super) struct Seen {
     pub(super) archive: Option<(u64, String, String)>,
     pub(super) failed: Option<(String, String)>,
     pub(super) notes: Vec<String>,
+    /// An earlier run's job that has packed: its freeze is over, whatever of its log was read by now.
+    pub(super) is_past: bool,
 }
 
 impl Seen {
@@ -72,7 +74,7 @@ impl Seen {
 
     /// Whether the capture is over and nothing is frozen any more: what is left needs nobody.
     pub(super) fn is_packing(&self) -> bool {
-        self.failed.is_none() && self.stuck.is_none() && self.steps.iter().any(|(name, _)| name == "save")
+        self.failed.is_none() && self.stuck.is_none() && (self.is_past || self.steps.iter().any(|(name, _)| name == "save"))
     }
 
     /// The steps of the freeze with their milliseconds.
@@ -95,7 +97,7 @@ pub(super) fn after_failure(mut ending: Ending, cleaned: Result<(), RemoteError>
         return frozen;
     }
     // A job that nobody saw fail may freeze after the line was lost.
-    let may_freeze = pending.freeze != FreezeMethod::None && (seen.frozen || seen.failed.is_none());
+    let may_freeze = pending.freeze != FreezeMethod::None && !seen.is_past && (seen.frozen || seen.failed.is_none());
     let unconfirmed = seen.stuck.is_some() || (may_freeze && seen.thawed.is_none());
     if unconfirmed {
         let mut frozen = still_frozen(&pending.description.host, &pending.running, pending.freeze);

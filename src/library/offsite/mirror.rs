@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use futures_util::{StreamExt, stream};
@@ -287,12 +288,24 @@ fn take_the_place(mirror: &Library, host: &Path, new: &Path, there: &Path, wante
         }
     }
     if there == wanted {
-        platform::exchange(new, there).map_err(LibraryError::file(there, "can't be exchanged for what is at home"))?;
+        // Not every file system exchanges two names in one step; nothing that isn't at home is lost where this stops half way.
+        let exchanged = match platform::exchange(new, there) {
+            Err(e) if [ErrorKind::Unsupported, ErrorKind::InvalidInput].contains(&e.kind()) => one_after_another(new, there),
+            exchanged => exchanged,
+        };
+        exchanged.map_err(LibraryError::file(there, "can't be exchanged for what is at home"))?;
         there.parent().map_or(Ok(()), sync_folder)?;
         return fs::remove_dir_all(new).map_err(LibraryError::file(new, "can't be removed"));
     }
     fs::remove_dir_all(there).map_err(LibraryError::file(there, "can't be removed"))?;
     place(new, wanted)
+}
+
+fn one_after_another(new: &Path, there: &Path) -> std::io::Result<()> {
+    let aside = new.with_extension("aside");
+    fs::rename(there, &aside)?;
+    fs::rename(new, there)?;
+    fs::rename(&aside, new)
 }
 
 /// A record that rotted here, or is lost, is not one that was marked here: what was seen at home takes its place.
