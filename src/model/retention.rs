@@ -136,6 +136,7 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
         }
     }
     type Bucket = fn(&DateTime<Utc>) -> String;
+    type Among<'a> = &'a dyn Fn(&Candidate) -> bool;
     let buckets: [(u32, &str, Bucket); 6] = [
         (policy.last, "last", |time| format!("{:?}", time.timestamp_nanos_opt())),
         (policy.hourly, "hourly", |time| time.format("%Y-%m-%d %H").to_string()),
@@ -149,7 +150,7 @@ pub fn decide(policy: &Policy, backups: &[Candidate], accept_small: bool, now: D
         // Light ones between full ones must not push them out: full ones fill the buckets once more, among themselves. So do those whose drill
         // failed since the last good one: it may have been the machine's fault, night after night, and then they are what there is.
         let failed_since = |backup: &Candidate| backup.proven && newest_good.is_none_or(|good| backup.started > good);
-        let passes: [(&dyn Fn(&Candidate) -> bool, String); 3] = [
+        let passes: [(Among<'_>, String); 3] = [
             (&Candidate::is_good, word.to_owned()),
             (&LAST_RESORTS[1].1, format!("{word} (full)")),
             (&failed_since, format!("{word} (its drill failed)")),
