@@ -317,15 +317,20 @@ fn what_is_typed_opens_the_door_and_every_question_comes_before_any_work() {
     servers.authorize(&one, "root");
     servers.authorize(&other, "root");
     let inventory = lab.path("typed.toml");
-    let host = |name: &str, key: &Path| format!("[hosts.{name}]\naddress = \"{}\"\nidentity = [\"{}\"]\n", servers.address, key.display());
+    servers.sshd(2203, "");
+    let host = |name: &str, port: u16, key: &Path| {
+        format!("[hosts.{name}]\naddress = \"{}\"\nport = {port}\nidentity = [\"{}\"]\n", servers.address, key.display())
+    };
     let known = lab.path("known-typed");
     let defaults = format!("[defaults]\nssh_config = \"none\"\nagent = false\nuser = \"root\"\nknown_hosts = \"{}\"\n", known.display());
-    fs::write(&inventory, defaults + &host("a", &one) + &host("b", &other)).unwrap();
+    fs::write(&inventory, defaults + &host("a", 22, &one) + &host("b", 2203, &other)).unwrap();
 
     let (shown, code) = lab.typed(&inventory, &["trust", "a"], &[("Trust this key?", "no\n")]);
     assert!(code == 3 && shown.contains("not trusted; nothing was changed") && !known.exists(), "{code}: {shown}");
     let (shown, code) = lab.typed(&inventory, &["trust", "a"], &[("Trust this key?", "yes\n")]);
     assert!(code == 0 && shown.contains("trusted a"), "{code}: {shown}");
+    let (shown, code) = lab.typed(&inventory, &["trust", "b"], &[("Trust this key?", "yes\n")]);
+    assert!(code == 0 && shown.contains("trusted b"), "{code}: {shown}");
 
     let (for_one, for_other) = (format!("Passphrase for {}: ", one.display()), format!("Passphrase for {}: ", other.display()));
     let answers = [(for_one.as_str(), "wrong\n"), (for_one.as_str(), "typed-1\n"), (for_other.as_str(), "typed-2\n")];
