@@ -81,6 +81,15 @@ fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
     lab.heal();
     lab.tanker(&["backup"]).expect_code(0);
     assert_eq!(lab.listed(), 1);
+
+    // A line that is cut while a master is asked is called lost, long before the answer could have come.
+    let inventory = lab.inventory_with("silence_timeout = 12");
+    lab.break_docker("inspect", "sleep 600");
+    let child = lab.command(&inventory, &["check"]).spawn().unwrap();
+    wait_until("Docker is asked", Duration::from_secs(60), || lab.sh("pgrep -f 'sleep 600'").code == Some(0));
+    lab.lab(&["cut", "m"]).expect_code(0);
+    end(child).expect_code(1).says("the connection was lost");
+    lab.lab(&["mend", "m"]).expect_code(0);
 }
 
 #[test]

@@ -1,0 +1,117 @@
+#!/bin/bash
+# What a long line makes of archives: tanker against OpenSSH's scp and against the by-hand procedure, over a line of our own (examples/line.rs)
+# to a lab master, in turn, medians. Prints a table, and writes it as JSON.
+# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "file whole back" unless said)
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export TANKER_LAB=bench
+runs=${1:-5} size=${2:-300} trip=${3:-100} parts=${4:-file whole back} lab=tests/lab/lab
+wanted() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
+tests/prepare.sh openssh-client lrzip time
+work=$(mktemp -d)
+line_pid=''
+finish() {
+  [ -z "$line_pid" ] || kill "$line_pid" 2>/dev/null || true # it may have ended
+  $lab down
+  rm -rf "$work"
+}
+trap finish EXIT
+$lab down
+$lab up m --fuel 8.0
+inventory=$($lab inventory)
+address=$(sed -n 's/^address = "\(.*\)"$/\1/p' "$inventory")
+key=$(sed -n 's/^identity = \["\(.*\)"\]$/\1/p' "$inventory")
+host_key=$($lab exec m cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f1,2)
+echo "* $host_key" > "$work/known"; echo "[*]:* $host_key" >> "$work/known"
+# Random bytes: nothing that lrzip or a line could make smaller.
+$lab exec m bash -c "head -c ${size}M /dev/urandom > /var/www/nailgun/random"
+# Logging in takes a second at this distance, for both: the line's own speed shows in a file that takes longer than that.
+$lab exec m truncate -s 2G /root/long
+
+# line ROUND_TRIP_MS BYTES_PER_SECOND: another line, and the inventory that leads over it
+line() {
+  [ -z "$line_pid" ] || { kill "$line_pid"; wait "$line_pid" 2>/dev/null || true; } # its code is that of the signal
+  rm -f "$work/port"
+  target/release/examples/line 127.0.0.1:0 "$address:22" "$1" "$2" > "$work/port" & line_pid=$!
+  until grep -qs : "$work/port"; do sleep 0.1; done
+  port=$(sed 's/.*://' "$work/port")
+  printf '[defaults]\nssh_config = "none"\nlibrary = "%s"\nidentity = ["%s"]\nknown_hosts = "%s"\nagent = false\n[hosts.m]\naddress = "127.0.0.1"\nport = %s\n' \
+    "$work/library" "$key" "$work/known" "$port" > "$work/inventory.toml"
+}
+ssh_options() { echo "-q -i $key -o UserKnownHostsFile=$work/known -o Port=$port"; }
+tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/inventory.toml" "$@" > "$work/out" || { cat "$work/out"; exit 1; }; }
+# shellcheck source=tests/bench.sh
+. tests/bench.sh
+
+# ---- one file ---------------------------------------------------------------------------------------------------------
+if wanted file; then
+line "$trip" 0
+ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
+# shellcheck disable=SC2046 # a list of words
+theirs() { seconds scp $(ssh_options) root@127.0.0.1:/root/long "$work/got"; }
+compare "pull of 2 GB at $trip ms, against scp" s "1/15"
+rm -f "$work/got"
+
+tanker backup --no-spool
+archive=$(find "$work/library" -name '*.lrz')
+# What the push took, from the log of the run.
+push_seconds() {
+  local log
+  log=$(find "$work/state/tanker/runs" -name m.log -path '*restore*' | sort | tail -n 1)
+  awk '$2 == "push" { from = $1 } $2 == "unpack" { to = $1 } function t(s) { split(s, a, /[T:Z]/); return a[2] * 3600 + a[3] * 60 + a[4] } END { d = t(to) - t(from); if (d < 0) d += 86400; printf "%.2f\n", d }' "$log"
+}
+ours() { sleep 1; tanker restore m@latest --to m --yes --only repositories; push_seconds; }
+# shellcheck disable=SC2046
+theirs() { seconds scp $(ssh_options) "$archive" root@127.0.0.1:/var/backup/fuel/by-hand.lrz; $lab exec m rm -f /var/backup/fuel/by-hand.lrz; }
+compare "push of $size MB at $trip ms, against scp" s "1/8"
+
+line 0 0
+ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
+# shellcheck disable=SC2016 # the inner shell expands it
+theirs() { cpu bash -c 'ssh $1 root@127.0.0.1 cat /root/long | tee >(sha256sum) > "$2"' x "$(ssh_options)" "$work/got"; }
+compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"
+fi
+line 0 0
+
+# ---- the whole --------------------------------------------------------------------------------------------------------
+cat > "$work/by-hand" <<'HAND'
+set -e
+cd /var/backup/fuel && rm -rf by-hand && mkdir by-hand && cd by-hand
+containers=$(/usr/bin/docker ps -q --filter name=fuel-core)
+for c in $containers; do /usr/bin/docker pause $c >/dev/null; done
+tar -cf system-dirs.tar -C / etc/puppet etc/fuel var/www/nailgun var/lib/fuel root/.ssh
+for c in $containers; do /usr/bin/docker commit --pause=false $c by-hand-$c >/dev/null; done
+for c in $containers; do /usr/bin/docker unpause $c >/dev/null; done
+/usr/bin/docker save $(for c in $containers; do echo by-hand-$c; done) > docker-images.tar
+for c in $containers; do /usr/bin/docker rmi by-hand-$c >/dev/null; done
+tar -cf ../by-hand.tar . && rm -rf ../by-hand && lrzip -q -L 2 -o ../by-hand.tar.lrz ../by-hand.tar && rm -f ../by-hand.tar
+HAND
+ours() { rm -rf "$work/library"; /usr/bin/time -f %e -o "$work/time" env XDG_STATE_HOME="$work/state" target/release/tanker -q -i "$work/inventory.toml" backup > "$work/out" && cat "$work/time"; }
+# shellcheck disable=SC2046
+hand() { ssh $(ssh_options) root@127.0.0.1 bash -s < "$work/by-hand" && scp $(ssh_options) root@127.0.0.1:/var/backup/fuel/by-hand.tar.lrz "$work/got"; }
+theirs() { local began; began=$(date +%s%N); hand >/dev/null; awk "BEGIN { printf \"%.2f\\n\", ($(date +%s%N) - $began) / 1e9 }"; $lab exec m rm -f /var/backup/fuel/by-hand.tar.lrz; }
+if wanted whole; then
+compare "whole backup on loopback, against by hand" s "1.05"
+# A line over which the transfer takes as long as lrzip: what lrzip took is in the log of the run.
+lrzip_seconds() { awk '$2 == "compress" { from = $1 } $2 == "digest" { to = $1 } function t(s) { split(s, a, /[T:Z]/); return a[2] * 3600 + a[3] * 60 + a[4] } END { printf "%.2f\n", t(to) - t(from) }' "$(find "$work/state/tanker/runs" -name m.log -path '*backup*' | sort | tail -n 1)"; }
+archive_bytes=$(find "$work/library" -name '*.lrz' -printf '%s\n' | head -n 1)
+rate=$(awk "BEGIN { printf \"%d\", $archive_bytes / $(lrzip_seconds) }")
+line 20 "$rate"
+compare "whole backup at $((rate / 1000000)) MB/s, as fast as lrzip, against by hand" s "0.6"
+fi
+wanted back || { report transfer; exit; }
+
+# ---- and back ---------------------------------------------------------------------------------------------------------
+# By hand: scp, and the stock tool's own restore. That leaves nailgun without its client's password on 8.0, so ours doesn't ask it for tasks.
+line "$trip" 0
+[ -d "$work/library" ] || tanker backup --no-spool
+tanker export m@latest --to "$work/stock" --full
+exported=$(find "$work/stock" -name 'fuel_backup_*')
+there=/var/backup/fuel/${exported##*/}
+ours() { seconds env XDG_STATE_HOME="$work/state" target/release/tanker -q -i "$work/inventory.toml" restore m@latest --to m --yes --ignore-tasks; }
+# shellcheck disable=SC2046,SC2029
+hand() { scp $(ssh_options) "$exported" "root@127.0.0.1:$there" && ssh $(ssh_options) root@127.0.0.1 /var/lab/bin/dockerctl-stock restore "$there"; }
+theirs() { local began; began=$(date +%s%N); hand >"$work/out" 2>&1 || { cat "$work/out" >&2; exit 1; }; awk "BEGIN { printf \"%.2f\\n\", ($(date +%s%N) - $began) / 1e9 }"; $lab exec m rm -f "$there"; }
+compare "whole restore at $trip ms, against scp and the stock tool's" s "0.7"
+
+report transfer
