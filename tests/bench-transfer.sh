@@ -106,7 +106,7 @@ wanted back || { report transfer; exit; }
 # By hand: scp, and the stock tool's own restore. That leaves nailgun without its client's password on 8.0, so ours doesn't ask it for tasks.
 line "$trip" 0
 [ -d "$work/library" ] || tanker backup --no-spool
-tanker export m@latest --to "$work/stock" --full
+tanker export m@latest --to "$work/stock"
 exported=$(find "$work/stock" -name 'fuel_backup_*')
 there=/var/backup/fuel/${exported##*/}
 ours() { seconds env XDG_STATE_HOME="$work/state" target/release/tanker -q -i "$work/inventory.toml" restore m@latest --to m --yes --ignore-tasks; }
