@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use clap_complete::Shell;
 
 use super::examples;
-use crate::model::retention::parse_span;
+use crate::model::span::parse_span;
 
 /// Options of `report`.
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use clap::Args;
 use crate::model::id::{BackupRef, HostName};
 use crate::model::record::parse_tag;
 use crate::model::release::Release;
-use crate::model::retention::{Policy, parse_span};
+use crate::model::retention::Policy;
+use crate::model::span::parse_span;
 
 /// Options of `list`.
 #[derive(Debug, Args)]

@@ -1,13 +1,12 @@
 //! `tanker drill`: proves that a backup restores. The archive is pushed to a machine with Docker, unpacked and walked there, its images
 //! are loaded, PostgreSQL runs on its data in a container without a network, every table is read; and all of it is removed again.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::restore::{Stopped, push, show_event, stopped};
-use super::{Context, library_ending};
+use super::{Context, library_ending, prove};
 use crate::fleet::Ending;
-use crate::library::{Depth, Entry, LibraryError, Verified, verify};
+use crate::library::{Depth, Entry, LibraryError, Verified};
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::record::Drill;
@@ -29,20 +28,10 @@ pub async fn drill(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostN
 async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostName, began: Instant) -> Result<Ending, Ending> {
     let host = ctx.host(on)?;
     let mut entry = found.map_err(|e| library_ending(&e))?;
-    entry.open(&ctx.vault.keys).map_err(|e| library_ending(&e))?;
     if let Some(why) = ctx.inventory.unsealed(&entry.manifest) {
         ctx.note(&host, why);
     }
-    ctx.step(&host, Step::Prove);
-    let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
-    let (monitor, name, total) = (Arc::clone(&ctx.monitor), host.name.clone(), entry.manifest.archive.bytes);
-    let mut bytes = 0;
-    let mut seen = move |more| {
-        bytes += more;
-        monitor.event(&name, Event::Progress { bytes, total: Some(total) });
-    };
-    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Deep, &mut seen)).await;
-    let verified = verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))?;
+    let verified = prove(ctx, &host, &entry, Depth::Deep).await?;
     let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     let job = Job::new(&format!(
         "restore-drill-{}-{}",

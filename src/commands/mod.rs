@@ -18,7 +18,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use crate::fleet::{Cancel, Ending};
-use crate::library::{Keys, Library, LibraryError, Recipients};
+use crate::library::{Depth, Entry, Keys, Library, LibraryError, Recipients, Verified, verify};
 use crate::model::facts::{Facts, JobTrace, parse_facts, parse_frames, parse_jobs};
 use crate::model::id::HostName;
 use crate::model::inventory::{Host, Inventory};
@@ -153,6 +153,22 @@ fn look_ending(host: &Host, error: &RemoteError) -> Ending {
 
 fn library_ending(error: &LibraryError) -> Ending {
     Ending::bad(error.severity(), error.to_string(), error.hint())
+}
+
+/// Holds an archive here against its manifest, and tells how far it is.
+async fn prove(ctx: &Context, host: &Host, entry: &Entry, depth: Depth) -> Result<Verified, Ending> {
+    ctx.step(host, Step::Prove);
+    let (entry, vault) = (entry.clone(), Arc::clone(&ctx.vault));
+    // Without a key the archive can't be pushed: said before it is read.
+    entry.open(&vault.keys).map_err(|e| library_ending(&e))?;
+    let (monitor, name, total) = (Arc::clone(&ctx.monitor), host.name.clone(), Some(entry.manifest.archive.bytes));
+    let mut bytes = 0;
+    let mut seen = move |more| {
+        bytes += more;
+        monitor.event(&name, Event::Progress { bytes, total });
+    };
+    let verified = tokio::task::spawn_blocking(move || verify(&entry, &vault.keys, depth, &mut seen)).await;
+    verified.map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?.map_err(|e| library_ending(&e))
 }
 
 /// What to do about tasks that forbid a backup.

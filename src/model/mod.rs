@@ -19,6 +19,7 @@ pub mod restore_parts;
 pub mod restore_plan;
 pub mod retention;
 pub mod secret;
+pub mod span;
 pub mod ssh_config;
 pub mod stock;
 pub mod tasks;

@@ -44,6 +44,7 @@ mod tests {
 
     use super::*;
     use crate::model::manifest::Contents;
+    use crate::model::retention::tests::at;
     use crate::model::retention::{Policy, decide};
 
     fn on(day: u32) -> DateTime<Utc> {
@@ -51,22 +52,7 @@ mod tests {
     }
 
     fn backup(day: u32) -> Candidate {
-        begun(on(day))
-    }
-
-    fn begun(started: DateTime<Utc>) -> Candidate {
-        let id = BackupId::at(started, |_| false);
-        Candidate {
-            id,
-            started,
-            bytes: 1000,
-            contents: Contents::Full,
-            proven: true,
-            drilled: None,
-            protected: false,
-            tags: vec![],
-            accepted_small: false,
-        }
+        at(on(day))
     }
 
     fn days(ids: &[BackupId]) -> Vec<&str> {
@@ -123,7 +109,7 @@ mod tests {
             let mut trash: Vec<(Candidate, Option<DateTime<Utc>>)> = Vec::new();
             let mut decided = false;
             for day in 0..366 {
-                let mut new = begun(start + Duration::days(day) + Duration::minutes(i64::try_from(random(600)).unwrap()));
+                let mut new = at(start + Duration::days(day) + Duration::minutes(i64::try_from(random(600)).unwrap()));
                 new.proven = random(10) != 0;
                 new.protected = random(40) == 0;
                 new.tags = if random(30) == 0 { vec!["gold".into()] } else { vec![] };

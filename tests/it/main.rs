@@ -5,9 +5,11 @@
 mod architecture;
 mod around;
 mod clients;
+mod copies;
 mod e2e;
 mod events;
 mod faults;
+mod forget;
 mod fuzz;
 mod homes;
 mod inputs;

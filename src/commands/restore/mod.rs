@@ -5,7 +5,6 @@ mod cutover;
 mod push;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cutover::Forward;
@@ -14,9 +13,9 @@ pub(super) use cutover::show as show_event;
 pub(super) use push::push;
 
 use super::backup::frozen_of;
-use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
+use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, prove, refused, remote_ending};
 use crate::fleet::Ending;
-use crate::library::{Depth, Entry, LibraryError, Verified, verify};
+use crate::library::{Depth, Entry, LibraryError, Verified};
 use crate::model::astute;
 use crate::model::facts::Facts;
 use crate::model::id::HostName;
@@ -83,21 +82,8 @@ async fn try_prepare(
 ) -> Result<Prepared, Ending> {
     let host = ctx.host(to)?;
     let entry = found.map_err(|e| library_ending(&e))?;
-    ctx.step(&host, Step::Prove);
-    let (proven, vault) = (entry.clone(), Arc::clone(&ctx.vault));
-    // Without a key the archive can't be pushed: said before it is read.
-    entry.open(&vault.keys).map_err(|e| library_ending(&e))?;
-    let (monitor, name, total) = (Arc::clone(&ctx.monitor), host.name.clone(), Some(entry.manifest.archive.bytes));
-    let mut bytes = 0;
-    let mut seen = move |more| {
-        bytes += more;
-        monitor.event(&name, Event::Progress { bytes, total });
-    };
     // It is, byte for byte, what was decompressed whole before it was listed; the master decompresses it again before anything there changes.
-    let verified = tokio::task::spawn_blocking(move || verify(&proven, &vault.keys, Depth::Hashed, &mut seen))
-        .await
-        .map_err(|e| Ending::bad(Severity::Failed, e.to_string(), None))?
-        .map_err(|e| library_ending(&e))?;
+    let verified = prove(ctx, &host, &entry, Depth::Hashed).await?;
     let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
     let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;

@@ -8,8 +8,9 @@ use toml::Spanned;
 
 use crate::model::id::HostName;
 use crate::model::record::parse_tag;
-use crate::model::retention::{Policy, parse_span};
+use crate::model::retention::Policy;
 use crate::model::secret::{SecretSource, parse_secret_source};
+use crate::model::span::parse_span;
 
 /// How a host's archives are looked after.
 #[derive(Debug, Clone, PartialEq, Eq)]
