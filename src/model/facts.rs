@@ -167,7 +167,8 @@ pub fn parse_facts(output: &[u8]) -> Result<Facts, BadFacts> {
         directories: DIRECTORIES.iter().filter_map(|d| size(d)).collect(),
         plugins: size(PLUGINS),
         links: links(&frames),
-        state_mounts: mounts_of_state(&frames).filter_map(Result::ok).collect(),
+        // What is mounted over another mount is named twice.
+        state_mounts: mounts_of_state(&frames).filter_map(Result::ok).collect::<BTreeMap<_, _>>().into_iter().collect(),
         odd_mounts: mounts_of_state(&frames).filter_map(Result::err).collect(),
         mountpoints: DIRECTORIES.iter().filter(|d| frames.contains_key(&format!("mountpoint.{d}"))).map(|d| (*d).to_owned()).collect(),
         spool_free_bytes: free("spool_free_kib")?,
@@ -257,6 +258,8 @@ mod tests {
     #[test]
     fn state_behind_a_link_or_a_mount_is_seen() {
         let mut out = master("[]");
+        let twice = frame("state_mount.9", "8 /var/lib/fuel/container_data/8.0");
+        out.extend(twice.into_bytes());
         let odd = ["x", "x /var/lib/fuel/container_data", "1 /var/lib/fuel/container_data/$(reboot)"];
         out.extend(
             (frame("state_link.0", "/var/lib/fuel/container_data\n/data") + &frame("state_mount.1", "8 /var/lib/fuel/container_data/8.0"))

@@ -1,6 +1,8 @@
 # Ends a job and removes what it left: thaws first, then stops it, then its images, then its folder.
 # usage: clean.sh JOB [UNUSED]     (UNUSED: only if nobody is bringing its archive home, or pushing one)
 
+in_hands() { if [ -z "${1##*/restore-*}" ]; then being_pushed "$1"; else is_attended "$1"; fi; }
+
 main() {
   local job=$1 stuck
   job_dir "$job"
@@ -9,7 +11,7 @@ main() {
     if [ -e "$job/cutover" ]; then
       die "a restore on this master is half done in $job: it is left alone"
     fi
-    if [ -n "${2:-}" ] && { being_read "$job" || { [ -z "${job##*/restore-*}" ] && being_pushed "$job"; }; }; then
+    if [ -n "${2:-}" ] && { being_read "$job" || in_hands "$job"; }; then
       die "somebody is at work with ${job##*/}: '--running' ends that too"
     fi
     end_job "$job"

@@ -215,6 +215,18 @@ being_read() {
   [ "$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)" != "$before" ]
 }
 
+# Does its owner come by again? Between two reads nobody reads, and what went out in one go is still on its way when its reader has ended.
+is_attended() {
+  local lease age
+  lease=$(cat "$1/lease" 2>/dev/null) || return 1
+  # One from before a reboot lies in the future.
+  while age=$(($(uptime_seconds) - lease)); [ "$age" -ge 0 ] && [ "$age" -lt 15 ]; do
+    sleep 1
+    [ "$(cat "$1/lease" 2>/dev/null)" = "$lease" ] || return 0
+  done
+  return 1
+}
+
 # Who waits to read a job's pipe that nobody will write any more reads its end; nobody else comes to read it.
 release_pipe() { [ ! -p "$1/pipe" ] || { : 3<>"$1/pipe"; rm -f "$1/pipe"; }; }
 

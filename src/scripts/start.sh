@@ -48,6 +48,7 @@ remove_dead_jobs() {
     fi
     # Somebody may yet come for it.
     ! waits_to_be_fetched "$left" "$2" || continue
+    if has_packed "$left" && is_attended "$left"; then busy "$(cat "$left/owner")"; fi
     release_pipe "$left"
     # Only the list in there says which images are temporary; what takes room needs none.
     remove_images "$left" || { rm -rf "$left"/a "$left"/outer.tar "$left"/fuel_backup_* "$left"/x "$left"/root; continue; }
@@ -56,10 +57,12 @@ remove_dead_jobs() {
   done
 }
 
+has_packed() { grep -q '^[0-9]* archive ' "$1/events" 2>/dev/null; }
+
 # An archive that was packed less than so many seconds ago, by a tanker that did not come to fetch it.
 waits_to_be_fetched() {
   local packed
-  grep -q '^[0-9]* archive ' "$1/events" 2>/dev/null || return 1
+  has_packed "$1" || return 1
   packed=$(stat -c %Y "$1/events") && [ $(($(date +%s) - packed)) -lt "$2" ]
 }
 

@@ -28,6 +28,8 @@ use crate::remote::{RemoteError, Script};
 const PROVING: Duration = Duration::from_secs(6 * 3600);
 /// How long a line may stay broken meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// How often a job that has ended hears that somebody is there: well within what `is_attended` of the scripts waits for.
+const ATTENDING: Duration = Duration::from_secs(4);
 
 /// An archive that has arrived and was proven, with what the manifest needs of it.
 pub(super) struct Captured {
@@ -91,9 +93,10 @@ impl Way<'_> {
             // Only who has a key could decompress it here: the master does, before hours of transfer that can't be gone on with.
             self.follow_job(link, seen, tell).await?;
             self.prove_there(link, &file).await?;
-            follower.fetch(writer, &mut size).await?
+            self.attended(link, async |_: &mut Link| Ok(()), follower.fetch(writer, &mut size)).await?
         } else {
-            tokio::try_join!(self.follow_job(link, seen, tell), follower.fetch(writer, &mut size))?.1
+            let packing = async |link: &mut Link| self.follow_job(link, seen, tell).await;
+            self.attended(link, packing, follower.fetch(writer, &mut size)).await?
         };
         let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
@@ -155,6 +158,29 @@ impl Way<'_> {
             return Err(damaged("its description is not the one that was sent".into()));
         }
         Ok(())
+    }
+
+    /// Fetches while the job runs, and when it has ended goes on to say there that its archive is being fetched: nothing there reads
+    /// while what was read is still on its way here.
+    async fn attended<T>(
+        &self,
+        link: &mut Link,
+        packing: impl AsyncFnOnce(&mut Link) -> Result<(), NotHome>,
+        fetch: impl Future<Output = Result<T, NotHome>>,
+    ) -> Result<T, NotHome> {
+        let (here, mut is_here) = watch::channel(());
+        let there = async {
+            packing(link).await?;
+            // What is not here yet says itself why it doesn't come.
+            while tokio::time::timeout(ATTENDING, is_here.changed()).await.is_err() && self.job.renew(link).await.is_ok() {}
+            Ok(())
+        };
+        let fetch = async move {
+            let fetched = fetch.await;
+            drop(here);
+            fetched
+        };
+        tokio::try_join!(there, fetch).map(|both| both.1)
     }
 
     async fn follow_job(&self, link: &mut Link, seen: &mut Seen, tell: watch::Sender<Size>) -> Result<(), NotHome> {
