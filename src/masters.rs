@@ -209,10 +209,8 @@ impl Start {
             Ok(brought) => brought,
             Err(e) => return Ok(run.end_with(&args.to, e.severity(), e.to_string()).await),
         };
-        let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
         let Some(found) = found else {
-            let report = restore::finish(&ctx, &args.to, way).await;
-            return Ok(run.end(&report).await);
+            return self.finish_restore(run, &args).await;
         };
         let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
         let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
@@ -233,16 +231,32 @@ impl Start {
             prepared.leave().await;
             return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);
         }
-        if !args.yes {
-            let answer = tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str()));
-            if answer != Some(true) {
-                prepared.leave().await;
-                let why =
-                    if answer.is_none() { "there is no terminal to ask on: say --yes if you mean it" } else { "that is not its name" };
-                return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
-            }
+        if let Some(why) = not_meant(&args) {
+            prepared.leave().await;
+            return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
         }
         let report = restore::execute(&ctx, prepared).await;
+        Ok(run.end(&report).await)
+    }
+
+    /// Ends a restore that came to no end.
+    async fn finish_restore(&self, run: Run, args: &cli::Restore) -> Result<Severity, Report> {
+        let way = if args.rollback { restore::Way::Rollback } else { restore::Way::Resume };
+        let half = match restore::find_half(&run.ctx, &args.to).await {
+            Ok(half) => half,
+            Err(report) => return Ok(run.end(&report).await),
+        };
+        let plan = ui::half_plan(&args.to, &half.about, way);
+        if args.json { ui::err(&plan) } else { ui::out(&plan) }
+        if args.dry_run {
+            half.leave().await;
+            return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);
+        }
+        if let Some(why) = not_meant(args) {
+            half.leave().await;
+            return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
+        }
+        let report = restore::finish(&run.ctx, half, way).await;
         Ok(run.end(&report).await)
     }
 
@@ -342,5 +356,17 @@ fn override_hosts(inventory: &mut Inventory, hosts: &[HostName], login: cli::Log
         host.sudo |= login.ask_sudo_pass;
         host.sudo_password = if login.ask_sudo_pass { asked() } else { host.sudo_password.take() };
         host.bwlimit = bwlimit.or(host.bwlimit);
+    }
+}
+
+/// Why a restore that may not be meant is not begun; none where it was confirmed.
+fn not_meant(args: &cli::Restore) -> Option<&'static str> {
+    if args.yes {
+        return None;
+    }
+    match tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str())) {
+        Some(true) => None,
+        Some(false) => Some("that is not its name"),
+        None => Some("there is no terminal to ask on: say --yes if you mean it"),
     }
 }

@@ -344,10 +344,10 @@ pub struct Restore {
     #[arg(long, value_enum, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<PartArg>,
     /// Carry on with a restore that came to no end on this host: put it back, then do it again
-    #[arg(long, conflicts_with_all = ["backup", "rollback", "dry_run", "only", "from", "ignore_tasks", "bwlimit"])]
+    #[arg(long, conflicts_with_all = ["backup", "rollback", "only", "from", "ignore_tasks", "bwlimit"])]
     pub resume: bool,
     /// Put the host back as it was before a restore that came to no end
-    #[arg(long, conflicts_with_all = ["backup", "dry_run", "only", "from", "ignore_tasks", "bwlimit"])]
+    #[arg(long, conflicts_with_all = ["backup", "only", "from", "ignore_tasks", "bwlimit"])]
     pub rollback: bool,
 }
 

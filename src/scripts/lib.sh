@@ -13,6 +13,8 @@ block_bytes=4194304
 emit() { printf '@%s %d\n%s\n' "$1" "${#2}" "$2"; }
 
 die() { echo "$*" >&2; exit 1; }
+# A code of its own: it was refused, and did not fail.
+refuse() { echo "$1" >&2; exit 9; }
 
 # Seconds since boot with hundredths: unlike the clock, nobody sets it back.
 uptime_seconds() { local up; read -r up _ < /proc/uptime; echo "${up%.*}"; }

@@ -13,8 +13,6 @@ take_lock() {
   done
   die "the lock on $tanker_root can't be taken (try $try)"
 }
-# A code of its own: it was refused, and did not fail.
-refuse() { echo "$1" >&2; exit 9; }
 busy() { refuse "another tanker works on this master: $1"; }
 live_owners() { local job; for job in "$tanker_root"/*/; do ! job_alive "$job" || cat "$job/owner"; done; }
 

@@ -25,7 +25,7 @@ pub use html::page;
 pub use log::{RunLog, failed_last_time};
 pub use progress::Progress;
 pub use prompt::{ask_passphrase, confirm_name, confirm_yes};
-pub use render::{checked, hosts_json, hosts_table, jobs, plan, shown_key};
+pub use render::{checked, half_plan, hosts_json, hosts_table, jobs, plan, shown_key};
 pub use report::{prometheus, report, report_json};
 pub use screen::is_asking;
 pub use shelf::{file_line, list_json, list_table, show};

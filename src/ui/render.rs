@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use crate::commands::check::Checked;
+use crate::commands::restore::Way;
 use crate::commands::trust::Shown;
 use crate::model::facts::{ContainerState, JobTrace};
 use crate::model::id::HostName;
@@ -79,6 +80,19 @@ pub fn plan(backup: &str, to: &HostName, plan: &RestorePlan) -> String {
     for warning in &plan.warnings {
         let _ = writeln!(text, "  !! {warning}");
     }
+    text
+}
+
+/// How a restore that came to no end is going to be ended.
+#[must_use]
+pub fn half_plan(to: &HostName, about: &str, way: Way) -> String {
+    let mut text = format!("End the restore that came to no end on {to} ({about}):\n");
+    text.push_str("  1. stop what runs of Fuel's containers; put directories, images and volumes back as they were before it\n");
+    text.push_str("  2. start the containers, and check those that worked before it\n");
+    if way == Way::Resume {
+        text.push_str("  3. restore the same backup again, from what lies there unpacked\n");
+    }
+    text.push_str("  !! what has changed on it since that restore began is lost\n");
     text
 }
 

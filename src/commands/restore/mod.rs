@@ -166,19 +166,40 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     report(&host.name, ending, began)
 }
 
-/// Ends a restore that came to no end on this host: does it again, or puts the host back as it was.
-pub async fn finish(ctx: &Context, to: &HostName, way: Way) -> RunReport {
-    let began = Instant::now();
-    let ending = finish_host(ctx, to, way).await.unwrap_or_else(|ending| ending);
-    ctx.monitor.event(to, Event::Finished);
-    report(to, ending, began)
+/// A restore that came to no end, and waits for a yes to be ended.
+pub struct Half {
+    host: Host,
+    link: Link,
+    job: Job,
+    /// Which it is, and whose, printable.
+    pub about: String,
+    began: Instant,
 }
 
-async fn finish_host(ctx: &Context, to: &HostName, way: Way) -> Result<Ending, Ending> {
+impl Half {
+    /// Says goodbye to the host without having touched it.
+    pub async fn leave(self) {
+        self.link.close().await;
+    }
+}
+
+/// Looks for the restore that came to no end on a host. Nothing on it changes.
+///
+/// # Errors
+/// With a report of one outcome, when there is none or somebody is at work on the host.
+pub async fn find_half(ctx: &Context, to: &HostName) -> Result<Half, RunReport> {
+    let began = Instant::now();
+    try_find_half(ctx, to, began).await.map_err(|ending| {
+        ctx.monitor.event(to, Event::Finished);
+        report(to, ending, began)
+    })
+}
+
+async fn try_find_half(ctx: &Context, to: &HostName, began: Instant) -> Result<Half, Ending> {
     let host = ctx.host(to)?;
-    let mut link = ctx.open(&host).await?;
+    let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
-    let jobs = look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e))?;
+    let jobs = ctx.cancel.ends(async { look_at_jobs(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     if let Some(busy) = jobs.iter().find(|job| job.alive) {
         return Err(refused(&[format!("another tanker works on it: {}", busy.about)], None));
     }
@@ -186,9 +207,16 @@ async fn finish_host(ctx: &Context, to: &HostName, way: Way) -> Result<Ending, E
         let hint = "a restore that did not come as far as its cutover is simply run again: what was pushed is used".to_owned();
         return Err(refused(&["no restore of it came to no end: there is nothing to do".to_owned()], Some(hint)));
     };
-    let ending = cutover::finish_half(ctx, &host, &Job::new(&half.name), &mut link, way).await;
+    Ok(Half { job: Job::new(&half.name), about: format!("{}, {}", half.name, half.about), host, link, began })
+}
+
+/// Ends it: does it again, or puts the host back as it was.
+pub async fn finish(ctx: &Context, half: Half, way: Way) -> RunReport {
+    let Half { host, mut link, job, began, .. } = half;
+    let ending = cutover::finish_half(ctx, &host, &job, &mut link, way).await;
     link.close().await;
-    Ok(ending)
+    ctx.monitor.event(&host.name, Event::Finished);
+    report(&host.name, ending, began)
 }
 
 /// Why nothing was cut over, and what becomes of what is on the master by then.

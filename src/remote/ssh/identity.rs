@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use russh::keys::ssh_key::Cipher;
 use russh::keys::{Certificate, PrivateKey, PublicKey, decode_secret_key, load_openssh_certificate, load_public_key};
 
 use super::keyring::{Ask, KeyringError};
@@ -50,9 +51,13 @@ pub(super) fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Optio
         return Ok(Some(in_the_agent(key)));
     }
     is_private(path)?;
+    if let Some(cipher) = foreign_cipher(&text) {
+        let anew = format!("'ssh-keygen -p -f {shown}' writes it anew, or load it into your SSH agent");
+        return Err(KeyringError(format!("{shown} is encrypted with {cipher}, which tanker can't open: {anew}")));
+    }
     match decode_secret_key(&text, None) {
         Ok(key) => Ok(Some(with_certificate(path, key))),
-        Err(russh::keys::Error::KeyIsEncrypted) => {
+        Err(e) if matches!(e, russh::keys::Error::KeyIsEncrypted) || text.contains(ENCRYPTED_PKCS8) => {
             let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
             let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
             let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
@@ -60,6 +65,17 @@ pub(super) fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Optio
         }
         Err(e) => Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),
     }
+}
+
+const ENCRYPTED_PKCS8: &str = "-----BEGIN ENCRYPTED PRIVATE KEY-----";
+
+/// The cipher of a key that russh opens with no passphrase, right or wrong.
+fn foreign_cipher(text: &str) -> Option<String> {
+    let pem = text.lines().find_map(|line| line.strip_prefix("DEK-Info: ")).and_then(|info| info.split(',').next());
+    if let Some(cipher) = pem {
+        return Some(printable(cipher)).filter(|cipher| cipher != "AES-128-CBC");
+    }
+    PrivateKey::from_openssh(text).ok().map(|key| key.cipher()).filter(|cipher| *cipher == Cipher::TdesCbc).map(|cipher| cipher.to_string())
 }
 
 pub(super) fn unlock(path: &Path, ask: Ask<'_>) -> Result<Identity, KeyringError> {
@@ -143,6 +159,23 @@ pub(super) mod tests {
         .err()
         .unwrap();
         assert!(why.0.starts_with("three wrong passphrases") && times == 3, "{why}");
+        // A key of OpenSSL's form asks as well.
+        let pkcs8 = home.path().join("pkcs8");
+        let genpkey = ["genpkey", "-algorithm", "ed25519", "-aes256", "-pass", "pass:right", "-out"];
+        assert!(Command::new("openssl").args(genpkey).arg(&pkcs8).status().unwrap().success());
+        assert!(read_identity(&pkcs8, &[]).unwrap().is_none());
+        assert!(unlock(&pkcs8, &mut |_| Some("right".to_owned())).is_ok());
+        let why = unlock(&pkcs8, &mut |_| Some("wrong".to_owned())).err().unwrap();
+        assert!(why.0.starts_with("three wrong passphrases"), "{why}");
+        // Ciphers that russh doesn't know are no wrong passphrases, and are found before anybody is asked.
+        let old = home.path().join("3des");
+        let keygen = ["-q", "-t", "ed25519", "-Z", "3des-cbc", "-N", "right", "-f"];
+        assert!(Command::new("ssh-keygen").args(keygen).arg(&old).status().unwrap().success());
+        let why = read_identity(&old, &[]).err().unwrap();
+        assert!(why.0.contains("encrypted with 3des-cbc, which tanker can't open: 'ssh-keygen -p -f "), "{why}");
+        fs::write(&old, "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: DES-EDE3-CBC,00\n\nAAAA\n").unwrap();
+        let why = read_identity(&old, &[]).err().unwrap();
+        assert!(why.0.contains("encrypted with DES-EDE3-CBC"), "{why}");
         fs::write(&path, "-----BEGIN DSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\n").unwrap();
         let why = unlock(&path, &mut |_| {
             times += 1;

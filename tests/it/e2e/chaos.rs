@@ -276,7 +276,7 @@ impl Bench {
         // A job that tanker left behind ends by itself: a backup's when it has packed, a cutover restored or put back.
         wait_until("the master is left alone", Duration::from_secs(240), || !self.tanker(&["status"], &[0]).contains(" runs"));
         if self.tanker(&["status"], &[0]).contains("HALF RESTORED") {
-            self.tanker(&["restore", "--to", "m", "--rollback"], &[0]);
+            self.tanker(&["restore", "--to", "m", "--rollback", "--yes"], &[0]);
         }
         // A restore that was cut off before its cutover may be gone on with for a moment; then the next run removes it.
         if self.tanker(&["status"], &[0]).contains("restore-") {

@@ -174,11 +174,15 @@ fn i4_a_reboot_in_the_middle_of_the_cutover_is_put_back_or_done_again() {
     cut_down_at("start");
     lab.tanker(&["backup"]).expect_code(3).says("came to no end");
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(3).says("came to no end");
-    lab.tanker(&["restore", "--to", "m", "--rollback"]).expect_code(0).says("put back as it was");
+    let rollback = ["restore", "--to", "m", "--rollback"];
+    lab.tanker(&rollback).expect_code(3).says("End the restore that came to no end on m (restore-").says("say --yes if you mean it");
+    lab.tanker(&[&rollback[..], &["--dry-run"]].concat()).expect_code(0).says("that is what would happen");
+    lab.tanker(&["status"]).expect_code(0).says("HALF RESTORED");
+    lab.tanker(&[&rollback[..], &["--yes"]].concat()).expect_code(0).says("put back as it was");
     assert_eq!(lab.ask("cat /etc/puppet/later"), "later");
     assert_eq!(lab.sql("select name from nodes where uuid = 'later'"), "later");
     lab.assert_clean();
-    lab.tanker(&["restore", "--to", "m", "--rollback"]).expect_code(3).says("nothing to do");
+    lab.tanker(&rollback).expect_code(3).says("nothing to do");
 
     // Tanker comes in with a key that the backup doesn't know: it must still be let in afterwards.
     let key = lab.path("new-key");
@@ -197,7 +201,7 @@ fn i4_a_reboot_in_the_middle_of_the_cutover_is_put_back_or_done_again() {
     lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
 
     cut_down_at("swap");
-    lab.tanker(&["restore", "--to", "m", "--resume"]).expect_code(0).says("restored");
+    lab.tanker(&["restore", "--to", "m", "--resume", "--yes"]).expect_code(0).says("restored");
     lab.sh("test -e /etc/puppet/later").expect_code(1);
     assert_eq!(lab.sql("select count(*) from nodes where uuid = 'later'"), "0");
     lab.lab(&["oracle", "m"]).expect_code(0);

@@ -97,11 +97,13 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     assert_eq!(lab.listed(), 1);
 
     // A push is cut, and goes on with the blocks that are missing.
-    let inventory = lab.inventory_with("bwlimit = \"2M\"");
+    let inventory = lab.inventory_with("bwlimit = \"1M\"");
     let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
     wait_until("blocks have arrived", Duration::from_secs(90), || {
         lab.sh("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge 2 ]").code == Some(0)
     });
+    // Another one's push of the same backup is let be.
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(3).says("another tanker pushes the same backup to this master");
     lab.sh("pkill -KILL -f '^sshd: root'");
     let ran = end(child).expect_code(0).says("restored m@");
     assert!(ran.stderr.contains("of the archive are there already"), "{}", ran.stderr);
