@@ -27,9 +27,9 @@ fn a_backup_that_may_not_be_is_refused_and_changes_nothing() {
     refused("can't be read");
     lab.ask("dockerctl start nailgun && supervisorctl start docker-nailgun && dockerctl check nailgun");
 
-    lab.ask("mv /usr/bin/lrzip /usr/bin/lrzip.away");
+    lab.ask("mv /var/lab/bin/lrzip /var/lab/bin/lrzip.away");
     refused("lrzip is not installed");
-    lab.ask("mv /usr/bin/lrzip.away /usr/bin/lrzip");
+    lab.ask("mv /var/lab/bin/lrzip.away /var/lab/bin/lrzip");
     lab.ask("mv /etc/fuel/version.yaml /root/; echo 'VERSION: {release: nothing}' > /etc/fuel/version.yaml; printf 'VERSION:\\n  release: \"9.0\"\\n' > /etc/fuel/version.yaml");
     refused("no containers");
     lab.ask("mv /root/version.yaml /etc/fuel/version.yaml");

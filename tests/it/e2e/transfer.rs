@@ -55,13 +55,13 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.assert_clean();
 
     // Restarted while it packed: it says that the job is gone.
-    lab.ask("mv /usr/bin/lrzip /usr/bin/lrzip.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *-o*) sleep 60 ;; esac; exec lrzip.real \"$@\"' > /usr/bin/lrzip; chmod 755 /usr/bin/lrzip");
+    lab.ask("mv /var/lab/bin/lrzip /var/lab/bin/lrzip.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *-o*) sleep 60 ;; esac; exec /var/lab/bin/lrzip.real \"$@\"' > /var/lab/bin/lrzip; chmod 755 /var/lab/bin/lrzip");
     let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("it packs", Duration::from_secs(90), || lab.sh("grep -q ' step compress' /var/backup/fuel/tanker/*/events").code == Some(0));
     signal(&child, "KILL");
     child.wait().unwrap();
     lab.lab(&["reboot", "m"]).expect_code(0);
-    lab.ask("mv /usr/bin/lrzip.real /usr/bin/lrzip");
+    lab.ask("mv /var/lab/bin/lrzip.real /var/lab/bin/lrzip");
     lab.tanker(&["backup", "--resume"]).expect_code(1).says("the job on the master ended without a word");
     lab.assert_clean();
     lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
