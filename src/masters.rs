@@ -212,7 +212,7 @@ impl Start {
         let Some(found) = found else {
             return self.finish_restore(run, &args).await;
         };
-        let only: Vec<_> = args.only.into_iter().map(Into::into).collect();
+        let only: Vec<_> = args.only.iter().copied().map(Into::into).collect();
         let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
         let prepared = match restore::prepare(&ctx, found, &args.to, options).await {
             Ok(prepared) => prepared,

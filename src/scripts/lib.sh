@@ -173,13 +173,16 @@ settle_listed() {
 # Docker unpauses only what the kernel has frozen. What was thawed behind its back is frozen once more, for as long as that
 # takes; somebody who needs neither this script nor Docker ends it in any case.
 unpause_in_the_books() {
+  local rescuer
   timeout 20 docker unpause "$1" >/dev/null 2>&1 && return 0
   [ "$2" != - ] || return 0
   # shellcheck disable=SC2016 # the inner shell expands it
   setsid bash -c 'sleep 5; echo THAWED > "$1"' thaw "$2" </dev/null >/dev/null 2>&1 9>&- &
+  rescuer=$!
   echo FROZEN > "$2"
   timeout 4 docker unpause "$1" >/dev/null 2>&1
-  echo THAWED > "$2"
+  # In five seconds it could be another backup's freeze that is ended.
+  if echo THAWED > "$2"; then kill "$rescuer" 2>/dev/null; fi
 }
 
 # Where containers were stopped to freeze them, their supervisor was told so; it is part of the thaw to tell it again.
