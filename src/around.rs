@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use chrono::Utc;
 use clap::CommandFactory;
@@ -61,22 +61,17 @@ impl Start {
             replace(file, &ui::prometheus(&outlooks, now))?;
         }
         let at_risk = outlooks.iter().any(|outlook| outlook.worst() == Some(Weight::Risk));
-        Ok(match (problems.is_empty(), at_risk) {
-            (false, _) => Severity::Damaged,
-            (true, true) => Severity::Failed,
-            (true, false) => Severity::Ok,
-        })
+        Ok(tanker::library::Problem::severity_of(&problems).max(if at_risk { Severity::Failed } else { Severity::Ok }))
     }
 
     pub(crate) fn init(&self, args: &cli::Init) -> Result<Severity, Report> {
-        let usual =
-            std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
-        let file = args.to.clone().or_else(|| self.inventory.clone()).unwrap_or(usual);
+        let file = args.to.clone().or_else(|| self.inventory.clone()).unwrap_or_else(|| self.usual_inventory());
         if file.exists() {
             return Err(Report::msg(format!("{} is there already: tanker doesn't write over it", file.display())));
         }
         let hosts = if args.hosts.is_empty() { self.hosts_of_ssh_config() } else { args.hosts.clone() };
-        let text = inventory_text(&hosts)?;
+        let library = self.library.as_ref().map(|library| std::path::absolute(library).unwrap_or_else(|_| library.clone()));
+        let text = inventory_text(&hosts, library.as_deref())?;
         parse_inventory(&file.display().to_string(), &text)?;
         if let Some(folder) = file.parent() {
             fs::create_dir_all(folder).wrap_err_with(|| format!("the folder {} can't be made", folder.display()))?;
@@ -119,7 +114,21 @@ impl Start {
                 let identity = expand(identity, &self.home);
                 if !identity.exists() {
                     bad.push(format!("{}: the identity {} is not there", host.name, identity.display()));
+                } else if let Err(e) = tanker::remote::ssh::look_at_identity(&identity) {
+                    bad.push(format!("{}: {e}", host.name));
                 }
+            }
+            for known in &host.target.known_hosts {
+                let known = expand(known, &self.home);
+                if let Some(e) = fs::File::open(&known).err().filter(|e| e.kind() != std::io::ErrorKind::NotFound) {
+                    bad.push(format!("{}: the known hosts in {} can't be read: {e}", host.name, known.display()));
+                }
+            }
+            let library = expand(&host.library, &self.home);
+            if library.exists() && !library.is_dir() {
+                bad.push(format!("{}: the library {} is no folder", host.name, library.display()));
+            } else if !library.exists() {
+                let _ = writeln!(text, "  {}: the library {} is not there yet: the first backup makes it", host.name, library.display());
             }
         }
         for key in &inventory.decrypt_with {
@@ -132,8 +141,8 @@ impl Start {
         // A passphrase that would be asked for needs no terminal here.
         let asks = |host: &&tanker::model::inventory::Host| !matches!(host.upkeep.encryption, Some(EncryptTo::Passphrase(_)));
         let plain: Vec<HostName> = inventory.hosts.iter().filter(asks).map(|host| host.name.clone()).collect();
-        if let Err(e) = self.recipients(&inventory, &plain) {
-            bad.push(e.to_string());
+        for (host, recipients) in self.recipients_of_each(&inventory, &plain) {
+            bad.extend(recipients.err().map(|why| format!("{host}: {why}")));
         }
         let encrypted = inventory.hosts.iter().filter(|host| host.upkeep.encryption.is_some()).count();
         let kept = inventory.hosts.iter().filter(|host| host.upkeep.keep.is_some()).count();
@@ -195,24 +204,35 @@ impl Start {
 }
 
 /// A commented inventory with these hosts.
-fn inventory_text(hosts: &[String]) -> Result<String, Report> {
+fn inventory_text(hosts: &[String], library: Option<&Path>) -> Result<String, Report> {
+    let library = library.map_or_else(|| "~/tanker".to_owned(), |library| library.display().to_string());
+    let library = format!("\"{}\"", library.replace('\\', "\\\\").replace('"', "\\\""));
     let mut text = String::from(
-        "# tanker's inventory. Every key with its default: `inventory.example.toml` of the project.\n\n[defaults]\n# Where archives are kept: <library>/<host>/<id>/.\nlibrary = \"~/tanker\"\n\
+        "# tanker's inventory. Every key with its default: `inventory.example.toml` of the project.\n\n[defaults]\n# Where archives are kept: <library>/<host>/<id>/.\nlibrary = {LIBRARY}\n\
          # What `tanker forget` keeps.\nkeep = { last = 3, daily = 7, weekly = 4, monthly = 6 }\n\
          # Archives hold keys and databases: age recipients that may read them (age-keygen makes a key). Without any they lie here as they are.\n# encrypt_to = [\"age1…\"]\n# decrypt_with = [\"~/.config/tanker/key.txt\"]\n",
     );
+    text = text.replace("{LIBRARY}", &library);
+    let mut named: BTreeSet<String> = BTreeSet::new();
     if hosts.is_empty() {
         text.push_str("\n# One table for each Fuel master.\n# [hosts.prod-east]\n# address = \"10.20.0.2\"\n");
     }
     for host in hosts {
         let (user, address, port) = parse_jump(host).map_err(|e| Report::msg(e.to_string().replace("jump host", "host")))?;
+        let name: String = address.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
+        let name = if host.parse::<HostName>().is_ok() { host.clone() } else { name.trim_matches('-').to_owned() };
+        if let Some(odd) = host.chars().find(|c| "'\"\\".contains(*c)) {
+            return Err(Report::msg(format!("'{host}' is no host: {odd} can't stand in [user@]address[:port]")));
+        }
+        if !named.insert(name.clone()) {
+            return Err(Report::msg(format!("'{name}' is named twice")));
+        }
         if host.parse::<HostName>().is_ok() {
             // Looked up in ~/.ssh/config by its name.
             let _ = write!(text, "\n[hosts.'{host}']\n");
             continue;
         }
-        let name: String = address.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '-' }).collect();
-        let _ = write!(text, "\n[hosts.'{}']\naddress = \"{address}\"\n", name.trim_matches('-'));
+        let _ = write!(text, "\n[hosts.'{name}']\naddress = \"{address}\"\n");
         if let Some(user) = user {
             let _ = writeln!(text, "user = \"{user}\"");
             if user != "root" {

@@ -52,7 +52,9 @@ fn main() -> ExitCode {
 }
 
 async fn run(cli: Cli) -> Result<Severity, Report> {
-    let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    // A service need not have been told: then the system knows.
+    let home = std::env::home_dir().filter(|home| home.is_absolute());
+    let home = home.ok_or_else(|| Report::msg("this user has no home folder: name one with the environment's HOME"))?;
     if cli.quiet {
         ui::be_quiet();
     }
@@ -166,17 +168,23 @@ impl Start {
         self.inventory_path().is_ok().then(|| self.inventory()).transpose()
     }
 
+    /// The same for what only adds to an answer: that it can't be read is said.
+    fn inventory_or_note(&self) -> Option<Inventory> {
+        self.inventory_if_any().unwrap_or_else(|e| {
+            ui::err_once(&format!("tanker: {e:#}; going on without it\n"));
+            None
+        })
+    }
+
     fn state(&self) -> PathBuf {
-        std::env::var_os("XDG_STATE_HOME").map_or_else(|| self.home.join(".local/state"), PathBuf::from).join("tanker")
+        folder_of("XDG_STATE_HOME").unwrap_or_else(|| self.home.join(".local/state")).join("tanker")
     }
 
     fn inventory_path(&self) -> Result<PathBuf, Report> {
         if let Some(path) = &self.inventory {
             return Ok(path.clone());
         }
-        let config =
-            std::env::var_os("XDG_CONFIG_HOME").map_or_else(|| self.home.join(".config"), PathBuf::from).join("tanker/inventory.toml");
-        let places = [PathBuf::from("inventory.toml"), config];
+        let places = [PathBuf::from("inventory.toml"), self.usual_inventory()];
         places.iter().find(|path| path.exists()).cloned().ok_or_else(|| {
             Report::msg(format!(
                 "there is no inventory: neither {} nor {} is there; name one with -i, or 'tanker init' writes one to begin with",
@@ -184,6 +192,10 @@ impl Start {
                 places[1].display()
             ))
         })
+    }
+
+    fn usual_inventory(&self) -> PathBuf {
+        folder_of("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config")).join("tanker/inventory.toml")
     }
 
     /// The hosts that patterns and limits choose.
@@ -239,6 +251,11 @@ impl Start {
             clock: Utc::now,
         })
     }
+}
+
+/// A folder that the environment names; as its specification has it, what is empty or depends on where one stands names none.
+fn folder_of(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_absolute())
 }
 
 /// A question can't be ended otherwise: the thread that asks waits for a line.

@@ -1,6 +1,5 @@
 //! The verbs that work on masters.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,8 +81,15 @@ impl Start {
             serial: fleet.serial,
             max_fail: if fleet.fail_fast { Some(Share::Hosts(0)) } else { fleet.max_fail },
         };
-        let recipients = if verb == "backup" { self.recipients(&inventory, &hosts)? } else { BTreeMap::new() };
-        let vault = Vault { recipients, ..Vault::default() };
+        let mut vault = Vault::default();
+        if verb == "backup" {
+            for (host, recipients) in self.recipients_of_each(&inventory, &hosts) {
+                match recipients {
+                    Ok(recipients) => drop(vault.recipients.insert(host, recipients)),
+                    Err(why) => drop(vault.sealless.insert(host, why)),
+                }
+            }
+        }
         let (mut ctx, log) = (
             self.context_for(inventory, &hosts, vault, bandwidth.bwlimit_all, fleet.json).await?,
             ui::RunLog::begin(&self.state(), verb, !dry && !["status", "clean"].contains(&verb), Utc::now),
@@ -171,7 +177,10 @@ impl Start {
         if inventory.groups.contains_key(name.as_str()) {
             return Err(Report::msg(format!("'{name}' is a group: name one host")));
         }
-        Ok(select(inventory, &[name.to_string()])?)
+        match name.as_str() {
+            "all" => Err(Report::msg("'all' is every host: name one")),
+            name => Ok(select(inventory, &[name.to_owned()])?),
+        }
     }
 
     pub(crate) async fn restore(&self, args: cli::Restore) -> Result<Severity, Report> {
@@ -247,7 +256,11 @@ impl Start {
             Err(report) => return Ok(run.end(&report).await),
         };
         let plan = ui::half_plan(&args.to, &half.about, way);
-        if args.json { ui::err(&plan) } else { ui::out(&plan) }
+        if args.json {
+            ui::err(&plan)
+        } else {
+            ui::out(&plan)
+        }
         if args.dry_run {
             half.leave().await;
             return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);

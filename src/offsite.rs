@@ -111,7 +111,7 @@ impl Start {
                 for problem in &problems {
                     ui::err(&format!("tanker: at the remote {remote}: {}: {}\n", problem.name(), problem.reason));
                 }
-                let worst = if problems.is_empty() { Severity::Ok } else { Severity::Damaged };
+                let worst = Problem::severity_of(&problems);
                 Ok(Survey { inventory, offsite, away, problems, worst })
             }
             Err(e) => Err(complain(&e)),
@@ -132,6 +132,10 @@ impl Start {
         if !patterns.is_empty() {
             let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), patterns)?;
             wanted.extend(away.iter().filter(|away| hosts.contains(&away.manifest.description.host)));
+            if wanted.is_empty() {
+                let why = format!("the remote {} has no backup of {}", offsite.name, patterns.join(", "));
+                worst = worst.max(complain(&LibraryError::Missing(why)));
+            }
         }
         for backup in backups {
             match find_away(&away, &problems, backup) {
@@ -193,7 +197,7 @@ impl Start {
             Ok(survey) => survey,
             Err(severity) => return Ok(severity),
         };
-        worst = worst.max(if problems.is_empty() { Severity::Ok } else { Severity::Damaged });
+        worst = worst.max(Problem::severity_of(&problems));
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}; it is not copied\n", problem.name(), problem.reason));
         }

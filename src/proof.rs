@@ -23,7 +23,7 @@ impl Start {
             return self.verify_remote(args, remote).await;
         }
         let mut worst = Severity::Ok;
-        let mut entries = Vec::new();
+        let (mut entries, mut broken) = (Vec::new(), Vec::new());
         if args.all {
             let (all, problems) = self.everything()?;
             entries = all;
@@ -32,6 +32,7 @@ impl Start {
                 return Ok(Severity::Refused);
             }
             worst = worst.max(tell_broken(&problems, args.json));
+            broken = problems;
         }
         for backup in &args.backups {
             match self.find(backup)? {
@@ -47,6 +48,7 @@ impl Start {
             }
             entries = sample(all, share, if args.deep { Depth::Deep } else { Depth::Hashed });
             worst = worst.max(tell_broken(&problems, args.json));
+            broken = problems;
         }
         self.tell_unsealed(&entries);
         let depth = if args.deep { Depth::Deep } else { Depth::Hashed };
@@ -67,6 +69,12 @@ impl Start {
         for (entry, result) in entries.iter().zip(&mut results) {
             self.unless_changed(entry, result)?;
             self.record_check(entry, depth, result);
+            if let (true, Ok(verified)) = (args.deep && entry.is_encrypted(), &result)
+                && !verified.decrypted
+            {
+                let why = "was held from outside only: no key here opens it, name one with '--key' or 'decrypt_with'";
+                worst = worst.max(complain(&LibraryError::Missing(format!("{} {why}", entry.name()))));
+            }
             match result {
                 Err(LibraryError::Damaged { .. }) => worst = worst.max(Severity::Damaged),
                 Err(e) if args.json => worst = worst.max(e.severity()),
@@ -75,13 +83,13 @@ impl Start {
             }
         }
         let results: Vec<_> = entries.iter().zip(&results).collect();
-        ui::out(&if args.json { ui::verified_json(&results) } else { ui::verified(&results) });
+        ui::out(&if args.json { ui::verified_json(&results, &broken) } else { ui::verified(&results) });
         Ok(worst)
     }
 
     /// Says which backups are not encrypted though the inventory says so, a line a host.
     pub(crate) fn tell_unsealed(&self, entries: &[Entry]) {
-        let Some(inventory) = self.inventory().ok() else { return };
+        let Some(inventory) = self.inventory_or_note() else { return };
         let mut hosts: BTreeMap<&HostName, Vec<&str>> = BTreeMap::new();
         for about in entries.iter().map(|entry| &entry.manifest).filter(|manifest| inventory.unsealed(manifest).is_some()) {
             hosts.entry(&about.description.host).or_default().push(about.description.id.as_str());
@@ -149,10 +157,11 @@ impl Start {
 /// What is no backup any more has no row of its own among the results, and no place in a document.
 fn tell_broken(problems: &[Problem], json: bool) -> Severity {
     for problem in problems {
-        let line = format!("{}  DAMAGED  {}\n", problem.name(), problem.reason);
+        let word = if problem.is_newer() { "too new" } else { "DAMAGED" };
+        let line = format!("{}  {word}  {}\n", problem.name(), problem.reason);
         if json { ui::err(&line) } else { ui::out(&line) }
     }
-    if problems.is_empty() { Severity::Ok } else { Severity::Damaged }
+    Problem::severity_of(problems)
 }
 
 /// So much of the library, in bytes, what was looked at so deep longest ago first. Where that can't be written down comes last, or it would be

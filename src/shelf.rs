@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use chrono::Utc;
-use color_eyre::eyre::{Report, WrapErr};
+use color_eyre::eyre::Report;
 
 use tanker::cli;
 use tanker::library::{Entry, Keys, Library, LibraryError, Problem, Source, diff, export, extract, list_files, lrzip_is_here};
@@ -51,9 +51,20 @@ impl Start {
         let mut entries = Vec::new();
         let mut problems = Vec::new();
         for library in self.libraries()? {
-            let (some, bad) = library.list(None)?;
-            entries.extend(some);
-            problems.extend(bad);
+            if !library.root().exists() {
+                ui::err_once(&format!(
+                    "tanker: there is no {} yet: the first backup makes it; if it lies on a disk of its own, is that mounted?\n",
+                    library.root().display()
+                ));
+            }
+            match library.list(None) {
+                Ok((some, bad)) => {
+                    entries.extend(some);
+                    problems.extend(bad);
+                }
+                // One library hides no other's backups.
+                Err(e) => problems.push(Problem { path: library.root().join("*/*"), reason: e.to_string() }),
+            }
         }
         entries.sort_by_key(|entry: &Entry| entry.manifest.description.started);
         Ok((entries, problems))
@@ -64,7 +75,7 @@ impl Start {
         let mut libraries = self.libraries()?;
         // The host's own one first: that is where what works on masters looks.
         if let Some(own) =
-            self.inventory().ok().and_then(|inventory| inventory.host(&backup.host).map(|host| expand(&host.library, &self.home)))
+            self.inventory_or_note().and_then(|inventory| inventory.host(&backup.host).map(|host| expand(&host.library, &self.home)))
         {
             libraries.sort_by_key(|library| library.root() != own);
         }
@@ -114,13 +125,14 @@ impl Start {
                 ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
             }
         }
-        Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
+        Ok(Problem::severity_of(&problems))
     }
 
     /// Those of the hosts that patterns choose; all where there is none.
     pub(crate) fn of_hosts(&self, mut entries: Vec<Entry>, patterns: &[String]) -> Result<Vec<Entry>, Report> {
         if !patterns.is_empty() {
-            let hosts = chosen_in_library(entries.iter().map(|entry| &entry.manifest.description.host), self.inventory().ok(), patterns)?;
+            let hosts =
+                chosen_in_library(entries.iter().map(|entry| &entry.manifest.description.host), self.inventory_or_note(), patterns)?;
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
         }
         Ok(entries)
@@ -137,7 +149,7 @@ impl Start {
         if !patterns.is_empty() {
             let of_problems: Vec<HostName> = problems.iter().filter_map(Problem::host).collect();
             let named = entries.iter().map(|entry| &entry.manifest.description.host).chain(&of_problems);
-            let hosts = chosen_in_library(named, self.inventory().ok(), patterns)?;
+            let hosts = chosen_in_library(named, self.inventory_or_note(), patterns)?;
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
             problems.retain(|problem| problem.host().is_none_or(|host| hosts.contains(&host)));
             chosen = Some(hosts);
@@ -276,7 +288,6 @@ impl Start {
             Ok(found) => found,
             Err(e) => return Ok(complain(&e)),
         };
-        std::fs::create_dir_all(&args.to).wrap_err_with(|| format!("the folder {} can't be made", args.to.display()))?;
         let progress = ui::Progress::begin("read", entry.manifest.archive.tar_bytes);
         let extracted = extract(&entry, &keys, &args.path, &args.to, &progress.adder());
         progress.end();

@@ -9,7 +9,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Entry, HostLock, Library, LibraryError, rekey};
+use tanker::library::{Entry, HostLock, Library, LibraryError, Problem, rekey};
 use tanker::model::id::{BackupId, BackupRef, HostName};
 use tanker::model::manifest::{Contents, Manifest};
 use tanker::model::purge::purge;
@@ -88,7 +88,7 @@ fn carry_out(
     if forgotten.withheld.is_some() {
         return Ok((forgotten, worst));
     }
-    for ((manifest, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
+    for ((_, kept_for), entry) in forgotten.rows.iter_mut().zip(&mut forgotten.entries) {
         if !kept_for.is_empty() {
             continue;
         }
@@ -97,7 +97,7 @@ fn carry_out(
             Ok(false) => kept_for.push("protected meanwhile".into()),
             Err(e) => {
                 worst = worst.max(complain(&e));
-                kept_for.push(format!("{} could not be moved", manifest.description.id));
+                kept_for.push(ui::NOT_MOVED.into());
             }
         }
     }
@@ -203,7 +203,10 @@ impl Start {
             }
         }
         let shown: Vec<_> = plan.iter().map(|host| (&host.host, host.rows.as_slice(), host.withheld.as_deref())).collect();
-        ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, None) });
+        // Where it failed for every host, that has been said, and is not that there is nothing to do.
+        if args.json || worst == Severity::Ok || !shown.is_empty() {
+            ui::out(&if args.json { ui::forget_json(&shown, args.yes) } else { ui::forget_plan(&shown, args.yes, None) });
+        }
         Ok(worst)
     }
 
@@ -211,9 +214,14 @@ impl Start {
         let (mut found, mut bad) = (Vec::new(), Vec::new());
         for library in self.libraries()? {
             for host in library.host_names()? {
-                let (trashed, problems) = library.trashed(&host)?;
-                found.extend(trashed);
-                bad.extend(problems);
+                match library.trashed(&host) {
+                    Ok((trashed, problems)) => {
+                        found.extend(trashed);
+                        bad.extend(problems);
+                    }
+                    // One host's folder hides no other's.
+                    Err(e) => bad.push(Problem { path: library.root().join(host.as_str()), reason: e.to_string() }),
+                }
             }
         }
         let hosts = self.of_hosts(found.iter().map(|trashed| trashed.entry.clone()).collect(), &args.pattern)?;
@@ -223,7 +231,7 @@ impl Start {
         for problem in &bad {
             ui::err(&format!("tanker: in the trash: {}: {}\n", problem.path.display(), problem.reason));
         }
-        Ok(if bad.is_empty() { Severity::Ok } else { Severity::Damaged })
+        Ok(Problem::severity_of(&bad))
     }
 
     pub(crate) fn undelete(&self, args: &cli::Undelete) -> Result<Severity, Report> {
@@ -260,7 +268,7 @@ impl Start {
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
         }
-        Ok(if problems.is_empty() { Severity::Ok } else { Severity::Damaged })
+        Ok(Problem::severity_of(&problems))
     }
 
     pub(crate) async fn rekey(&self, args: &cli::Rekey) -> Result<Severity, Report> {

@@ -21,22 +21,34 @@ use crate::shelf::{complain, of_folder};
 impl Start {
     /// To whom the new archives of these hosts are encrypted.
     pub(crate) fn recipients(&self, inventory: &Inventory, hosts: &[HostName]) -> Result<BTreeMap<HostName, Arc<Recipients>>, Report> {
+        let named = |(host, found): (HostName, Result<_, String>)| {
+            found.map(|found| (host.clone(), found)).map_err(|e| Report::msg(format!("{host}: {e}")))
+        };
+        self.recipients_of_each(inventory, hosts).into_iter().map(named).collect()
+    }
+
+    /// The same, where one host's fault is none of the others'.
+    pub(crate) fn recipients_of_each(
+        &self,
+        inventory: &Inventory,
+        hosts: &[HostName],
+    ) -> BTreeMap<HostName, Result<Arc<Recipients>, String>> {
         // Many hosts share what the defaults say: it is read, and asked for, once.
-        let mut known: Vec<(&EncryptTo, Arc<Recipients>)> = Vec::new();
+        let mut known: Vec<(&EncryptTo, Result<Arc<Recipients>, String>)> = Vec::new();
         let mut found = BTreeMap::new();
         for host in hosts {
             let Some(how) = &inventory.upkeep(host).encryption else { continue };
             let recipients = match known.iter().find(|(other, _)| *other == how) {
-                Some((_, recipients)) => Arc::clone(recipients),
+                Some((_, recipients)) => recipients.clone(),
                 None => {
-                    let recipients = Arc::new(self.read_recipients(how)?);
-                    known.push((how, Arc::clone(&recipients)));
+                    let recipients = self.read_recipients(how).map(Arc::new).map_err(|e| format!("{e:#}"));
+                    known.push((how, recipients.clone()));
                     recipients
                 }
             };
             found.insert(host.clone(), recipients);
         }
-        Ok(found)
+        found
     }
 
     fn read_recipients(&self, how: &EncryptTo) -> Result<Recipients, Report> {
@@ -114,7 +126,7 @@ impl Start {
         if encrypted.is_empty() {
             return Ok(keys);
         }
-        let inventory = self.inventory().ok();
+        let inventory = self.inventory_if_any()?;
         let named = inventory.iter().flat_map(|inventory| &inventory.decrypt_with);
         if encrypted.iter().any(|manifest| !by_passphrase(manifest)) {
             for path in self.key.iter().chain(named) {

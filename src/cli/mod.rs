@@ -157,7 +157,7 @@ pub struct Fleet {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub forks: Option<u16>,
     /// Work on groups of this many hosts, one group after the other: a number or a percentage
-    #[arg(long, value_name = "N|P%")]
+    #[arg(long, value_name = "N|P%", value_parser = parse_group)]
     pub serial: Option<Share>,
     /// Begin no further host once one has failed
     #[arg(long, conflicts_with = "max_fail")]
@@ -386,4 +386,12 @@ pub struct Trust {
     /// Don't ask
     #[arg(long)]
     pub yes: bool,
+}
+
+/// A group of hosts holds one at least.
+fn parse_group(text: &str) -> Result<Share, String> {
+    match text.parse()? {
+        Share::Hosts(0) | Share::Percent(0) => Err("a group holds one host at least".to_owned()),
+        share => Ok(share),
+    }
 }

@@ -61,6 +61,10 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     let (failure, mut ending) = match tried {
         Tried::Restores { push, rest } => {
             let (push, rest) = (human_duration(push), human_duration(rest));
+            if !holds_the_database(&entry) {
+                let why = "NO DATABASE was started, for it holds no image of postgres: this is not recorded as a drill";
+                return Ok(Ending::ok(format!("{}: pushed in {push}, unpacked in {rest}; {why}", entry.name())));
+            }
             (None, Ending::ok(format!("{} restores: pushed in {push}, unpacked, loaded and started in {rest}", entry.name())))
         }
         Tried::Fails(why) => (Some(why.clone()), Ending::bad(Severity::Failed, why, None)),
@@ -71,6 +75,16 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
         ending.summary = format!("{}; it could not be recorded: {e}", ending.summary);
     }
     Ok(ending)
+}
+
+/// Whether there is a database to be started.
+fn holds_the_database(entry: &Entry) -> bool {
+    let about = &entry.manifest.description;
+    let named =
+        about.containers.iter().find(|container| container.service == "postgres").map(|container| container.image.replace('/', "__"));
+    named.is_some_and(|image| {
+        entry.manifest.archive.members.iter().any(|member| member.name == "docker-images.tar" || member.name.starts_with(&image))
+    })
 }
 
 /// A drill's verdict.

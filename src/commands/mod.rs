@@ -43,6 +43,8 @@ pub struct Vault {
     pub keys: Keys,
     /// To whom each host's new archives are encrypted; a host that isn't here has none that are.
     pub recipients: BTreeMap<HostName, Arc<Recipients>>,
+    /// Why a host's new archives can't be encrypted as the inventory has it: no backup of it is begun.
+    pub sealless: BTreeMap<HostName, String>,
 }
 
 /// What every verb works with.

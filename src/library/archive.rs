@@ -91,7 +91,10 @@ impl Source {
     /// When it is encrypted and none of the keys opens it.
     pub fn of(entry: &Listed, keys: &Keys) -> Result<Self, LibraryError> {
         let plain = entry.is_encrypted().then(|| entry.open(keys)).transpose()?;
-        Ok(Self { path: entry.archive(), plain, seen: None })
+        let path = entry.archive();
+        // That it can't be read here is no damage.
+        File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
+        Ok(Self { path, plain, seen: None })
     }
 
     /// The same, and `seen` is told of its bytes, decompressed.

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use super::records::read_record;
 use super::{Library, LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName, Which};
-use crate::model::manifest::{Manifest, parse_manifest};
+use crate::model::manifest::{Manifest, NEEDS_NEWER, parse_manifest};
 use crate::model::record::Record;
+use crate::model::report::Severity;
 
 /// In a mirror's folder: the url of its home.
 pub(super) const HOME: &str = ".home";
@@ -50,6 +51,19 @@ impl Problem {
     fn host_folder(&self) -> Option<&std::path::Path> {
         let above = self.path.parent()?;
         if above.ends_with(super::trash::TRASH) { above.parent() } else { Some(above) }
+    }
+
+    /// Whether it is no fault of its own: a later tanker wrote it.
+    #[must_use]
+    pub fn is_newer(&self) -> bool {
+        self.reason.ends_with(NEEDS_NEWER)
+    }
+
+    /// How serious these are.
+    #[must_use]
+    pub fn severity_of(problems: &[Self]) -> Severity {
+        let each = |problem: &Self| if problem.is_newer() { Severity::Refused } else { Severity::Damaged };
+        problems.iter().map(each).max().unwrap_or(Severity::Ok)
     }
 
     /// `HOST@ID`, as the folders are named.
@@ -113,6 +127,7 @@ impl Library {
             let inside = match folders(&host_folder) {
                 Ok(inside) => inside,
                 // One host's folder hides no other's.
+                Err(e) if only.is_some() => return Err(e),
                 Err(e) => {
                     problems.push(Problem { path: host_folder.join("*"), reason: e.to_string() });
                     continue;

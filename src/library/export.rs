@@ -18,6 +18,9 @@ use crate::model::text::printable;
 /// # Errors
 /// When the archive is damaged or none of the keys opens it, the file is there already, or it can't be written.
 pub fn export(entry: &Entry, keys: &Keys, to: &Path, seen: &mut dyn FnMut(u64)) -> Result<PathBuf, LibraryError> {
+    if entry.is_encrypted() {
+        entry.open(keys)?;
+    }
     verify(entry, keys, Depth::Decompressed, seen)?;
     let name = archive_name(&entry.manifest.description.stock_id);
     let file = to.join(&name);

@@ -17,6 +17,8 @@ use crate::model::text::printable;
 /// When there is no such path in the backup or it can't be unpacked.
 pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path, seen: &Seen) -> Result<(), LibraryError> {
     let (tree, below) = place_of(&entry.manifest.description, wanted).map_err(LibraryError::Missing)?;
+    let damaged = |reason| LibraryError::Damaged { name: entry.name(), reason };
+    refuse_to_overwrite(to, &below)?;
     let list = format!("{tree}.deleted");
     let mut gone = Vec::new();
     // It stands behind the tree, and tar has to know it before.
@@ -27,21 +29,53 @@ pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path, seen: &Seen)
             }
             Ok(())
         });
-        read.map_err(LibraryError::Missing)?;
+        read.map_err(damaged)?;
     }
     // tar is content with a member that it was told to leave out.
     if gone.split(|b| *b == 0).any(|path| path.strip_suffix(b"/").unwrap_or(path) == below.as_bytes()) {
         return Err(LibraryError::Missing(nothing_at(&below)));
     }
+    let was_there = to.exists();
+    std::fs::create_dir_all(to).map_err(LibraryError::file(to, "can't be made"))?;
+    // What the archive is not to blame for.
+    let mut refused = None;
     let mut done = false;
     let unpacked = each_member(Source::of(entry, keys)?.seen_by(Arc::clone(seen)), |name, member| {
         if name == tree {
-            untar(member, &below, &gone, to)?;
+            untar(member, &below, &gone, to).map_err(|e| {
+                let said = e.to_string();
+                refused = Some(e);
+                said
+            })?;
             done = true;
         }
         Ok(())
     });
-    unpacked.and_then(|()| if done { Ok(()) } else { Err(format!("the backup has no member {tree}")) }).map_err(LibraryError::Missing)
+    let outcome = match (unpacked, refused) {
+        (_, Some(refused)) => Err(refused),
+        (Err(reason), None) => Err(damaged(reason)),
+        (Ok(()), None) if !done => Err(LibraryError::Missing(format!("the backup has no member {tree}"))),
+        (Ok(()), None) => Ok(()),
+    };
+    if outcome.is_err() && !was_there {
+        // One that something was unpacked into stays.
+        let _ = std::fs::remove_dir(to);
+    }
+    outcome
+}
+
+/// What lies there may have been changed since it was taken out.
+fn refuse_to_overwrite(to: &Path, below: &str) -> Result<(), LibraryError> {
+    let place = to.join(below.trim_start_matches("./"));
+    let is_there = match below {
+        "." => std::fs::read_dir(to).is_ok_and(|mut inside| inside.next().is_some()),
+        _ => place.symlink_metadata().is_ok(),
+    };
+    if is_there {
+        Err(LibraryError::Missing(format!("{} is there already: name another folder with '--to'", place.display())))
+    } else {
+        Ok(())
+    }
 }
 
 /// The member that holds a path as `files` prints it, and the path in there.
@@ -62,12 +96,13 @@ fn place_of(description: &Description, wanted: &str) -> Result<(String, String),
     Ok((tree, below))
 }
 
-fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<(), String> {
-    let mut without = tempfile::NamedTempFile::new().map_err(|e| format!("no temporary file can be made: {e}"))?;
+fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<(), LibraryError> {
+    let failed = LibraryError::Missing;
+    let mut without = tempfile::NamedTempFile::new().map_err(|e| failed(format!("no temporary file can be made: {e}")))?;
     // tar wants a path on each line: a name that is none would be two others.
     let names = gone.split(|b| *b == 0).filter(|name| !name.is_empty() && !name.contains(&b'\n'));
     let lines: Vec<u8> = names.flat_map(|name| name.iter().copied().chain([b'\n'])).collect();
-    without.write_all(&lines).map_err(|e| format!("the temporary file {} can't be written: {e}", without.path().display()))?;
+    without.write_all(&lines).map_err(LibraryError::file(without.path(), "can't be written"))?;
     let mut child = Command::new("tar")
         .args(["-x", "--no-same-owner", "--anchored", "--no-wildcards", "-X"])
         .arg(without.path())
@@ -80,24 +115,24 @@ fn untar(tar: &mut impl Read, member: &str, gone: &[u8], to: &Path) -> Result<()
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .map_err(|e| format!("tar can't be run here: {e}"))?;
+        .map_err(|e| failed(format!("tar can't be run here: {e}")))?;
     let listening = listen(child.stderr.take());
     let fed = child.stdin.take().map_or(Ok(()), |mut input| io::copy(tar, &mut input).and_then(|_| input.flush()));
-    let status = child.wait().map_err(|e| e.to_string())?;
+    let status = child.wait().map_err(|e| failed(format!("tar can't be waited for: {e}")))?;
     let said = heard(listening);
     // tar stops reading where it has all it was asked for; its exit code tells whether it had.
     if let Err(e) = fed
         && e.kind() != io::ErrorKind::BrokenPipe
     {
-        return Err(format!("the archive can't be read: {e}"));
+        return Err(failed(format!("the archive can't be read: {e}")));
     }
     if status.success() || only_misses_links(&said, gone) {
         return Ok(());
     }
     if said.contains("Not found in archive") {
-        return Err(nothing_at(member));
+        return Err(failed(nothing_at(member)));
     }
-    Err(format!("it could not be unpacked: {}", printable(&said)))
+    Err(failed(format!("it could not be unpacked: {}", printable(&said))))
 }
 
 fn nothing_at(member: &str) -> String {

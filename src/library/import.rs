@@ -28,8 +28,14 @@ impl Library {
     ) -> Result<Entry, LibraryError> {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let damaged = |reason: String| LibraryError::Damaged { name: crate::model::text::printable(&name), reason };
-        let mut source = File::open(file).map_err(LibraryError::file(file, "can't be read"))?;
-        let bytes = source.metadata().map_err(LibraryError::file(file, "can't be read"))?.len();
+        // Nothing is begun: it may be the wrong file that was named.
+        let unreadable = |e| LibraryError::Missing(LibraryError::file(file, "can't be read")(e).to_string());
+        let mut source = File::open(file).map_err(unreadable)?;
+        let about = source.metadata().map_err(unreadable)?;
+        if !about.is_file() {
+            return Err(LibraryError::Missing(format!("{} is no file", file.display())));
+        }
+        let bytes = about.len();
         if !lrzip_is_here() {
             return Err(LibraryError::Missing(
                 "lrzip is not installed here, and an archive that nobody has decompressed is not taken".into(),

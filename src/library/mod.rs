@@ -180,7 +180,8 @@ impl Library {
         }
         let entries: Vec<Entry> = trashed.into_iter().map(|trashed| trashed.entry).collect();
         let missing = || {
-            let near = self.meant_of(name, &entries);
+            let is_known = self.hosts().unwrap_or_default().iter().any(|(host, _)| *host == name.host);
+            let near = if entries.is_empty() && is_known { String::new() } else { self.meant_of(name, &entries) };
             let hint = match entries.is_empty() {
                 true => format!(" in the trash{near}: nothing of {} lies there", name.host),
                 false => format!(" in the trash{near}: 'tanker list --trash {}' shows what lies there", name.host),
@@ -222,6 +223,7 @@ fn named<'a>(name: &BackupRef, entries: &'a [Entry], problems: &[Problem]) -> Re
     }
     let found = entries.iter().rev().find(wanted);
     match in_the_way(problems.iter(), &name.which, found.map(|found| &found.manifest.description.id)) {
+        Some(problem) if problem.is_newer() => Err(LibraryError::Missing(format!("{}: {}", problem.name(), problem.reason))),
         Some(problem) => Err(LibraryError::Damaged { name: problem.name(), reason: problem.reason.clone() }),
         None => Ok(found),
     }

@@ -114,7 +114,11 @@ impl Entry {
         let mut record = match read_record(&self.folder) {
             Ok(record) => record,
             Err(_) if anew => Record::default(),
-            Err(reason) => return Err(LibraryError::Damaged { name: self.name(), reason }),
+            // The record, not the backup.
+            Err(reason) => {
+                let anew = "'tanker protect --renew' begins it anew, without its notes, tags and marks";
+                return Err(LibraryError::Missing(format!("{}: {reason}: {anew}", self.name())));
+            }
         };
         if !change(&mut record) {
             return Ok(false);

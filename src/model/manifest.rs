@@ -244,6 +244,9 @@ pub enum ProofPlace {
     Master,
 }
 
+/// What a manifest of a later tanker's ends with.
+pub const NEEDS_NEWER: &str = "a newer one is needed";
+
 /// Why a manifest was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadManifest {
@@ -251,7 +254,7 @@ pub enum BadManifest {
     #[error("the manifest can't be read: {0}")]
     Unreadable(String),
     /// Written by a later tanker.
-    #[error("the manifest has format {0}: this tanker reads up to {FORMAT}, a newer one is needed")]
+    #[error("the manifest has format {0}: this tanker reads up to {FORMAT}, {NEEDS_NEWER}")]
     TooNew(u32),
     /// A value that can't be.
     #[error("the manifest is wrong: {0}")]

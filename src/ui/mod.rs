@@ -17,9 +17,10 @@ mod shelf;
 mod stream;
 mod upkeep;
 
+use std::collections::BTreeSet;
 use std::io::{ErrorKind, IsTerminal, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use html::page;
 pub use log::{RunLog, failed_last_time};
@@ -31,8 +32,8 @@ pub use screen::is_asking;
 pub use shelf::{file_line, list_json, list_table, show};
 pub use stream::{checked_event, jobs_event, plan_event, recap_event};
 pub use upkeep::{
-    Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json, trash_table,
-    verified, verified_away, verified_away_json, verified_json,
+    NOT_MOVED, Plan, away_json, away_table, diff_json, difference, forget_json, forget_plan, marks, stats_json, stats_table, trash_json,
+    trash_table, verified, verified_away, verified_away_json, verified_json,
 };
 
 use chrono::{DateTime, Utc};
@@ -106,6 +107,16 @@ pub fn out(text: &str) {
 #[must_use]
 pub fn output_was_lost() -> bool {
     LOST.load(Ordering::Relaxed)
+}
+
+/// What has been said and would be repeated.
+static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// As [`err`], but not what it has said already.
+pub fn err_once(text: &str) {
+    if SAID.lock().unwrap_or_else(PoisonError::into_inner).insert(text.to_owned()) {
+        err(text);
+    }
 }
 
 /// Prints something for the operator beside it.

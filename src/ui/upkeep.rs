@@ -52,7 +52,7 @@ pub fn verified(results: &[(&Entry, &Result<Verified, LibraryError>)]) -> String
 
 /// The same as JSON.
 #[must_use]
-pub fn verified_json(results: &[(&Entry, &Result<Verified, LibraryError>)]) -> String {
+pub fn verified_json(results: &[(&Entry, &Result<Verified, LibraryError>)], broken: &[Problem]) -> String {
     let list: Vec<Value> = results
         .iter()
         .map(|(entry, result)| match result {
@@ -62,7 +62,8 @@ pub fn verified_json(results: &[(&Entry, &Result<Verified, LibraryError>)]) -> S
             }
         })
         .collect();
-    format!("{:#}\n", json!({ "format": 1, "backups": list }))
+    let problems: Vec<Value> = broken.iter().map(|problem| json!({ "name": problem.name(), "reason": problem.reason })).collect();
+    format!("{:#}\n", json!({ "format": 1, "backups": list, "problems": problems }))
 }
 
 /// How many there are of each host and what they take.
@@ -175,6 +176,9 @@ pub fn diff_json(before: &Entry, after: &Entry, found: &Difference) -> String {
     format!("{value:#}\n")
 }
 
+/// Why one stays that should have gone.
+pub const NOT_MOVED: &str = "could not be moved";
+
 /// What `forget` keeps and why, and what goes.
 #[must_use]
 pub fn forget_plan(plan: &[Plan<'_>], done: bool, remote: Option<&str>) -> String {
@@ -195,7 +199,13 @@ pub fn forget_plan(plan: &[Plan<'_>], done: bool, remote: Option<&str>) -> Strin
             }
         }
     }
+    let stuck =
+        plan.iter().flat_map(|(_, verdicts, _)| *verdicts).filter(|(_, kept_for)| kept_for.iter().any(|why| why == NOT_MOVED)).count();
+    if stuck > 0 {
+        let _ = writeln!(text, "{stuck} should have gone and could not be moved");
+    }
     let _ = match (going, done) {
+        (0, _) if stuck > 0 => Ok(()),
         (0, _) => writeln!(text, "nothing is to be forgotten"),
         (_, true) if remote.is_some() => writeln!(text, "{going} removed from {} ({})", remote.unwrap_or_default(), human_bytes(bytes)),
         (_, true) => writeln!(text, "{going} moved into the trash ({}): 'tanker undelete' takes them back", human_bytes(bytes)),

@@ -147,6 +147,8 @@ fn a_committed_backup_is_listed_verified_and_its_files_come_out() {
     }
     assert!(extract("/etc/../../x").is_err());
     extract("/etc/fuel/a:b").unwrap();
+    assert!(extract("/etc/fuel").unwrap_err().to_string().contains("is there already"));
+    fs::remove_dir_all(to.join("etc")).unwrap();
     extract("/etc/fuel").unwrap();
     let mut found: Vec<String> =
         fs::read_dir(to.join("etc/fuel")).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();

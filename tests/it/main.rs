@@ -15,6 +15,7 @@ mod homes;
 mod inputs;
 mod library;
 mod logins;
+mod mishaps;
 mod offsite;
 mod pages;
 mod power;

@@ -219,7 +219,7 @@ fn an_unreadable_record_hides_nothing_and_counts_as_protected() {
     shelf.tanker(&["list"]).code(0).says("east@2026-11-21-02_00").says("as if it were protected");
     shelf.tanker(&["forget", "--yes"]).code(0).says("protected");
     assert_eq!(shelf.library().list(None).unwrap().0.len(), 2);
-    shelf.tanker(&["tag", "east@2026-11-21", "--add", "x"]).code(5);
+    shelf.tanker(&["tag", "east@2026-11-21", "--add", "x"]).code(3).says("'tanker protect --renew' begins it anew");
     let asked = shelf.tanker(&["protect", "--renew", "east@2026-11-21"]).code(3);
     assert!(asked.stderr.contains("begun anew") && asked.stderr.contains("  {\n"), "{}", asked.stderr);
     assert_eq!(fs::read_to_string(entries[0].folder.join("record.json")).unwrap(), "{");

@@ -62,6 +62,9 @@ pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunR
 
 async fn with_hooks(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
+    if let Some(why) = ctx.vault.sealless.get(name) {
+        return Err(refused(std::slice::from_ref(why), Some("'tanker config check' finds that before a backup is due".into())));
+    }
     if options.dry_run {
         return backup_host(ctx, name, options).await;
     }

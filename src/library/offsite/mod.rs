@@ -310,5 +310,23 @@ fn http_client() -> reqwest::Result<reqwest::Client> {
 }
 
 fn wrong(remote: &str, what: &str, error: &opendal::Error) -> LibraryError {
-    LibraryError::Offsite { remote: remote.to_owned(), reason: format!("{what}: {}", printable(&error.to_string())) }
+    LibraryError::Offsite { remote: remote.to_owned(), reason: format!("{what}: {}", printable(&cause_of(error))) }
+}
+
+/// What lies at the bottom of it: a remote's own words, OpenSSH's, the system's. What is above says which call of a library's failed.
+fn cause_of(error: &opendal::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    let mut next = std::error::Error::source(error);
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        next = cause.source();
+        // Some repeat what is below them.
+        if !next.is_some_and(|below| said.contains(&below.to_string())) && !said.trim().is_empty() {
+            words.push(said.trim().to_owned());
+        }
+    }
+    match words.len() {
+        0 => error.to_string(),
+        n => words.split_off(n.saturating_sub(2)).join(": "),
+    }
 }

@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::reach::{jump_target, parse_jump};
 use super::remotes::{Remote, RemoteTable, is_remote, remote};
 use super::upkeep::{EncryptTo, KeepTable, Upkeep, Wrong, encryption, policy};
-use super::wrong::reason;
+use super::wrong::{key_before, reason};
 use super::{Agent, Endpoint, Given, Hooks, Host, Inventory, Password, Target};
 use crate::model::id::HostName;
 use crate::model::manifest::FreezeMethod;
@@ -78,8 +78,8 @@ macro_rules! settings {
 }
 
 settings! {
-    port: u16,
-    user: String,
+    port: Spanned<u16>,
+    user: Spanned<String>,
     identity: Vec<PathBuf>,
     agent: bool,
     known_hosts: PathBuf,
@@ -169,6 +169,14 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
             remotes.push(Remote::of_url(&url).map_err(|why| reader.bad(library.span().start, why))?);
         }
     }
+    for library in parsed.hosts.values().map(|host| &host.library).chain([&parsed.defaults.library]).flatten() {
+        let path = library.get_ref();
+        if !is_remote(path) && !path.is_absolute() && !path.starts_with("~") {
+            let why =
+                format!("the library '{}' depends on where one stands: begin it with '/' or '~/'", printable(&path.to_string_lossy()));
+            return Err(reader.bad(library.span().start, why));
+        }
+    }
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
     let upkeep = reader.upkeep(&HostTable::default(), &parsed.defaults)?;
     Ok(Inventory { hosts, groups, library, forks, ssh_config, decrypt_with, remotes, notify: parsed.defaults.notify.clone(), upkeep })
@@ -194,7 +202,20 @@ impl Reader<'_> {
         library: &std::path::Path,
     ) -> Result<Host, BadInventory> {
         let host_name: HostName = name.get_ref().parse().map_err(|e| self.bad(name.span().start, format!("{e}")))?;
+        if host_name.as_str() == "all" {
+            return Err(self.bad(name.span().start, "'all' can't be the name of a host: it stands for every one of them"));
+        }
+        if let Some(user) = set_of_user(table, defaults).filter(|user| !is_user(user.get_ref())) {
+            return Err(self.bad(user.span().start, format!("'{}' is no user", printable(user.get_ref()))));
+        }
+        if let Some(port) = table.port.as_ref().or(defaults.port.as_ref()).filter(|port| *port.get_ref() == 0) {
+            return Err(self.bad(port.span().start, "0 is no port: 1 to 65535"));
+        }
         let address = table.address.as_ref().unwrap_or(name);
+        if let Some((before, port)) = address.get_ref().split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
+            let apart = format!("address = \"{}\" and port = {port}", printable(before));
+            return Err(self.bad(address.span().start, format!("'{}' is no address: say {apart}", printable(address.get_ref()))));
+        }
         if !is_address(address.get_ref()) {
             return Err(self.bad(address.span().start, format!("'{}' is no address", printable(address.get_ref()))));
         }
@@ -203,8 +224,8 @@ impl Reader<'_> {
         let target = Target {
             endpoint: Endpoint {
                 address: address.get_ref().clone(),
-                port: set.port.copied().unwrap_or(22),
-                user: set.user.cloned().unwrap_or_else(|| "root".into()),
+                port: set.port.map_or(22, |port| *port.get_ref()),
+                user: set.user.map_or_else(|| "root".into(), |user| user.get_ref().clone()),
             },
             identity: set.identity.cloned().unwrap_or_default(),
             certificates: Vec::new(),
@@ -252,12 +273,19 @@ impl Reader<'_> {
 
     fn seconds(&self, given: Option<&Spanned<u64>>, otherwise: u64, least: u64) -> Result<Duration, BadInventory> {
         match given {
-            Some(given) if !(least..=86_400).contains(given.get_ref()) => {
-                Err(self.bad(given.span().start, format!("{} s is out of range: {least} to 86400", given.get_ref())))
-            }
+            Some(given) if !(least..=86_400).contains(given.get_ref()) => Err(self.bad(
+                given.span().start,
+                format!("{} s is out of range: {}{least} to 86400", given.get_ref(), self.key_at(given.span().start)),
+            )),
             Some(given) => Ok(Duration::from_secs(*given.get_ref())),
             None => Ok(Duration::from_secs(otherwise)),
         }
+    }
+
+    /// ` 'KEY' is from `, where the key stands before this value.
+    fn key_at(&self, offset: usize) -> String {
+        let key = self.text.get(..offset).and_then(key_before);
+        key.map(|key| format!("'{}' is from ", printable(&key))).unwrap_or_default()
     }
 
     fn days(&self, key: &str, given: Option<&Spanned<u64>>, otherwise: u64) -> Result<Duration, BadInventory> {
@@ -300,8 +328,14 @@ impl Reader<'_> {
         let mut result = BTreeMap::new();
         for (group, members) in groups {
             let name = group.get_ref();
-            if name == "all" || names.contains(name.as_str()) || name.parse::<HostName>().is_err() {
-                return Err(self.bad(group.span().start, format!("'{}' can't be the name of a group", printable(name))));
+            let why = match name.as_str() {
+                "all" => "it stands for every host",
+                _ if names.contains(name.as_str()) => "a host bears it",
+                _ if name.parse::<HostName>().is_err() => "small and capital letters, digits, '.', '_' and '-' make one",
+                _ => "",
+            };
+            if !why.is_empty() {
+                return Err(self.bad(group.span().start, format!("'{}' can't be the name of a group: {why}", printable(name))));
             }
             let mut list = Vec::new();
             for member in members {
@@ -328,6 +362,14 @@ fn own_encryption(table: &HostTable, defaults: &Defaults) -> Result<Option<Encry
         (None, None) => encryption(defaults.encrypt_to.as_ref(), defaults.encrypt_passphrase.as_ref()),
         (to, passphrase) => encryption(to.as_ref(), passphrase.as_ref()),
     }
+}
+
+fn set_of_user<'a>(table: &'a HostTable, defaults: &'a Defaults) -> Option<&'a Spanned<String>> {
+    table.user.as_ref().or(defaults.user.as_ref())
+}
+
+fn is_user(text: &str) -> bool {
+    is_address(text)
 }
 
 fn is_address(text: &str) -> bool {

@@ -16,6 +16,18 @@ pub(super) fn reason(error: &toml::de::Error, text: &str) -> String {
     if let Some((_, rest)) = message.split_once("missing field `") {
         return format!("the key '{}' is missing here", rest.split('`').next().unwrap_or_default());
     }
+    let there = error.span().and_then(|span| text.get(span));
+    if message.starts_with("duplicate key") {
+        let name = there.map(|there| printable(there.trim_matches(['[', ']', '"', '\'']))).filter(|name| !name.is_empty());
+        return name.map_or(message, |name| format!("'{name}' stands here a second time"));
+    }
+    // `address = 10.20.0.2`
+    let is_no_number = ["invalid float", "invalid integer", "invalid mantissa"].iter().any(|start| message.starts_with(start));
+    let line = error.span().and_then(|span| text.get(..span.start)?.rsplit('\n').next());
+    if let (true, Some((key, _))) = (is_no_number, line.and_then(|line| line.split_once('='))) {
+        let key = printable(key.trim());
+        return format!("what stands behind '{key}' is no number: a text stands in quotes, {key} = \"…\"");
+    }
     // `invalid type: string "x", expected struct HostTable`
     let Some((found, expected)) = message.strip_prefix("invalid ").and_then(|rest| rest.split_once(": ")?.1.split_once(", expected "))
     else {
@@ -40,7 +52,7 @@ fn unknown_key(rest: &str) -> String {
 }
 
 /// The key whose value begins behind this text, where it stands in the same line.
-fn key_before(text: &str) -> Option<String> {
+pub(super) fn key_before(text: &str) -> Option<String> {
     let line = text.rsplit('\n').next()?;
     let (before, value) = line.rsplit_once('=')?;
     // Inside a list it is the list's key all the same.
@@ -73,7 +85,8 @@ fn wanted(expected: &str, key: Option<&str>) -> String {
         "a sequence" => format!("a list: {name} = [\"…\"]"),
         "a boolean" => "true or false".to_owned(),
         "u16" => "a number from 0 to 65535".to_owned(),
-        number if NUMBERS.contains(&number) => "a whole number".to_owned(),
+        "u32" => "a whole number from 0 to 4294967295".to_owned(),
+        number if NUMBERS.contains(&number) => "a whole number, 0 or more".to_owned(),
         "a string" | "path string" => format!("a text in quotes: {name} = \"…\""),
         other if other == "a map" || other.starts_with("struct ") => format!("a table: [{name}]"),
         other => other.to_owned(),
@@ -100,10 +113,20 @@ mod tests {
             ("[hosts.a]\nidentity = [7]\n", "i:2: 'identity' is a number, and must be a text in quotes: identity = \"…\""),
             ("[defaults]\nsudo = \"yes\"\n", "i:2: 'sudo' is a text, and must be true or false"),
             ("[defaults]\nuser = true\n", "i:2: 'user' is true or false, and must be a text in quotes: user = \"…\""),
-            ("[defaults]\nforks = 2.5\n", "i:2: 'forks' is 2.5, and must be a whole number"),
+            ("[defaults]\nforks = 2.5\n", "i:2: 'forks' is 2.5, and must be a whole number, 0 or more"),
             ("[hosts.a]\nport = 70000\n", "i:2: 'port' is 70000, and must be a number from 0 to 65535"),
-            ("[hosts.a]\nkeep = { daily = '7' }\n", "i:2: 'daily' is a text, and must be a whole number"),
+            ("[hosts.a]\nkeep = { daily = '7' }\n", "i:2: 'daily' is a text, and must be a whole number from 0 to 4294967295"),
             ("[remotes]\nvault = 's3://b/x'\n", "i:2: 'vault' is a text, and must be a table: [remotes.vault], and below it url = \"…\""),
+            (
+                "[hosts.a]\naddress = 10.20.0.2\n",
+                "i:2: what stands behind 'address' is no number: a text stands in quotes, address = \"…\"",
+            ),
+            ("[hosts.a]\nport = 1\nport = 2\n", "i:3: 'port' stands here a second time"),
+            ("[hosts.a]\nlease = 0\n", "i:2: 0 s is out of range: 'lease' is from 5 to 86400"),
+            ("[hosts.a]\naddress = '10.0.0.1:2222'\n", "i:2: '10.0.0.1:2222' is no address: say address = \"10.0.0.1\" and port = 2222"),
+            ("[defaults]\nport = 0\n[hosts.a]\n", "i:2: 0 is no port: 1 to 65535"),
+            ("[defaults]\nlibrary = 'backups'\n", "i:2: the library 'backups' depends on where one stands: begin it with '/' or '~/'"),
+            ("[hosts.all]\n", "i:1: 'all' can't be the name of a host: it stands for every one of them"),
             ("hosts = 5\n", "i:1: 'hosts' is a number, and must be a table: [hosts]"),
         ];
         for (text, said) in cases {

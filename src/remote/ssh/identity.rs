@@ -48,6 +48,9 @@ pub(super) fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Optio
         Err(e) => return Err(KeyringError(format!("the identity {shown} can't be read: {e}"))),
     };
     if let Ok(key) = PublicKey::from_openssh(text.trim()) {
+        if !in_agent.iter().any(|other| other.key_data() == key.key_data()) {
+            return Err(KeyringError(format!("{shown} is only the public half of a key, and no agent here holds the other")));
+        }
         return Ok(Some(in_the_agent(key)));
     }
     is_private(path)?;
@@ -76,6 +79,18 @@ fn foreign_cipher(text: &str) -> Option<String> {
         return Some(printable(cipher)).filter(|cipher| cipher != "AES-128-CBC");
     }
     PrivateKey::from_openssh(text).ok().map(|key| key.cipher()).filter(|cipher| *cipher == Cipher::TdesCbc).map(|cipher| cipher.to_string())
+}
+
+/// Whether an identity file could be used: without a question, and whatever an agent holds.
+///
+/// # Errors
+/// When others can read it, or nothing in it is a key.
+pub fn look_at_identity(path: &Path) -> Result<(), KeyringError> {
+    let text = fs::read_to_string(path).map_err(|e| KeyringError(format!("the identity {} can't be read: {e}", path.display())))?;
+    if PublicKey::from_openssh(text.trim()).is_ok() {
+        return Ok(());
+    }
+    read_identity(path, &[]).map(drop)
 }
 
 pub(super) fn unlock(path: &Path, ask: Ask<'_>) -> Result<Identity, KeyringError> {

@@ -32,6 +32,7 @@ use sudo::Sudo;
 use throttle::Limits;
 
 pub use config::{Asker, complete, of_user};
+pub use identity::look_at_identity;
 pub use keyring::{Keyring, KeyringError, read_secret};
 pub use known_hosts::{KnownKeys, Verdict};
 pub use learn::{Learned, fresh_salt, learn};
