@@ -12,7 +12,7 @@ test: ## every test but the long ones, the end-to-end ones against the lab inclu
 	# lrzip and Docker on the masters keep two cores busy: more at once only makes each one slower.
 	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --all-targets
 
-test-long: ## the tests that every day is too short for: other releases both ways, a long line (half an hour)
+test-long: ## the tests that every day is too short for: other releases both ways, a remote as home, a long line (three quarters of an hour)
 	tests/prepare.sh
 	RUST_TEST_THREADS=$(or $(THREADS),2) cargo test --locked --test it -- --ignored --skip every_command_of_the_documents_runs
 

@@ -28,6 +28,7 @@ impl Drop for Disk {
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn i2_a_backup_whose_home_is_a_remote_is_lost_by_no_kill_no_full_disk_and_no_lost_workstation() {
     let lab = Lab::up("home", "8.0");
     lab.ask("echo precious > /etc/puppet/precious");

@@ -98,6 +98,7 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn a_rebuilt_master_of_5_1_comes_back_from_the_library() {
     journey("five", "5.1", &[]);
 }

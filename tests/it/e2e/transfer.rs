@@ -85,7 +85,7 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     lab.assert_clean();
 
     // What the master has changed meanwhile is found by its digest: no archive is listed that is another than the master's.
-    let inventory = lab.inventory_with("bwlimit = \"500K\"");
+    let inventory = lab.inventory_with("bwlimit = \"1M\"");
     let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("it is packed", Duration::from_secs(120), || lab.sh("grep -q ' archive ' /var/backup/fuel/tanker/*/events").code == Some(0));
     let size = lab.ask(

@@ -41,6 +41,7 @@ fn comes_back(instance: &str, release: &str, docker: &str, method: &str, encrypt
 }
 
 #[test]
+#[ignore = "long: make test-long"]
 fn fuel_5_1_with_docker_0_10_comes_back() {
     comes_back("v51", "5.1", "0.10.0", "cgroup", false);
 }
