@@ -49,7 +49,7 @@ impl Start {
             let question = format!("The {} of the remote {name}: ", key.replace('_', " "));
             secrets.insert(*key, read_secret(source, &what, &question, &self.home, &mut ui::ask_passphrase)?);
         }
-        Ok(Offsite::open(remote, &secrets, &self.home)?)
+        Ok(Offsite::open(remote, &secrets, &self.home, |what| ui::err_once(&format!("tanker: {what}\n")))?)
     }
 
     pub(crate) async fn copy(&self, args: &cli::Copy) -> Result<Severity, Report> {

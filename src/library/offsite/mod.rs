@@ -15,6 +15,7 @@ mod valve;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use super::digests::{SEAL, SUMS};
@@ -26,7 +27,7 @@ use crate::model::inventory::{Remote, RemoteKind};
 use crate::model::manifest::{Manifest, parse_manifest};
 use crate::model::text::printable;
 use futures_util::{StreamExt, stream};
-use opendal::layers::{HttpClientLayer, RetryLayer, TimeoutLayer};
+use opendal::layers::{HttpClientLayer, RetryEvent, RetryLayer, TimeoutLayer};
 use opendal::raw::HttpClient;
 use opendal::{ErrorKind, Operator, services};
 use sha2::{Digest, Sha256};
@@ -98,11 +99,16 @@ fn path_of(manifest: &Manifest, file: &str) -> String {
 }
 
 impl Offsite {
-    /// Opens a remote; nothing is asked of it yet.
+    /// Opens a remote; nothing is asked of it yet. `told` hears of the first thing that has to be tried again.
     ///
     /// # Errors
     /// When something that it needs isn't said.
-    pub fn open(remote: &Remote, secrets: &BTreeMap<&'static str, String>, home: &Path) -> Result<Self, LibraryError> {
+    pub fn open(
+        remote: &Remote,
+        secrets: &BTreeMap<&'static str, String>,
+        home: &Path,
+        told: impl Fn(&str) + Clone + Send + Sync + 'static,
+    ) -> Result<Self, LibraryError> {
         // Whoever was first has set the same one.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let option = |key: &str| remote.options.get(key).cloned();
@@ -161,7 +167,15 @@ impl Offsite {
             let below = Operator::new(swift.root(&format!("/.segments{root}"))).map(opendal::OperatorBuilder::finish);
             segments = Some(below.map_err(|e| wrong(&remote.name, "can't be used", &e))?);
         }
-        let retry = || RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10));
+        let retry = || {
+            let (name, told, said) = (remote.name.clone(), told.clone(), AtomicBool::new(false));
+            let tell = move |event: RetryEvent<'_>| {
+                if !said.swap(true, Ordering::Relaxed) {
+                    told(&format!("the remote {name} doesn't do what it should, and is tried again for a minute: {}", printable(&cause_of(event.err))));
+                }
+            };
+            RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10)).with_notify(tell)
+        };
         let within = |patience| TimeoutLayer::new().with_timeout(PATIENCE).with_io_timeout(patience);
         let dav = (remote.kind == RemoteKind::WebDav).then(|| dav::Dav {
             base: format!("{}://{}{}", option("scheme").unwrap_or_default(), remote.place, root.trim_end_matches('/')),

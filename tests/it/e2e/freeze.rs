@@ -11,9 +11,12 @@ const SLOW_COMMIT: &str = "sleep 120";
 fn i1_an_interrupt_while_frozen_thaws_at_once_and_leaves_nothing() {
     let lab = Lab::up("int", "5.1");
     lab.ask("/usr/bin/docker pause fuel-core-5.1-rsyslog");
+    // What is not Fuel's, or another release's, runs on.
+    lab.ask("for name in foreign fuel-core-6.0-ostf; do /usr/bin/docker run -d --name $name --entrypoint /start.sh fuel/rsyslog_5.1; done");
     lab.break_docker("commit", SLOW_COMMIT);
     let child = lab.command(&lab.inventory(), &["backup"]).spawn().unwrap();
     wait_until("containers are frozen", Duration::from_secs(60), || lab.paused().len() == 11);
+    assert!(!lab.paused().iter().any(|name| name == "foreign" || name.contains("6.0")), "{:?}", lab.paused());
     signal(&child, "INT");
     end(child).expect_code(130).says("m  interrupted  ").says("stopped as told to");
     assert_eq!(lab.paused(), ["fuel-core-5.1-rsyslog"], "what somebody else had paused stays paused, the rest runs");
@@ -159,10 +162,20 @@ fn i1_a_docker_of_0_10_is_frozen_by_the_kernel_and_thawed_by_it() {
 
 #[test]
 fn i1_containers_that_were_stopped_to_freeze_them_run_again_also_when_tanker_is_killed() {
-    let lab = Lab::up("stop", "5.1");
+    stopped_to_freeze("stop", "5.1");
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn i1_where_systemd_holds_containers_they_are_stopped_and_run_again_too() {
+    stopped_to_freeze("stop8", "8.0");
+}
+
+fn stopped_to_freeze(instance: &str, release: &str) {
+    let lab = Lab::up(instance, release);
     let inventory = lab.inventory_with("lease = 5\nfreeze = \"stop\"");
     let running = "supervisorctl status | grep -c RUNNING; /usr/bin/docker ps -q | wc -l";
-    lab.ask("supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-5.1-rsyslog");
+    lab.ask(&format!("supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-{release}-rsyslog"));
     lab.tanker_with(&inventory, &["backup"]).expect_code(0).says("frozen");
     lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"stop\"").says("\"consistent\": true");
     assert_eq!(lab.ask(running), "10\n10", "what did not run before does not run now");

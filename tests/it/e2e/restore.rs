@@ -21,6 +21,10 @@ fn backup_of(lab: &Lab) -> (PathBuf, PathBuf) {
 fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cutover_is_undone() {
     let lab = Lab::up("undo", "5.1");
     lab.tanker(&["backup"]).expect_code(0);
+    // What is not Fuel's, or another release's, is left alone to the end.
+    lab.ask("for name in foreign fuel-core-6.0-ostf; do /usr/bin/docker run -d --name $name --entrypoint /start.sh fuel/rsyslog_5.1; done");
+    let foreign = || lab.ask("/usr/bin/docker inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}' foreign fuel-core-6.0-ostf");
+    let foreign_were = foreign();
     let (archive, manifest) = backup_of(&lab);
     let (archive_was, manifest_was) = (fs::read(&archive).unwrap(), fs::read_to_string(&manifest).unwrap());
     let before = lab.snapshot();
@@ -102,6 +106,7 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun sh -c 'echo since > /etc/nailgun/since'");
     lab.ask("rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1\" = stop ] && [ -e /run/fail-once ]; then rm /run/fail-once; echo it does not stop >&2; exit 1; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl; touch /run/fail-once");
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(1).says("put back as it was");
+    assert_eq!(foreign(), foreign_were);
     assert_eq!(lab.sql("select name from nodes where uuid = 'since'"), "since");
     assert_eq!(lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/since"), "since");
     assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
@@ -236,14 +241,42 @@ fn a_part_is_restored_alone_and_a_light_backup_has_only_some_of_them() {
     only("images", "is is 0");
 
     lab.ask("echo light > /etc/puppet/mark");
-    lab.tanker(&["backup", "--light"]).expect_code(0);
+    lab.tanker(&["backup", "--light", "--freeze", "none"]).expect_code(0);
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("light");
+    lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"none\"").says("\"consistent\": false");
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes", "--only", "repositories"]).expect_code(3).says("it is a light one");
     change();
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0);
     assert_eq!(state(), "light is 0", "state and configuration come back, packages stay as they are");
     assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
     lab.assert_clean();
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn a_master_of_another_network_keeps_it_and_one_whose_services_never_get_ready_is_put_back() {
+    let lab = Lab::of("other", &[("m", &["--fuel", "5.1"]), ("n", &["--fuel", "5.1"])]);
+    let on_n = |script: &str| lab.lab(&["exec", "n", "bash", "-c", script]).expect_code(0).stdout.trim().to_owned();
+    let network = "sed -n '/^\"ADMIN_NETWORK/,/^\"[a-z]/p' /etc/fuel/astute.yaml; grep HOSTNAME /etc/fuel/astute.yaml";
+    let secrets = "sed -n '/^\"FUEL_ACCESS/,/^\"[A-Z]/p; /^\"astute/,/^\"cobbler/p' /etc/fuel/astute.yaml";
+    lab.tanker(&["backup", "m"]).expect_code(0);
+    let (own, theirs) = (on_n(network), lab.ask(secrets));
+    assert_ne!(on_n(secrets), theirs);
+
+    // It never answers within its time: everything is put back.
+    let patient = lab.inventory_with("ready_timeout = 10");
+    on_n("rm /var/lab/bin/fuel.real 2>/dev/null; mv /var/lab/bin/fuel /var/lab/bin/fuel.real; printf '#!/bin/sh\necho no answer >&2; exit 1\n' > /var/lab/bin/fuel; chmod 755 /var/lab/bin/fuel");
+    let restore = ["restore", "m@latest", "--to", "n", "--yes"];
+    let ran = lab.tanker_with(&patient, &[&restore[..], &["--ignore-tasks"]].concat()).expect_code(1);
+    ran.says("nailgun was not ready within 10 s").says("everything was put back as it was").says("THE ADMIN NETWORK DIFFERS: ADMIN_NETWORK.ipaddress");
+    on_n("mv /var/lab/bin/fuel.real /var/lab/bin/fuel");
+    assert_eq!(on_n(network), own);
+    assert_ne!(on_n(secrets), theirs);
+
+    lab.tanker(&restore).expect_code(0).says("THE ADMIN NETWORK DIFFERS");
+    assert_eq!(on_n(network), own, "its network stays the target's");
+    assert_eq!(on_n(secrets), theirs, "everything else is the backup's");
+    lab.lab(&["oracle", "n"]).expect_code(0).says("\nconsistent");
 }
 
 /// A spool that was made and removed leaves its parent with another time, and nothing else.
