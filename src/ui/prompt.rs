@@ -17,6 +17,8 @@ fn hidden(question: &str) -> std::io::Result<Option<String>> {
     let Some(line) = platform::hidden_line(|| super::err(question))? else {
         super::err("\n");
         platform::interrupt_this()?;
+        // The signal may reach another thread first, and this one would go on and say something else.
+        std::thread::sleep(std::time::Duration::from_secs(5));
         return Ok(None);
     };
     Ok(String::from_utf8(line).ok())

@@ -171,7 +171,10 @@ impl Offsite {
             let (name, told, said) = (remote.name.clone(), told.clone(), AtomicBool::new(false));
             let tell = move |event: RetryEvent<'_>| {
                 if !said.swap(true, Ordering::Relaxed) {
-                    told(&format!("the remote {name} doesn't do what it should, and is tried again for a minute: {}", printable(&cause_of(event.err))));
+                    told(&format!(
+                        "the remote {name} doesn't do what it should, and is tried again for a minute: {}",
+                        printable(&cause_of(event.err))
+                    ));
                 }
             };
             RetryLayer::new().with_max_times(6).with_jitter().with_max_delay(Duration::from_secs(10)).with_notify(tell)

@@ -23,7 +23,8 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     lab.tanker(&["backup"]).expect_code(0);
     // What is not Fuel's, or another release's, is left alone to the end.
     lab.ask("for name in foreign fuel-core-6.0-ostf; do /usr/bin/docker run -d --name $name --entrypoint /start.sh fuel/rsyslog_5.1; done");
-    let foreign = || lab.ask("/usr/bin/docker inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}' foreign fuel-core-6.0-ostf");
+    let foreign =
+        || lab.ask("/usr/bin/docker inspect -f '{{.Name}} {{.Id}} {{.State.StartedAt}} {{.State.Status}}' foreign fuel-core-6.0-ostf");
     let foreign_were = foreign();
     let (archive, manifest) = backup_of(&lab);
     let (archive_was, manifest_was) = (fs::read(&archive).unwrap(), fs::read_to_string(&manifest).unwrap());
@@ -265,10 +266,14 @@ fn a_master_of_another_network_keeps_it_and_one_whose_services_never_get_ready_i
 
     // It never answers within its time: everything is put back.
     let patient = lab.inventory_with("ready_timeout = 10");
-    on_n("rm /var/lab/bin/fuel.real 2>/dev/null; mv /var/lab/bin/fuel /var/lab/bin/fuel.real; printf '#!/bin/sh\necho no answer >&2; exit 1\n' > /var/lab/bin/fuel; chmod 755 /var/lab/bin/fuel");
+    on_n(
+        "rm /var/lab/bin/fuel.real 2>/dev/null; mv /var/lab/bin/fuel /var/lab/bin/fuel.real; printf '#!/bin/sh\necho no answer >&2; exit 1\n' > /var/lab/bin/fuel; chmod 755 /var/lab/bin/fuel",
+    );
     let restore = ["restore", "m@latest", "--to", "n", "--yes"];
     let ran = lab.tanker_with(&patient, &[&restore[..], &["--ignore-tasks"]].concat()).expect_code(1);
-    ran.says("nailgun was not ready within 10 s").says("everything was put back as it was").says("THE ADMIN NETWORK DIFFERS: ADMIN_NETWORK.ipaddress");
+    ran.says("nailgun was not ready within 10 s")
+        .says("everything was put back as it was")
+        .says("THE ADMIN NETWORK DIFFERS: ADMIN_NETWORK.ipaddress");
     on_n("mv /var/lab/bin/fuel.real /var/lab/bin/fuel");
     assert_eq!(on_n(network), own);
     assert_ne!(on_n(secrets), theirs);
