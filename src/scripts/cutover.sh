@@ -95,11 +95,11 @@ check_all() {
 
 # What worked before is what must work again where it is put back: a restore may be there to mend the rest.
 note_what_works() {
-  local service name _
-  while read -r service name _; do
-    ! answers "$service" "$name" </dev/null >/dev/null 2>&1 || echo "$service $name" || return 1
-  done < "$job/before.containers" > "$job/working"
+  local service name pid _; local -a pids=()
+  while read -r service name _; do note_if_it_works "$service" "$name" & pids+=($!); done < "$job/before.containers" > "$job/working"
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || { echo "what works could not be written down"; return 1; }; done
 }
+note_if_it_works() { ! answers "$1" "$2" </dev/null >/dev/null 2>&1 || echo "$1 $2"; }
 
 # A mark that can't be made would hide from the way back what it has to undo.
 mark() { : > "$job/$1"; }

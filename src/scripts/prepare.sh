@@ -78,6 +78,8 @@ main() {
   step load
   attempt end_loading
   : > "$job/prepared"
+  # The cutover begins with all of this on the disk: it is on its way there while tanker looks at the master once more.
+  setsid sync </dev/null >/dev/null 2>&1 9>&- &
   event finished
 }
 main "$@"
