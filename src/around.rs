@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use chrono::Utc;
 use clap::CommandFactory;
@@ -12,6 +12,7 @@ use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli::{self, Cli};
 use tanker::model::id::HostName;
+use tanker::model::inventory::is_remote;
 use tanker::model::inventory::{EncryptTo, parse_inventory, parse_jump};
 use tanker::model::outlook::{Limits, Outlook, Seen, Weight, outlook};
 use tanker::model::report::Severity;
@@ -40,8 +41,9 @@ impl Start {
         }
         let mut broken: BTreeMap<HostName, Vec<String>> = BTreeMap::new();
         for problem in &problems {
-            if let Some(host) = problem.host() {
-                broken.entry(host).or_default().push(format!("{}: {}", problem.name(), problem.reason));
+            match problem.host().filter(|_| !problem.is_newer()) {
+                Some(host) => broken.entry(host).or_default().push(format!("{}: {}", problem.name(), problem.reason)),
+                None => ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason)),
             }
         }
         let limits = Limits { backup: args.max_age, drill: args.max_drill_age };
@@ -70,7 +72,9 @@ impl Start {
             return Err(Report::msg(format!("{} is there already: tanker doesn't write over it", file.display())));
         }
         let hosts = if args.hosts.is_empty() { self.hosts_of_ssh_config() } else { args.hosts.clone() };
-        let library = self.library.as_ref().map(|library| std::path::absolute(library).unwrap_or_else(|_| library.clone()));
+        let as_it_is = |library: &Path| is_remote(library) || library.starts_with("~");
+        let absolute = |library: &PathBuf| std::path::absolute(library).unwrap_or_else(|_| library.clone());
+        let library = self.library.as_ref().map(|library| if as_it_is(library) { library.clone() } else { absolute(library) });
         let text = inventory_text(&hosts, library.as_deref())?;
         parse_inventory(&file.display().to_string(), &text)?;
         if let Some(folder) = file.parent() {

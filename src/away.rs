@@ -38,7 +38,7 @@ impl Start {
         let mut results = Vec::new();
         if args.all {
             // What should be there and isn't.
-            for entry in self.everything()?.0 {
+            for entry in self.every_entry()? {
                 if is_known_whole(&entry, &offsite.name) && !away.iter().any(|away| away.manifest == entry.manifest) {
                     change_record(&entry, |record| record.copies.retain(|copy| copy.remote != offsite.name));
                     let reason = format!("the remote {remote} doesn't have it any more, or not whole");

@@ -11,7 +11,7 @@ use tanker::commands::{Context, Vault, backup, check, clean, drill, hooks, hosts
 use tanker::fleet::{Pace, Share};
 use tanker::library::Keys;
 use tanker::model::id::HostName;
-use tanker::model::inventory::{Inventory, Password};
+use tanker::model::inventory::{EncryptTo, Inventory, Password};
 use tanker::model::pattern::select;
 use tanker::model::report::{Outcome, RunReport, Severity};
 use tanker::model::restore_plan::RestoreOptions;
@@ -86,8 +86,13 @@ impl Start {
             for (host, recipients) in self.recipients_of_each(&inventory, &hosts) {
                 match recipients {
                     Ok(recipients) => drop(vault.recipients.insert(host, recipients)),
+                    // Who types two passphrases that differ types them again.
+                    Err(why) if asks_for_a_passphrase(&inventory, &host) => return Err(Report::msg(format!("{host}: {why}"))),
                     Err(why) => drop(vault.sealless.insert(host, why)),
                 }
+            }
+            if let (Some((host, why)), true) = (vault.sealless.first_key_value(), vault.sealless.len() == hosts.len()) {
+                return Err(Report::msg(format!("{host}: {why}")));
             }
         }
         let (mut ctx, log) = (
@@ -382,4 +387,8 @@ fn not_meant(args: &cli::Restore) -> Option<&'static str> {
         Some(false) => Some("that is not its name"),
         None => Some("there is no terminal to ask on: say --yes if you mean it"),
     }
+}
+
+fn asks_for_a_passphrase(inventory: &Inventory, host: &HostName) -> bool {
+    matches!(inventory.upkeep(host).encryption, Some(EncryptTo::Passphrase(SecretSource::Ask)))
 }

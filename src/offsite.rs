@@ -60,7 +60,7 @@ impl Start {
         match (&args.to, &args.from) {
             (Some(to), _) => {
                 let offsite = self.remote(&inventory, to)?;
-                let mut entries = if patterns.is_empty() { vec![] } else { self.of_hosts(self.everything()?.0, &patterns)? };
+                let mut entries = if patterns.is_empty() { vec![] } else { self.of_hosts(self.every_entry()?, &patterns)? };
                 let mut worst = Severity::Ok;
                 for backup in &backups {
                     match self.find(backup)? {
@@ -255,7 +255,8 @@ pub(crate) fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &Bac
     };
     let of_it = problems.iter().filter(|problem| problem.host().as_ref() == Some(&backup.host));
     if let Some(problem) = in_the_way(of_it, &backup.which, found.map(|away| &away.manifest.description.id)) {
-        return Err(format!("{} is damaged: {}; say the id of another one,", problem.name(), problem.reason));
+        let damaged = if problem.is_newer() { "" } else { " is damaged" };
+        return Err(format!("{}{damaged}: {}; say the id of another one,", problem.name(), problem.reason));
     }
     found.ok_or_else(|| {
         let ids = of_host().map(|away| &away.manifest.description.id);

@@ -157,7 +157,11 @@ impl Start {
 /// What is no backup any more has no row of its own among the results, and no place in a document.
 fn tell_broken(problems: &[Problem], json: bool) -> Severity {
     for problem in problems {
-        let word = if problem.is_newer() { "too new" } else { "DAMAGED" };
+        let word = match (problem.is_newer(), problem.is_of_a_library()) {
+            (true, _) => "too new",
+            (_, true) => "UNREADABLE",
+            _ => "DAMAGED",
+        };
         let line = format!("{}  {word}  {}\n", problem.name(), problem.reason);
         if json { ui::err(&line) } else { ui::out(&line) }
     }

@@ -70,6 +70,15 @@ impl Start {
         Ok((entries, problems))
     }
 
+    /// The same for what must not pass over a library that can't be read.
+    pub(crate) fn every_entry(&self) -> Result<Vec<Entry>, Report> {
+        let (entries, problems) = self.everything()?;
+        match problems.iter().find(|problem| problem.is_of_a_library()) {
+            Some(problem) => Err(Report::msg(problem.reason.clone())),
+            None => Ok(entries),
+        }
+    }
+
     pub(crate) fn find(&self, backup: &BackupRef) -> Result<Result<Entry, LibraryError>, Report> {
         let mut missing = None;
         let mut libraries = self.libraries()?;

@@ -274,7 +274,7 @@ impl Start {
     pub(crate) async fn rekey(&self, args: &cli::Rekey) -> Result<Severity, Report> {
         let inventory = self.inventory()?;
         let mut worst = Severity::Ok;
-        let mut entries = if args.all { self.everything()?.0 } else { Vec::new() };
+        let mut entries = if args.all { self.every_entry()? } else { Vec::new() };
         for backup in &args.backups {
             match self.find(backup)? {
                 Ok(entry) => entries.push(entry),

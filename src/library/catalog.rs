@@ -53,6 +53,12 @@ impl Problem {
         if above.ends_with(super::trash::TRASH) { above.parent() } else { Some(above) }
     }
 
+    /// Whether it is a whole library that can't be read.
+    #[must_use]
+    pub fn is_of_a_library(&self) -> bool {
+        self.path.ends_with("*/*")
+    }
+
     /// Whether it is no fault of its own: a later tanker wrote it.
     #[must_use]
     pub fn is_newer(&self) -> bool {
@@ -69,6 +75,9 @@ impl Problem {
     /// `HOST@ID`, as the folders are named.
     #[must_use]
     pub fn name(&self) -> String {
+        if self.is_of_a_library() {
+            return "a library".to_owned();
+        }
         let part = |path: Option<&std::path::Path>| {
             let name = path.and_then(std::path::Path::file_name).unwrap_or_default();
             crate::model::text::printable(&name.to_string_lossy())

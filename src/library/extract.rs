@@ -52,6 +52,8 @@ pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path, seen: &Seen)
         Ok(())
     });
     let outcome = match (unpacked, refused) {
+        // tar is content with nothing that breaks off; what breaks it says why.
+        (Err(reason), Some(refused)) if reason != refused.to_string() => Err(damaged(reason)),
         (_, Some(refused)) => Err(refused),
         (Err(reason), None) => Err(damaged(reason)),
         (Ok(()), None) if !done => Err(LibraryError::Missing(format!("the backup has no member {tree}"))),

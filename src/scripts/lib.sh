@@ -160,6 +160,8 @@ settle_listed() {
     for try in 0 1 2; do
       paused=$(timeout 30 docker inspect -f '{{.Name}} {{.State.Paused}}' "${names[@]}" 2>/dev/null)
       code=$?
+      # From 1.10 on it ends at the first name that it doesn't know.
+      [ $code -ne 1 ] || paused=$(for name in "${names[@]}"; do timeout 30 docker inspect -f '{{.Name}} {{.State.Paused}}' "$name" 2>/dev/null; done)
       # Another code than 0 also means that one of them is gone: that is no reason to wait for it.
       if [ $code -eq 124 ] || { [ $code -ne 0 ] && ! timeout 30 docker ps >/dev/null 2>&1; }; then paused="no answer"; sleep "$try"; continue; fi
       paused=$(printf '%s\n' "$paused" | sed -n 's/^\/\(.*\) true$/\1/p')
@@ -182,7 +184,7 @@ unpause_in_the_books() {
   echo FROZEN > "$2"
   timeout 4 docker unpause "$1" >/dev/null 2>&1
   # In five seconds it could be another backup's freeze that is ended.
-  if echo THAWED > "$2"; then kill "$rescuer" 2>/dev/null; fi
+  if echo THAWED > "$2"; then kill -KILL "$rescuer" 2>/dev/null; fi
 }
 
 # Where containers were stopped to freeze them, their supervisor was told so; it is part of the thaw to tell it again.
@@ -312,16 +314,19 @@ remove_orphans() {
 }
 
 remove_images() {
-  local name; local -a images=()
+  local name there; local -a images=()
   # A drill's container holds the image that it runs from, also after the master was restarted. One that never came to be can't be removed.
   if read -r name 2>/dev/null < "$1/throwaway"; then timeout 120 docker rm -f -v "$name" >/dev/null 2>&1; fi
   [ -s "$1/images" ] || return 0
   # One that isn't there and a Docker that doesn't answer look alike below.
   docker_answers || return 1
   read_words images < "$1/images"
+  [ ${#images[@]} -gt 0 ] || return 0
   # What isn't there makes it end with a code too: only what is there afterwards counts. One call, for the start of Docker's client is what takes
   # the time.
   timeout 1800 docker rmi "${images[@]}" >/dev/null 2>&1
-  [ -z "$(timeout 60 docker inspect -f '{{.Id}}' "${images[@]}" 2>/dev/null)" ] && docker_answers
+  # Not by `inspect`, which from 1.10 on ends at the first name that it doesn't know.
+  there=$(timeout 60 docker images 2>/dev/null) || { echo "Docker doesn't answer"; return 1; }
+  ! grep -qxF -f "$1/images" <(printf '%s\n' "$there" | awk '{ print $1 }')
 }
 docker_answers() { timeout 60 docker ps >/dev/null 2>&1 || { echo "Docker doesn't answer"; return 1; }; }

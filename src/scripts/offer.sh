@@ -2,13 +2,18 @@
 # before over a line that broke is ended; whoever still does is let be.
 # usage: offer.sh JOB NAME LENGTH OWNER
 
-# What has come in by now: it is not the receiver itself that moves while one of its children takes a block in.
+# What has come in, and been hashed, by now: it is not the receiver itself that moves, but what it has started.
 came_in() {
-  local file pid child
+  local file pid
   for file in "$1"/receiver.*; do
     read -r pid _ 2>/dev/null < "$file" || continue
-    for child in "$pid" $(pgrep -P "$pid"); do cat "/proc/$child/io" 2>/dev/null; done
+    moved "$pid"
   done
+}
+moved() {
+  local child
+  cat "/proc/$1/io" 2>/dev/null
+  for child in $(pgrep -P "$1"); do moved "$child"; done
 }
 
 is_pushed_by_another() {
@@ -24,6 +29,8 @@ main() {
   job_dir "$job"
   mkdir -p "$job" && chmod 700 "$tanker_root" || die "$job can't be made"
   [ ! -e "$job/cutover" ] || die "a restore is half done on this master in $job"
+  # What was pushed is being unpacked.
+  ! job_alive "$job" || refuse "another tanker works on this master: $(cat "$job/owner")"
   ! is_pushed_by_another "$job" "$4" || refuse "another tanker pushes the same backup to this master: $(cat "$job/owner")"
   end_receivers "$job"
   # Of an earlier restore of the same backup, which is over.

@@ -40,6 +40,9 @@ fn a_library_that_is_not_there_or_can_not_be_read_is_said_and_hides_no_other() {
     let listed = shelf.tanker(&["list"]).code(5).says("afile can't be read");
     assert!(listed.stdout.contains("east@2026-11-21-02_00"), "{}", listed.stdout);
     shelf.tanker(&["config", "check"]).code(2).says("west: the library").says("is no folder");
+    shelf.tanker(&["report"]).code(5).says("a library: ").says("afile can't be read");
+    // What must not pass over it doesn't.
+    shelf.tanker(&["rekey", "--all", "--yes"]).code(2).says("afile can't be read");
 }
 
 #[test]
@@ -107,6 +110,8 @@ fn what_is_named_wrong_is_refused_before_anything_is_done() {
         shelf.tanker(&args).code(2).says(said);
         assert!(!shelf.path("new.toml").exists());
     }
+    shelf.tanker(&["--library", "sftp://b@vault/t", "init", "x", "--to", "far.toml"]).code(0);
+    assert!(fs::read_to_string(shelf.path("far.toml")).unwrap().contains("library = \"sftp://b@vault/t\""));
     shelf.tanker(&["--library", "else", "init", "x", "--to", "new.toml"]).code(0);
     assert!(fs::read_to_string(shelf.path("new.toml")).unwrap().contains(&format!("library = \"{}\"", shelf.path("else").display())));
     shelf.days(1);
@@ -122,6 +127,10 @@ fn i5_a_host_whose_encryption_is_wrong_keeps_no_other_from_its_backup() {
     assert_eq!(ran.code, Some(4), "{}{}", ran.stdout, ran.stderr);
     let ran = ran.says("nope.txt can't be read").says("bb  unreachable");
     assert!(ran.stdout.lines().any(|line| line.starts_with("a ") && line.contains("refused")), "{}", ran.stdout);
+    // I6: nor is what was begun encrypted gone on with in the clear.
+    let ran = shelf.tanker(&["backup", "--resume"]).code(3);
+    assert!(ran.stdout.lines().any(|line| line.starts_with("a ") && line.contains("nope.txt can't be read")), "{}", ran.stdout);
+    shelf.tanker(&["backup", "a"]).code(2).says("a: the recipients in ");
     shelf.tanker(&["config", "check"]).code(2).says("a: the recipients in ").says("No such file");
 }
 

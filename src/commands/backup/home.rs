@@ -171,8 +171,17 @@ impl Way<'_> {
         let (here, mut is_here) = watch::channel(());
         let there = async {
             packing(link).await?;
-            // What is not here yet says itself why it doesn't come.
-            while tokio::time::timeout(ATTENDING, is_here.changed()).await.is_err() && self.job.renew(link).await.is_ok() {}
+            while tokio::time::timeout(ATTENDING, is_here.changed()).await.is_err() {
+                tokio::select! {
+                    _ = is_here.changed() => break,
+                    renewed = self.job.renew(link) => {
+                        // What doesn't come says itself why; the line may be made again all the same.
+                        if renewed.is_err() {
+                            link.drop_session();
+                        }
+                    }
+                }
+            }
             Ok(())
         };
         let fetch = async move {

@@ -62,15 +62,19 @@ pub async fn backup(ctx: &Context, hosts: &[HostName], options: Options) -> RunR
 
 async fn with_hooks(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
-    if let Some(why) = ctx.vault.sealless.get(name) {
-        return Err(refused(std::slice::from_ref(why), Some("'tanker config check' finds that before a backup is due".into())));
-    }
+    may_be_sealed(ctx, name)?;
     if options.dry_run {
         return backup_host(ctx, name, options).await;
     }
     hooks::before(ctx, &host).await?;
     let ending = backup_host(ctx, name, options).await.unwrap_or_else(|ending| ending);
     Ok(hooks::after(ctx, &host, ending).await)
+}
+
+/// What should be encrypted and can't be is not begun, and not gone on with: it would lie there in the clear (I6).
+fn may_be_sealed(ctx: &Context, name: &HostName) -> Result<(), Ending> {
+    let hint = "'tanker config check' finds that before a backup is due".to_owned();
+    ctx.vault.sealless.get(name).map_or(Ok(()), |why| Err(refused(std::slice::from_ref(why), Some(hint))))
 }
 
 async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result<Ending, Ending> {
@@ -168,6 +172,7 @@ pub async fn resume(ctx: &Context, hosts: &[HostName], pace: Pace) -> RunReport 
 
 async fn resume_host(ctx: &Context, name: &HostName) -> Result<Ending, Ending> {
     let host = ctx.host(name)?;
+    may_be_sealed(ctx, name)?;
     let library = ctx.library(&host);
     let nothing = || {
         let why = "there is nothing to go on with: no backup of it was left under way in this library".to_owned();

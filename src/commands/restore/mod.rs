@@ -213,7 +213,14 @@ async fn try_find_half(ctx: &Context, to: &HostName, began: Instant) -> Result<H
 /// Ends it: does it again, or puts the host back as it was.
 pub async fn finish(ctx: &Context, half: Half, way: Way) -> RunReport {
     let Half { host, mut link, job, began, .. } = half;
-    let ending = cutover::finish_half(ctx, &host, &job, &mut link, way).await;
+    // Somebody else may have ended it while this was asked.
+    let ending = match look_at_jobs(&mut link).await {
+        Ok(jobs) if jobs.iter().any(|there| there.half_restored && !there.alive && job.path().ends_with(&format!("/{}", there.name))) => {
+            cutover::finish_half(ctx, &host, &job, &mut link, way).await
+        }
+        Ok(_) => refused(&["it has come to an end meanwhile, or somebody is at work with it".to_owned()], None),
+        Err(e) => look_ending(&host, &e),
+    };
     link.close().await;
     ctx.monitor.event(&host.name, Event::Finished);
     report(&host.name, ending, began)

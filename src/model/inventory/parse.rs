@@ -369,7 +369,7 @@ fn set_of_user<'a>(table: &'a HostTable, defaults: &'a Defaults) -> Option<&'a S
 }
 
 fn is_user(text: &str) -> bool {
-    is_address(text)
+    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with('-')
 }
 
 fn is_address(text: &str) -> bool {

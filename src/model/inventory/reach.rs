@@ -39,7 +39,7 @@ pub fn parse_jump(text: &str) -> Result<(Option<String>, String, Option<u16>), B
     let port = port.map(|port| port.parse().ok().filter(|port| *port > 0).ok_or_else(bad)).transpose()?;
     let plain =
         |text: &str| !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with(['-', '[']);
-    if !plain(address) || user.is_some_and(|user| !plain(user) || user.contains('@')) {
+    if !plain(address) || user.is_some_and(|user| !plain(user)) {
         return Err(bad());
     }
     Ok((user.map(str::to_owned), address.to_owned(), port))

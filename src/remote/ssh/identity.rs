@@ -54,16 +54,16 @@ pub(super) fn read_identity(path: &Path, in_agent: &[PublicKey]) -> Result<Optio
         return Ok(Some(in_the_agent(key)));
     }
     is_private(path)?;
-    if let Some(cipher) = foreign_cipher(&text) {
+    let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
+    let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
+    let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
+    if let (Some(cipher), None) = (foreign_cipher(&text), &held) {
         let anew = format!("'ssh-keygen -p -f {shown}' writes it anew, or load it into your SSH agent");
         return Err(KeyringError(format!("{shown} is encrypted with {cipher}, which tanker can't open: {anew}")));
     }
     match decode_secret_key(&text, None) {
         Ok(key) => Ok(Some(with_certificate(path, key))),
-        Err(e) if matches!(e, russh::keys::Error::KeyIsEncrypted) || text.contains(ENCRYPTED_PKCS8) => {
-            let public = PrivateKey::from_openssh(&text).map(|key| key.public_key().clone()).ok();
-            let public = public.or_else(|| load_public_key(beside(path, ".pub")).ok());
-            let held = public.filter(|key| in_agent.iter().any(|other| other.key_data() == key.key_data()));
+        Err(e) if held.is_some() || matches!(e, russh::keys::Error::KeyIsEncrypted) || text.contains(ENCRYPTED_PKCS8) => {
             Ok(held.map(in_the_agent))
         }
         Err(e) => Err(KeyringError(format!("{shown} is no private key that tanker can use: {e}"))),

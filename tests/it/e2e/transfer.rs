@@ -97,7 +97,7 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     assert_eq!(lab.listed(), 1);
 
     // A push is cut, and goes on with the blocks that are missing.
-    let inventory = lab.inventory_with("bwlimit = \"1M\"");
+    let inventory = lab.inventory_with("bwlimit = \"500K\"");
     let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
     wait_until("blocks have arrived", Duration::from_secs(90), || {
         lab.sh("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge 2 ]").code == Some(0)
