@@ -1,5 +1,6 @@
 //! The inventory: which masters there are and how to reach them. `inventory.example.toml` documents every key.
 
+mod names;
 mod parse;
 mod reach;
 mod remotes;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::names::{is_address, is_user, no_group, with_a_port};
 use super::reach::{jump_target, parse_jump};
 use super::remotes::{Remote, RemoteTable, is_remote, remote};
 use super::upkeep::{EncryptTo, KeepTable, Upkeep, Wrong, encryption, policy};
@@ -212,8 +213,7 @@ impl Reader<'_> {
             return Err(self.bad(port.span().start, "0 is no port: 1 to 65535"));
         }
         let address = table.address.as_ref().unwrap_or(name);
-        if let Some((before, port)) = address.get_ref().split_once(':').filter(|(_, port)| port.parse::<u16>().is_ok()) {
-            let apart = format!("address = \"{}\" and port = {port}", printable(before));
+        if let Some(apart) = with_a_port(address.get_ref()) {
             return Err(self.bad(address.span().start, format!("'{}' is no address: say {apart}", printable(address.get_ref()))));
         }
         if !is_address(address.get_ref()) {
@@ -328,13 +328,7 @@ impl Reader<'_> {
         let mut result = BTreeMap::new();
         for (group, members) in groups {
             let name = group.get_ref();
-            let why = match name.as_str() {
-                "all" => "it stands for every host",
-                _ if names.contains(name.as_str()) => "a host bears it",
-                _ if name.parse::<HostName>().is_err() => "small and capital letters, digits, '.', '_' and '-' make one",
-                _ => "",
-            };
-            if !why.is_empty() {
+            if let Some(why) = no_group(name, names.contains(name.as_str())) {
                 return Err(self.bad(group.span().start, format!("'{}' can't be the name of a group: {why}", printable(name))));
             }
             let mut list = Vec::new();
@@ -366,14 +360,6 @@ fn own_encryption(table: &HostTable, defaults: &Defaults) -> Result<Option<Encry
 
 fn set_of_user<'a>(table: &'a HostTable, defaults: &'a Defaults) -> Option<&'a Spanned<String>> {
     table.user.as_ref().or(defaults.user.as_ref())
-}
-
-fn is_user(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control()) && !text.starts_with('-')
-}
-
-fn is_address(text: &str) -> bool {
-    !text.is_empty() && !text.contains(|c: char| c.is_whitespace() || c.is_control() || c == '@') && !text.starts_with('-')
 }
 
 #[cfg(test)]
