@@ -119,7 +119,7 @@ say 'What each member is, and what to do with it: `docs/archive-format.md`.'
 
 cd "$root"
 # Numbers, ids and names that another run makes otherwise.
-shape() { sed -E 's/SHA256:[A-Za-z0-9+\/]+…?/KEY/g; s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/N/g; s/[0-9]+(\.[0-9]+)? (B|KiB|MiB|GiB|ms|s|min|m|h|d)\b/N/g; s/just now/N/g; s/[0-9a-f]{64}/N/g; s/[0-9][0-9._:-]*/N/g; s/N (m|h|d) N/N/g; s/ +/ /g'; }
+shape() { sed -E 's/SHA256:[A-Za-z0-9+\/]+…?/KEY/g; s/[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}/N/g; s/[0-9]+(\.[0-9]+)? (B|KiB|MiB|GiB|ms|s|min|m|h|d)\b/N/g; s/just now/N/g; s/[0-9a-f]{64}/N/g; s/[0-9][0-9._:-]*/N/g; s/N (m|h|d) N/N/g; s/\(N( N)+\)/(N)/g; s/ +/ /g'; }
 if [ "${1:-}" = --check ]; then
   # Two masters at once end in any order.
   diff <(shape < "$page" | sort) <(printf '%s' "$text" | shape | sort) || { echo "cookbook: $page differs from what the program prints: tests/cookbook.sh writes it anew" >&2; exit 1; }
