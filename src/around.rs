@@ -12,8 +12,7 @@ use color_eyre::eyre::{Report, WrapErr};
 
 use tanker::cli::{self, Cli};
 use tanker::model::id::HostName;
-use tanker::model::inventory::is_remote;
-use tanker::model::inventory::{EncryptTo, parse_inventory, parse_jump};
+use tanker::model::inventory::{EncryptTo, is_remote, parse_inventory, parse_jump};
 use tanker::model::outlook::{Limits, Outlook, Seen, Weight, outlook};
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;

@@ -241,13 +241,9 @@ impl Start {
         } else {
             ui::out(&plan)
         }
-        if args.dry_run {
+        if let Some((severity, why)) = held_back(&args) {
             prepared.leave().await;
-            return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);
-        }
-        if let Some(why) = not_meant(&args) {
-            prepared.leave().await;
-            return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
+            return Ok(run.end_with(&args.to, severity, why).await);
         }
         let report = restore::execute(&ctx, prepared).await;
         Ok(run.end(&report).await)
@@ -266,13 +262,9 @@ impl Start {
         } else {
             ui::out(&plan)
         }
-        if args.dry_run {
+        if let Some((severity, why)) = held_back(args) {
             half.leave().await;
-            return Ok(run.end_with(&args.to, Severity::Ok, "nothing was changed: that is what would happen").await);
-        }
-        if let Some(why) = not_meant(args) {
-            half.leave().await;
-            return Ok(run.end_with(&args.to, Severity::Refused, format!("{why}; nothing was changed")).await);
+            return Ok(run.end_with(&args.to, severity, why).await);
         }
         let report = restore::finish(&run.ctx, half, way).await;
         Ok(run.end(&report).await)
@@ -377,15 +369,18 @@ fn override_hosts(inventory: &mut Inventory, hosts: &[HostName], login: cli::Log
     }
 }
 
-/// Why a restore that may not be meant is not begun; none where it was confirmed.
-fn not_meant(args: &cli::Restore) -> Option<&'static str> {
+/// How a restore ends that was only to be shown or was not confirmed; none where it is to be carried out.
+fn held_back(args: &cli::Restore) -> Option<(Severity, &'static str)> {
+    if args.dry_run {
+        return Some((Severity::Ok, "nothing was changed: that is what would happen"));
+    }
     if args.yes {
         return None;
     }
     match tokio::task::block_in_place(|| ui::confirm_name(args.to.as_str())) {
         Some(true) => None,
-        Some(false) => Some("that is not its name"),
-        None => Some("there is no terminal to ask on: say --yes if you mean it"),
+        Some(false) => Some((Severity::Refused, "that is not its name; nothing was changed")),
+        None => Some((Severity::Refused, "there is no terminal to ask on: say --yes if you mean it; nothing was changed")),
     }
 }
 

@@ -13,7 +13,7 @@ use crate::model::record::Drill;
 use crate::model::report::{Outcome, RunReport, Severity};
 use crate::model::text::human_duration;
 use crate::monitor::{Event, Step};
-use crate::remote::job::Job;
+use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
 
 /// Drills a backup on a machine, and writes into its record what came of it.
@@ -59,9 +59,9 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     };
     let took = began.elapsed();
     let (failure, mut ending) = match tried {
-        Tried::Restores { push, rest } => {
+        Tried::Restores { push, rest, database } => {
             let (push, rest) = (human_duration(push), human_duration(rest));
-            if !holds_the_database(&entry) {
+            if !database {
                 let why = "NO DATABASE was started, for it holds no image of postgres: this is not recorded as a drill";
                 return Ok(Ending::ok(format!("{}: pushed in {push}, unpacked in {rest}; {why}", entry.name())));
             }
@@ -77,20 +77,10 @@ async fn drill_on(ctx: &Context, found: Result<Entry, LibraryError>, on: &HostNa
     Ok(ending)
 }
 
-/// Whether there is a database to be started.
-fn holds_the_database(entry: &Entry) -> bool {
-    let about = &entry.manifest.description;
-    let named =
-        about.containers.iter().find(|container| container.service == "postgres").map(|container| container.image.replace('/', "__"));
-    named.is_some_and(|image| {
-        entry.manifest.archive.members.iter().any(|member| member.name == "docker-images.tar" || member.name.starts_with(&image))
-    })
-}
-
 /// A drill's verdict.
 enum Tried {
-    /// How long it took to bring it there, and all the rest.
-    Restores { push: Duration, rest: Duration },
+    /// How long it took to bring it there, and all the rest; whether there was a database to start.
+    Restores { push: Duration, rest: Duration, database: bool },
     /// In which step, and why.
     Fails(String),
 }
@@ -109,12 +99,16 @@ async fn try_out(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: 
     let data = about.release.database_directory().filter(|d| about.directories.iter().any(|of| d.starts_with(of.as_str())));
     let args = [about.stock_id.clone(), data.unwrap_or_else(|| "-".into())];
     job.start(link, "drill", &ctx.owner_now(), &args, &files).await.map_err(|e| stopped(host, &e))?;
-    let mut failed = None;
-    job.follow(link, 0, |event| show_event(ctx, host, &mut failed, event)).await.map_err(|e| stopped(host, &e))?;
+    let (mut failed, mut database) = (None, false);
+    let followed = job.follow(link, 0, |event| {
+        database |= matches!(&event, JobEvent::Step(name, _) if name == "start");
+        show_event(ctx, host, &mut failed, event);
+    });
+    followed.await.map_err(|e| stopped(host, &e))?;
     match failed {
         // The machine has too little for it: no fault of the backup's.
         Some((step, reason)) if step == "preflight" => Err(Stopped::Clean(Ending::bad(Severity::Refused, reason, None))),
         Some((step, reason)) => Ok(Tried::Fails(format!("{step}: {reason}"))),
-        None => Ok(Tried::Restores { push: pushed, rest: began.elapsed().saturating_sub(pushed) }),
+        None => Ok(Tried::Restores { push: pushed, rest: began.elapsed().saturating_sub(pushed), database }),
     }
 }

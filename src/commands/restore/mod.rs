@@ -213,8 +213,12 @@ async fn try_find_half(ctx: &Context, to: &HostName, began: Instant) -> Result<H
 /// Ends it: does it again, or puts the host back as it was.
 pub async fn finish(ctx: &Context, half: Half, way: Way) -> RunReport {
     let Half { host, mut link, job, began, .. } = half;
-    // Somebody else may have ended it while this was asked.
-    let ending = match look_at_jobs(&mut link).await {
+    // Somebody else may have ended it while this was asked, and the line may have died of waiting.
+    let looked = match look_at_jobs(&mut link).await {
+        Err(e) if e.is_broken_line() => look_at_jobs(&mut link).await,
+        looked => looked,
+    };
+    let ending = match looked {
         Ok(jobs) if jobs.iter().any(|there| there.half_restored && !there.alive && job.path().ends_with(&format!("/{}", there.name))) => {
             cutover::finish_half(ctx, &host, &job, &mut link, way).await
         }

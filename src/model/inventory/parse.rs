@@ -165,17 +165,13 @@ pub fn parse_inventory(file: &str, text: &str) -> Result<Inventory, BadInventory
     let remotes = parsed.remotes.iter().map(|(name, table)| remote(name, table).map_err(|(at, why)| reader.bad(at, why)));
     let mut remotes = remotes.collect::<Result<Vec<_>, _>>()?;
     for library in parsed.hosts.values().map(|host| &host.library).chain([&parsed.defaults.library]).flatten() {
-        let url = library.get_ref().to_string_lossy();
-        if is_remote(library.get_ref()) && !remotes.iter().any(|remote| remote.url == url) {
-            remotes.push(Remote::of_url(&url).map_err(|why| reader.bad(library.span().start, why))?);
-        }
-    }
-    for library in parsed.hosts.values().map(|host| &host.library).chain([&parsed.defaults.library]).flatten() {
-        let path = library.get_ref();
+        let (path, url) = (library.get_ref(), library.get_ref().to_string_lossy());
         if !is_remote(path) && !path.is_absolute() && !path.starts_with("~") {
-            let why =
-                format!("the library '{}' depends on where one stands: begin it with '/' or '~/'", printable(&path.to_string_lossy()));
+            let why = format!("the library '{}' depends on where one stands: begin it with '/' or '~/'", printable(&url));
             return Err(reader.bad(library.span().start, why));
+        }
+        if is_remote(path) && !remotes.iter().any(|remote| remote.url == url) {
+            remotes.push(Remote::of_url(&url).map_err(|why| reader.bad(library.span().start, why))?);
         }
     }
     let decrypt_with = parsed.defaults.decrypt_with.clone().unwrap_or_default();
@@ -206,10 +202,11 @@ impl Reader<'_> {
         if host_name.as_str() == "all" {
             return Err(self.bad(name.span().start, "'all' can't be the name of a host: it stands for every one of them"));
         }
-        if let Some(user) = set_of_user(table, defaults).filter(|user| !is_user(user.get_ref())) {
+        let set = Settings::of(table, defaults);
+        if let Some(user) = set.user.filter(|user| !is_user(user.get_ref())) {
             return Err(self.bad(user.span().start, format!("'{}' is no user", printable(user.get_ref()))));
         }
-        if let Some(port) = table.port.as_ref().or(defaults.port.as_ref()).filter(|port| *port.get_ref() == 0) {
+        if let Some(port) = set.port.filter(|port| *port.get_ref() == 0) {
             return Err(self.bad(port.span().start, "0 is no port: 1 to 65535"));
         }
         let address = table.address.as_ref().unwrap_or(name);
@@ -219,7 +216,6 @@ impl Reader<'_> {
         if !is_address(address.get_ref()) {
             return Err(self.bad(address.span().start, format!("'{}' is no address", printable(address.get_ref()))));
         }
-        let set = Settings::of(table, defaults);
         let known_hosts = set.known_hosts.cloned().unwrap_or_else(|| "~/.ssh/known_hosts".into());
         let target = Target {
             endpoint: Endpoint {
@@ -356,10 +352,6 @@ fn own_encryption(table: &HostTable, defaults: &Defaults) -> Result<Option<Encry
         (None, None) => encryption(defaults.encrypt_to.as_ref(), defaults.encrypt_passphrase.as_ref()),
         (to, passphrase) => encryption(to.as_ref(), passphrase.as_ref()),
     }
-}
-
-fn set_of_user<'a>(table: &'a HostTable, defaults: &'a Defaults) -> Option<&'a Spanned<String>> {
-    table.user.as_ref().or(defaults.user.as_ref())
 }
 
 #[cfg(test)]
