@@ -23,7 +23,7 @@ load_images() {
   done < "$job/containers"
   file=$job/x/docker-images.tar
   [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
-  # A light backup names its containers and holds none of their images.
+  # A light backup names its containers; from 6.1 on, where the database lies beside its image, it holds none of their images.
   [ -z "$postgres_image" ] || docker inspect "$postgres_image" >/dev/null 2>&1 || postgres_image=''
 }
 

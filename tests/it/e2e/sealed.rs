@@ -55,4 +55,13 @@ fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_don
     assert!(!lab.tanker(&["list"]).expect_code(0).stdout.contains("DRILL FAILED"), "the backup is not to blame");
     lab.tanker_with(&inventory, &["drill", "m@latest", "--on", "m"]).expect_code(0).says("restores: pushed in");
     lab.assert_clean();
+
+    // A light one has nothing here that could be started: it says so, and is not recorded as a drill.
+    lab.tanker(&["backup", "--light"]).expect_code(0);
+    lab.tanker(&["drill", "m@latest", "--on", "m"]).expect_code(0).says("NO DATABASE was started");
+    let listed: serde_json::Value = serde_json::from_str(&lab.tanker(&["list", "--json"]).expect_code(0).stdout).unwrap();
+    let drills: Vec<usize> =
+        listed["backups"].as_array().unwrap().iter().map(|backup| backup["record"]["drills"].as_array().map_or(0, Vec::len)).collect();
+    assert_eq!(drills, [1, 0]);
+    lab.assert_clean();
 }
