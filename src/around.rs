@@ -156,6 +156,12 @@ impl Start {
             inventory.groups.len(),
             inventory.remotes.len()
         );
+        for remote in &inventory.remotes {
+            let Some(identity) = remote.options.get("identity").map(|path| expand(Path::new(path), &self.home)) else { continue };
+            if !identity.exists() {
+                bad.push(format!("the identity {} of the remote {} is not there", identity.display(), remote.name));
+            }
+        }
         let remotes = inventory
             .remotes
             .iter()

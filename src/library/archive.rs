@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStderr, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use sha2::{Digest, Sha256};
 use tar::{Archive, Entry, EntryType};
 
 use super::crypt::Plain;
+use super::digests::Seal;
+use super::verify::hex;
 use super::{Entry as Listed, Keys, LibraryError};
 use crate::model::lrzip::{HEAD, parse_lrzip_head};
 use crate::model::manifest::{Description, Member};
@@ -72,6 +75,8 @@ pub struct Source {
     path: PathBuf,
     /// Where it must be decrypted on the way.
     plain: Option<Plain>,
+    /// Of an encrypted backup: what holds its manifest to what is decrypted.
+    seal: Option<Seal>,
     seen: Option<Seen>,
 }
 
@@ -82,19 +87,20 @@ impl Source {
     /// An archive file as lrzip made it.
     #[must_use]
     pub fn file(path: &Path) -> Self {
-        Self { path: path.to_owned(), plain: None, seen: None }
+        Self { path: path.to_owned(), plain: None, seal: None, seen: None }
     }
 
-    /// The archive of a listed backup.
+    /// The archive of a listed backup. Where it is encrypted, who reads it to its end has also held its seal: that its manifest belongs to it.
     ///
     /// # Errors
-    /// When it is encrypted and none of the keys opens it.
+    /// When it is encrypted and none of the keys opens it, or its seal can't be read.
     pub fn of(entry: &Listed, keys: &Keys) -> Result<Self, LibraryError> {
         let plain = entry.is_encrypted().then(|| entry.open(keys)).transpose()?;
+        let seal = plain.is_some().then(|| Seal::of(entry)).transpose()?;
         let path = entry.archive();
         // That it can't be read here is no damage.
         File::open(&path).map_err(LibraryError::file(&path, "can't be read"))?;
-        Ok(Self { path, plain, seen: None })
+        Ok(Self { path, plain, seal, seen: None })
     }
 
     /// The same, and `seen` is told of its bytes, decompressed.
@@ -107,8 +113,9 @@ impl Source {
 /// lrzip at work; its exit code is part of what it says.
 struct Decompressed {
     child: Child,
-    /// Decrypts into it.
-    feeding: Option<JoinHandle<io::Result<()>>>,
+    /// Decrypts into it; ends with the SHA-256 of all that was decrypted.
+    feeding: Option<JoinHandle<io::Result<String>>>,
+    seal: Option<Seal>,
     /// Reads what it says.
     listening: Option<JoinHandle<String>>,
 }
@@ -133,7 +140,7 @@ pub(super) fn heard(listening: Option<JoinHandle<String>>) -> String {
 impl Decompressed {
     fn open(source: Source) -> Result<(Self, ChildStdout), String> {
         let mut head = Vec::with_capacity(HEAD);
-        let Source { path, mut plain, .. } = source;
+        let Source { path, mut plain, seal, .. } = source;
         let opened = match &mut plain {
             Some(plain) => plain.by_ref().take(HEAD as u64).read_to_end(&mut head).and_then(|_| plain.rewind()),
             None => File::open(&path).and_then(|file| file.take(HEAD as u64).read_to_end(&mut head)).map(drop),
@@ -153,23 +160,50 @@ impl Decompressed {
         let mut child = command.spawn().map_err(|e| format!("lrzip can't be run here: {e}"))?;
         let stdout = child.stdout.take().ok_or("lrzip has no output")?;
         let input = child.stdin.take();
-        let feeding = plain.zip(input).map(|(mut plain, mut input)| std::thread::spawn(move || io::copy(&mut plain, &mut input).map(drop)));
+        let feeding = plain.zip(input).map(|(plain, input)| std::thread::spawn(move || feed(plain, input)));
         let listening = listen(child.stderr.take());
-        Ok((Self { child, feeding, listening }, stdout))
+        Ok((Self { child, feeding, seal, listening }, stdout))
     }
 
     /// To be called when all of its output has been read.
     fn end(mut self) -> Result<(), String> {
         let said = heard(self.listening.take());
         let status = self.child.wait().map_err(|e| e.to_string())?;
-        let fed = self.feeding.take().map_or(Ok(()), |feeding| feeding.join().unwrap_or(Ok(())));
-        if let Err(e) = fed.as_ref()
+        let fed = self.feeding.take().map(|feeding| feeding.join().unwrap_or_else(|_| Err(io::Error::other("its reader died"))));
+        if let Some(Err(e)) = fed.as_ref()
             && e.kind() != io::ErrorKind::BrokenPipe
         {
             return Err(format!("it can't be decrypted: {e}"));
         }
-        if status.success() { Ok(()) } else { Err(format!("lrzip refuses it: {}", printable(&said))) }
+        if !status.success() {
+            return Err(format!("lrzip refuses it: {}", printable(&said)));
+        }
+        match (fed, self.seal.take()) {
+            (None, _) | (_, None) => Ok(()),
+            (Some(Ok(sha256)), Some(seal)) => seal.hold(&sha256),
+            (Some(Err(_)), Some(_)) => Err("it goes on behind its end".into()),
+        }
     }
+}
+
+/// What is decrypted into lrzip, and its digest.
+struct Summed {
+    plain: Plain,
+    sum: Sha256,
+}
+
+impl Read for Summed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.plain.read(buffer)?;
+        self.sum.update(&buffer[..read]);
+        Ok(read)
+    }
+}
+
+fn feed(plain: Plain, mut input: ChildStdin) -> io::Result<String> {
+    let mut summed = Summed { plain, sum: Sha256::new() };
+    io::copy(&mut summed, &mut input)?;
+    Ok(hex(&summed.sum.finalize()))
 }
 
 impl Drop for Decompressed {

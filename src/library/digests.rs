@@ -66,12 +66,29 @@ pub(super) fn check_sums(entry: &Entry) -> Result<(), LibraryError> {
     Err(damaged(entry, format!("its manifest or its {SUMS} was changed: they don't fit each other")))
 }
 
+/// An encrypted backup's seal and manifest as they stood when it was opened.
+pub(super) struct Seal {
+    text: Vec<u8>,
+    manifest: Vec<u8>,
+}
+
+impl Seal {
+    pub(super) fn of(entry: &Entry) -> Result<Self, LibraryError> {
+        Ok(Self { text: read_small(entry, SEAL)?, manifest: read_small(entry, MANIFEST)? })
+    }
+
+    /// Whether it is that of this manifest and this archive, decrypted.
+    pub(super) fn hold(&self, plain_sha256: &str) -> Result<(), String> {
+        if self.text == seal(plain_sha256, &self.manifest).as_bytes() {
+            return Ok(());
+        }
+        Err("its manifest is not the one that was written with this archive".into())
+    }
+}
+
 /// Whether a seal is that of this manifest and this archive.
 pub(super) fn check_seal(entry: &Entry, plain_sha256: &str) -> Result<(), LibraryError> {
-    if read_small(entry, SEAL)? == seal(plain_sha256, &read_small(entry, MANIFEST)?).as_bytes() {
-        return Ok(());
-    }
-    Err(damaged(entry, "its manifest is not the one that was written with this archive".into()))
+    Seal::of(entry)?.hold(plain_sha256).map_err(|reason| damaged(entry, reason))
 }
 
 /// Whether this can be a seal: without a key nobody knows more of it.

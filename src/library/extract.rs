@@ -55,6 +55,9 @@ pub fn extract(entry: &Entry, keys: &Keys, wanted: &str, to: &Path, seen: &Seen)
         // tar is content with nothing that breaks off; what breaks it says why.
         (Err(reason), Some(refused)) if reason != refused.to_string() => Err(damaged(reason)),
         (_, Some(refused)) => Err(refused),
+        (Err(reason), None) if done => {
+            Err(damaged(format!("{reason}; what was taken out before that lies in {}: don't trust it", to.display())))
+        }
         (Err(reason), None) => Err(damaged(reason)),
         (Ok(()), None) if !done => Err(LibraryError::Missing(format!("the backup has no member {tree}"))),
         (Ok(()), None) => Ok(()),

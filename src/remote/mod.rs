@@ -70,6 +70,9 @@ pub enum RemoteError {
         /// What is wrong with it.
         reason: String,
     },
+    /// Which host keys are known can't be read.
+    #[error("{0}")]
+    KnownHosts(String),
     /// sudo doesn't let the scripts run.
     #[error("{user}@{address} can't become root: {reason}")]
     Sudo {
@@ -143,6 +146,7 @@ impl RemoteError {
                 | Self::ChangedKey { .. }
                 | Self::RevokedKey { .. }
                 | Self::BadCertificate { .. }
+                | Self::KnownHosts(_)
                 | Self::Configuration(_)
                 | Self::Login { .. }
         )
@@ -170,6 +174,9 @@ impl RemoteError {
             }
             Self::RevokedKey { .. } => Some("this key must not be used any more: the host needs a new one".into()),
             Self::BadCertificate { .. } => Some("the host needs a new certificate of its authority".into()),
+            Self::KnownHosts(_) => {
+                Some("no key can be held against it: make it readable, or name another file with 'known_hosts' in the inventory".into())
+            }
             Self::Sudo { hint, .. } => Some(hint.clone()),
             Self::Configuration(_) => {
                 Some("the inventory's own keys outrank the SSH configuration; 'ssh_config = \"none\"' leaves it out".into())

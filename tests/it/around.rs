@@ -125,8 +125,20 @@ fn config_check_finds_what_is_named_and_not_there() {
     shelf.tanker(&["config", "check"]).code(2).says("nowhere.txt is not there").says("no_key is not there");
     shelf.inventory("[hosts.east]\nencrypt_to = ['age1no']\n");
     shelf.tanker(&["config", "check"]).code(2).says("is no age recipient");
-    shelf.inventory("[remotes.s3]\nurl = 's3://b/x'\nsecret_key = 'env:NOT_SET_ANYWHERE'\n[hosts.east]\npassword = 'file:/nowhere'\n");
+    shelf.inventory("[remotes.s3]\nurl = 's3://b/x'\naccess_key = 'env:NOT_SET_ANYWHERE'\nsecret_key = 'command:true'\n[hosts.east]\npassword = 'file:/nowhere'\n");
     shelf.tanker(&["config", "check"]).code(2).says("/nowhere is not there").says("NOT_SET_ANYWHERE");
+    shelf.inventory("[remotes.vault]\nurl = 'sftp://vault/x'\nidentity = '~/no_such_key'\n[hosts.east]\n");
+    shelf.tanker(&["config", "check"]).code(2).says("no_such_key of the remote vault is not there");
+    for (line, remote, why) in [
+        (3, "url = 'sftp://vault/x'\nregion = 'us-east-1'\n", "'region' says nothing of a remote by sftp://: that knows user, identity"),
+        (3, "url = 'file:///x'\npassword = 'env:X'\n", "'password' says nothing of a remote by file://: it needs only its url"),
+        (2, "url = 's3://b/x'\nsecret_key = 'env:X'\n", "a remote by s3:// needs 'access_key' too"),
+        (2, "url = 'swift://c/x'\ntoken = 'env:X'\n", "a remote by swift:// needs 'endpoint' too"),
+        (3, "url = 'webdav://h/x'\nobject_lock = true\n", "'object_lock' says nothing of a remote by webdav://"),
+    ] {
+        shelf.inventory(&format!("[remotes.a]\n{remote}[hosts.east]\n"));
+        shelf.tanker(&["config", "check"]).code(2).says(why).says(&format!("inventory.toml:{line}:"));
+    }
     shelf.inventory("[remotes.s3]\nurl = 's3://bucket/x'\n[hosts.east]\nkeep = { daily = 7 }\n");
     shelf.tanker(&["config", "check"]).code(0).says("1 remotes").says("1 with a retention policy");
 }
@@ -143,6 +155,11 @@ fn config_check_finds_hosts_that_no_verb_would_reach() {
         assert!(said, "{host}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains("north") && !ran.stdout.contains("  ok\n"), "{}\n{}", ran.stdout, ran.stderr);
+    fs::create_dir(shelf.path("folder")).unwrap();
+    shelf.inventory("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nssh_config = 'none'\nknown_hosts = '~/folder'\n");
+    shelf.tanker(&["config", "check"]).code(2).says("folder can't be read");
+    shelf.tanker(&["hosts", "check", "east"]).code(4).says("folder can't be read").says("name another file with 'known_hosts'");
+    shelf.inventory("[hosts.east]\n[hosts.west]\n[hosts.ring]\n[hosts.north]\n");
     // They are refused indeed, one by one.
     for host in ["east", "west", "ring"] {
         shelf.tanker(&["hosts", "check", host]).code(4).says("unreachable");

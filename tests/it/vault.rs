@@ -62,6 +62,16 @@ fn i2_a_manifest_of_another_encrypted_archive_is_found_out_by_who_has_a_key() {
     shelf.tanker(&["--library", "tanker", "verify", "--all"]).code(0);
     let key = shelf.path("key.txt").display().to_string();
     shelf.tanker(&["--library", "tanker", "--key", &key, "verify", "--all"]).code(5).says("not the one that was written with this archive");
+    // Whoever only reads in it hears the same.
+    let other = shelf.add(day() + Duration::days(1), Some(&to));
+    let out = shelf.path("out").display().to_string();
+    let read: [&[&str]; 3] =
+        [&["files", &entry.name()], &["diff", &entry.name(), &other.name()], &["extract", &entry.name(), "etc/fuel", "--to", &out]];
+    for words in read {
+        let all = [&["--library", "tanker", "--key", &key], words].concat();
+        shelf.tanker(&all).code(5).says("not the one that was written with this archive");
+    }
+    assert!(!shelf.tanker(&["--library", "tanker", "--key", &key, "files", &other.name()]).code(0).out.is_empty());
 }
 
 #[test]

@@ -47,14 +47,27 @@ pub enum RemoteKind {
     Folder,
 }
 
+impl RemoteKind {
+    /// Its scheme, and the keys beside `url` that mean something for it.
+    fn keys(self) -> (&'static str, &'static [&'static str]) {
+        match self {
+            Self::S3 => ("s3://", &["endpoint", "region", "access_key", "secret_key", "token", "object_lock"]),
+            Self::Swift => ("swift://", &["endpoint", "token"]),
+            Self::Sftp => ("sftp://", &["user", "identity"]),
+            Self::WebDav => ("webdav://", &["user", "password"]),
+            Self::Folder => ("file://", &[]),
+        }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RemoteTable {
     url: Spanned<String>,
-    endpoint: Option<String>,
-    region: Option<String>,
-    user: Option<String>,
-    identity: Option<String>,
+    endpoint: Option<Spanned<String>>,
+    region: Option<Spanned<String>>,
+    user: Option<Spanned<String>>,
+    identity: Option<Spanned<String>>,
     access_key: Option<Spanned<String>>,
     secret_key: Option<Spanned<String>>,
     token: Option<Spanned<String>>,
@@ -113,19 +126,34 @@ pub fn is_remote(library: &Path) -> bool {
 pub(super) fn remote(name: &Spanned<String>, table: &RemoteTable) -> Result<Remote, Wrong> {
     name.get_ref().parse::<HostName>().map_err(|e| (name.span().start, e.to_string().replace("a host", "a remote")))?;
     let mut remote = Remote::of_url(table.url.get_ref()).map_err(|why| (table.url.span().start, why))?;
-    if let Some(lock) = table.object_lock.as_ref().filter(|_| remote.kind != RemoteKind::S3) {
-        return Err((lock.span().start, "object_lock is for s3://".into()));
+    let (scheme, known) = remote.kind.keys();
+    let fits = |key: &str, at: usize| match known.contains(&key) {
+        true => Ok(()),
+        false if known.is_empty() => Err((at, format!("'{key}' says nothing of a remote by {scheme}: it needs only its url"))),
+        false => Err((at, format!("'{key}' says nothing of a remote by {scheme}: that knows {}", known.join(", ")))),
+    };
+    if let Some(lock) = &table.object_lock {
+        fits("object_lock", lock.span().start)?;
     }
     let given = [("endpoint", &table.endpoint), ("region", &table.region), ("user", &table.user), ("identity", &table.identity)];
     for (key, value) in given {
-        remote.options.extend(value.clone().map(|value| (key, value)));
+        let Some(value) = value else { continue };
+        fits(key, value.span().start)?;
+        remote.options.insert(key, value.get_ref().clone());
     }
     let given =
         [("access_key", &table.access_key), ("secret_key", &table.secret_key), ("token", &table.token), ("password", &table.password)];
     for (key, value) in given {
-        if let Some(text) = value {
-            remote.secrets.insert(key, parse_secret_source(text.get_ref()).map_err(|why| (text.span().start, why))?);
-        }
+        let Some(text) = value else { continue };
+        fits(key, text.span().start)?;
+        remote.secrets.insert(key, parse_secret_source(text.get_ref()).map_err(|why| (text.span().start, why))?);
+    }
+    let missing = |key: &str| Err((table.url.span().start, format!("a remote by {scheme} needs '{key}' too")));
+    match (table.access_key.is_some(), table.secret_key.is_some()) {
+        (true, false) => return missing("secret_key"),
+        (false, true) => return missing("access_key"),
+        _ if remote.kind == RemoteKind::Swift && table.endpoint.is_none() => return missing("endpoint"),
+        _ => {}
     }
     remote.name.clone_from(name.get_ref());
     remote.object_lock = table.object_lock.as_ref().is_some_and(|lock| *lock.get_ref());

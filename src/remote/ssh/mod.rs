@@ -81,7 +81,7 @@ impl<'a> Way<'a> {
     }
 
     fn known(&self, target: &Target) -> Result<KnownKeys, RemoteError> {
-        KnownKeys::of_target(target, self.home).map_err(RemoteError::Answer)
+        KnownKeys::of_target(target, self.home).map_err(RemoteError::KnownHosts)
     }
 
     /// Connects and logs in to each jump host through the one before it, each with its own key check.
