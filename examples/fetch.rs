@@ -37,8 +37,10 @@ async fn main() {
         }
         (blocks.bytes(), blocks.sums().len())
     });
-    link.session().await.unwrap().pull(&Script::read([file.as_str(), "0"]), sink).await.unwrap();
+    let mut bulk = link.another_for_bulk().await;
+    bulk.session().await.unwrap().pull(&Script::read([file.as_str(), "0"]), sink).await.unwrap();
     let (bytes, blocks) = disk.await.unwrap();
     println!("{bytes} bytes in {blocks} blocks");
+    bulk.close().await;
     link.close().await;
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::ssh::{self, Keyring, Session};
+use super::ssh::{self, Keyring, Session, WINDOW, window_for};
 use super::{RemoteError, Script, Stdout};
 use crate::model::inventory::Host;
 
@@ -13,6 +13,8 @@ pub struct Link {
     host: Host,
     keyring: Arc<Keyring>,
     home: PathBuf,
+    /// How many bytes may be on their way to us unasked.
+    window: u32,
     session: Option<Session>,
 }
 
@@ -20,25 +22,33 @@ impl Link {
     /// Connects.
     ///
     /// # Errors
-    /// See [`ssh::connect`].
+    /// Unreachable, the key, the login, sudo, or no algorithm in common.
     pub async fn open(host: &Host, keyring: &Arc<Keyring>, home: PathBuf) -> Result<Self, RemoteError> {
-        let session = ssh::connect(host, keyring, &home).await?;
-        Ok(Self { host: host.clone(), keyring: Arc::clone(keyring), home, session: Some(session) })
+        let session = ssh::connect(host, keyring, &home, WINDOW).await?;
+        Ok(Self { host: host.clone(), keyring: Arc::clone(keyring), home, window: WINDOW, session: Some(session) })
     }
 
     /// Another line to the same master, which is connected when it is first used.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { host: self.host.clone(), keyring: Arc::clone(&self.keyring), home: self.home.clone(), session: None }
+        Self { host: self.host.clone(), keyring: Arc::clone(&self.keyring), home: self.home.clone(), window: WINDOW, session: None }
+    }
+
+    /// The same for what much comes over: this line tells how long a question takes, and so how much has to be on its way to fill it. One that
+    /// doesn't answer is taken for a long one.
+    pub async fn another_for_bulk(&mut self) -> Self {
+        let asked = async { self.session().await?.round_trip().await };
+        let round_trip = tokio::time::timeout(Duration::from_secs(10), asked).await.ok().and_then(Result::ok);
+        Self { window: window_for(round_trip.unwrap_or(Duration::MAX)), ..self.another() }
     }
 
     /// The session, made anew if it was lost.
     ///
     /// # Errors
-    /// See [`ssh::connect`].
+    /// As [`Self::open`].
     pub async fn session(&mut self) -> Result<&Session, RemoteError> {
         if self.session.is_none() {
-            self.session = Some(ssh::connect(&self.host, &self.keyring, &self.home).await?);
+            self.session = Some(ssh::connect(&self.host, &self.keyring, &self.home, self.window).await?);
         }
         self.session.as_ref().ok_or_else(|| RemoteError::Lost("there is no session".into()))
     }

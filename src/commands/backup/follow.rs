@@ -22,6 +22,8 @@ use crate::remote::{RemoteError, Script};
 const IN_FLIGHT: usize = 256;
 /// Less than this is not worth a request while more is coming.
 const WORTH_IT: u64 = 256 << 10;
+/// What `read.sh` sends at a time, where it begins and ends there.
+const PIECE: u64 = 64 << 10;
 /// So much stays free here while nobody knows how large the archive becomes.
 const SPARE: u64 = 1 << 30;
 /// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that arrives
@@ -79,7 +81,9 @@ impl Follower<'_> {
                 WORTH_IT
             };
             if there.saturating_sub(have) >= worth_it {
-                writer = self.fetch_range(writer, there, whole).await?;
+                // What comes in whole pieces is sent in whole ones.
+                let to = if whole { there } else { there - there % PIECE };
+                writer = self.fetch_range(writer, to, whole).await?;
             } else if size.changed().await.is_err() {
                 // Whoever tells how it grows has ended, and says why.
                 std::future::pending::<()>().await;

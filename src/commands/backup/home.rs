@@ -84,7 +84,7 @@ impl Way<'_> {
             ctx: self.ctx,
             host: self.host,
             library: self.library,
-            line: link.another(),
+            line: link.another_for_bulk().await,
             file: self.job.file(&file),
             list: self.job.file("blocks"),
         };

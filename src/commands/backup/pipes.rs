@@ -37,7 +37,7 @@ pub(super) async fn collect(
 ) -> Result<Parcel, Ending> {
     // What waits in it is bounded as the job's log is.
     let (tell, heard) = mpsc::unbounded_channel();
-    let mut taking = std::pin::pin!(take_members(ctx, host, job, link.another(), parcel, most, heard));
+    let mut taking = std::pin::pin!(take_members(ctx, host, job, link.another_for_bulk().await, parcel, most, heard));
     let following = async {
         let followed = job
             .follow(link, 0, |event| {

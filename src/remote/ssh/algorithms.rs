@@ -1,6 +1,7 @@
 //! Which algorithms are offered, and what is said when nothing fits.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
 use russh::client::{Config, GexParams};
 use russh::keys::Algorithm;
@@ -26,8 +27,23 @@ const CIPHERS: [cipher::Name; 6] =
     [cipher::AES_256_GCM, cipher::AES_128_GCM, cipher::CHACHA20_POLY1305, cipher::AES_256_CTR, cipher::AES_192_CTR, cipher::AES_128_CTR];
 const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::HMAC_SHA256, mac::HMAC_SHA512];
 
+/// What may be on its way to us unasked, where little comes.
+pub(in crate::remote) const WINDOW: u32 = 2 << 20;
+/// The same at most.
+const LARGEST_WINDOW: u32 = 64 << 20;
+/// Bytes a second that a line is filled up to.
+const FASTEST: u64 = 320_000_000;
+
+/// What may be on its way to us unasked where much comes over a line of this round trip. Half of it each round trip is what russh gives back,
+/// so a long line needs much; what a line doesn't take lies in the sshd, which copies all of that for every packet that it puts behind it: on
+/// a short line 64 MiB cost it more than all else, and twice the time.
+pub(in crate::remote) fn window_for(round_trip: Duration) -> u32 {
+    let wanted = u64::try_from(round_trip.as_micros()).unwrap_or(u64::MAX).saturating_mul(2 * FASTEST / 1_000_000);
+    u32::try_from(wanted).unwrap_or(LARGEST_WINDOW).clamp(WINDOW, LARGEST_WINDOW)
+}
+
 /// The configuration of a connection; `legacy` adds, last, what stock OpenSSH 5.3 (CentOS 6) needs.
-pub(super) fn config(host: &Host, limited: bool) -> Result<Config, RemoteError> {
+pub(super) fn config(host: &Host, limited: bool, window: u32) -> Result<Config, RemoteError> {
     let legacy = host.legacy;
     let mut kex = KEX.to_vec();
     let mut mac = MACS.to_vec();
@@ -46,9 +62,8 @@ pub(super) fn config(host: &Host, limited: bool) -> Result<Config, RemoteError> 
         ..Preferred::DEFAULT
     };
     Ok(Config {
-        // What may be on its way to us unasked: half of it a round trip is what a line carries, so this fills long ones; where there is a limit
-        // it must not be a burst beyond it. With one bulk stream a connection russh's own rekey goes well at either size.
-        window_size: if limited { 2 << 20 } else { 64 << 20 },
+        // Where there is a limit it must not be a burst beyond it. With one bulk stream a connection russh's own rekey goes well at any size.
+        window_size: if limited { WINDOW } else { window },
         maximum_packet_size: 32768,
         nodelay: true,
         // 3072 bits is what CentOS 6 has groups for and takes 0.04 s; the default takes 15 times as long and can fail.
@@ -108,5 +123,18 @@ pub(super) fn reason(error: &russh::Error) -> String {
         russh::Error::IO(e) => printable(&e.to_string()),
         russh::Error::Disconnect | russh::Error::HUP => "it closed the connection".into(),
         other => printable(&other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_line_gets_a_large_window_and_a_short_one_no_more_than_it_needs() {
+        assert_eq!(window_for(Duration::ZERO), WINDOW);
+        assert_eq!(window_for(Duration::from_millis(20)), 12_800_000);
+        assert_eq!(window_for(Duration::from_millis(100)), 64_000_000);
+        assert_eq!(window_for(Duration::MAX), LARGEST_WINDOW);
     }
 }

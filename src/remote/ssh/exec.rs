@@ -24,6 +24,11 @@ const CHUNK: usize = 256 << 10;
 /// The same where there is a limit to what may be sent.
 const SMALL_CHUNK: usize = 16 << 10;
 
+/// So many packets are handed over together, of at most 32 KiB each: whoever stores them is woken for each handful, which costs more than what
+/// it does with one packet.
+const GATHERED: usize = 64;
+/// So long they are waited for: nobody sees a moment like this in a progress.
+const GATHERING: Duration = Duration::from_millis(10);
 /// A server that answers at all opens a channel in less than this.
 const OPENING: Duration = Duration::from_secs(60);
 /// As fast as the line allows.
@@ -63,17 +68,26 @@ impl Session {
     /// # Errors
     /// As [`Self::run`], but without a limit on the whole: a line that is silent is found by keepalives.
     pub async fn pull(&self, script: &Script, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
-        let (limited, mut source) = mpsc::channel::<Bytes>(4);
-        let limit = async {
-            while let Some(data) = source.recv().await {
-                self.limits.take(data.len()).await;
-                if sink.send(data).await.is_err() {
-                    return Err(RemoteError::Answer("what came from the master could not be taken any more".into()));
+        let (limited, mut source) = mpsc::channel::<Bytes>(GATHERED);
+        // Where there is a limit what is gathered would be a burst beyond it.
+        let most = if self.limits.any() { 1 } else { GATHERED.min(sink.max_capacity()) };
+        let gather = async {
+            let gone = |_| RemoteError::Answer("what came from the master could not be taken any more".into());
+            while let Some(first) = source.recv().await {
+                let mut gathered = vec![first];
+                let until = tokio::time::Instant::now() + GATHERING;
+                while gathered.len() < most
+                    && let Ok(Some(next)) = tokio::time::timeout_at(until, source.recv()).await
+                {
+                    gathered.push(next);
                 }
+                self.limits.take(gathered.iter().map(Bytes::len).sum()).await;
+                let places = sink.reserve_many(gathered.len()).await.map_err(gone)?;
+                places.zip(gathered).for_each(|(place, data)| place.send(data));
             }
             Ok(())
         };
-        let (ended, ()) = tokio::try_join!(self.stream(script, &b""[..], limited, &NO_LIMITS), limit)?;
+        let (ended, ()) = tokio::try_join!(self.stream(script, &b""[..], limited, &NO_LIMITS), gather)?;
         finish(script, ended, Vec::new()).map(drop)
     }
 

@@ -22,6 +22,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use russh::client::{Config, Handle, Handler};
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
 
 use super::RemoteError;
 use crate::model::inventory::{Endpoint, Host, Target};
@@ -31,6 +33,7 @@ use login::{Entered, Login};
 use sudo::Sudo;
 use throttle::Limits;
 
+pub(super) use algorithms::{WINDOW, window_for};
 pub use config::{Asker, complete, of_user};
 pub use identity::look_at_identity;
 pub use keyring::{Keyring, KeyringError, read_secret};
@@ -40,6 +43,9 @@ pub use russh::keys::{Certificate, HashAlg, PublicKey};
 
 /// The least that a login is given.
 const LOGIN: Duration = Duration::from_secs(30);
+
+/// So much of what has arrived is taken from the system at once.
+const READ_AHEAD: usize = 256 << 10;
 
 /// A logged-in connection to a master.
 pub struct Session {
@@ -73,11 +79,11 @@ struct Way<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn of(host: &'a Host, keyring: &'a Keyring, home: &'a Path) -> Result<Self, RemoteError> {
+    fn of(host: &'a Host, keyring: &'a Keyring, home: &'a Path, window: u32) -> Result<Self, RemoteError> {
         if let Some(why) = &host.refusal {
             return Err(RemoteError::Configuration(why.clone()));
         }
-        Ok(Self { host, keyring, home, config: algorithms::config(host, keyring.throttle.limits(host).any())? })
+        Ok(Self { host, keyring, home, config: algorithms::config(host, keyring.throttle.limits(host).any(), window)? })
     }
 
     fn known(&self, target: &Target) -> Result<KnownKeys, RemoteError> {
@@ -201,7 +207,12 @@ impl<'a> Way<'a> {
         let endpoint = &target.endpoint;
         let work = async {
             match through {
-                None => russh::client::connect(config, (endpoint.address.as_str(), endpoint.port), handler).await,
+                None => {
+                    let stream = TcpStream::connect((endpoint.address.as_str(), endpoint.port)).await?;
+                    stream.set_nodelay(true)?;
+                    // russh reads each packet by two calls of the system.
+                    russh::client::connect_stream(config, BufReader::with_capacity(READ_AHEAD, stream), handler).await
+                }
                 Some(hop) => {
                     let channel =
                         hop.channel_open_direct_tcpip(endpoint.address.as_str(), u32::from(endpoint.port), "127.0.0.1", 0).await?;
@@ -252,12 +263,12 @@ enum Failure {
     Other(RemoteError),
 }
 
-/// Connects and logs in, through the host's jump hosts where it has any.
+/// Connects and logs in, through the host's jump hosts where it has any. `window` is how many bytes may be on their way to us unasked.
 ///
 /// # Errors
 /// See [`RemoteError`]: unreachable, the key, the login, sudo, or no algorithm in common.
-pub async fn connect(host: &Host, keyring: &Keyring, home: &Path) -> Result<Session, RemoteError> {
-    let way = Way::of(host, keyring, home)?;
+pub(super) async fn connect(host: &Host, keyring: &Keyring, home: &Path, window: u32) -> Result<Session, RemoteError> {
+    let way = Way::of(host, keyring, home, window)?;
     let (hops, of_hops) = way.hops().await?;
     let Opened { handle, entered, negotiated, mut sha1 } = way.open(&host.target, hops.last()).await?;
     sha1.extend(of_hops);
@@ -287,7 +298,7 @@ pub struct Shown {
 /// # Errors
 /// When it can't be reached.
 pub async fn shown_key(host: &Host, keyring: &Keyring, home: &Path) -> Result<Option<Shown>, RemoteError> {
-    let way = Way::of(host, keyring, home)?;
+    let way = Way::of(host, keyring, home, WINDOW)?;
     let mut hops: Vec<Handle<Client>> = Vec::new();
     for target in host.jump.iter().chain([&host.target]) {
         let Some((verdict, key)) = way.look(target, hops.last()).await? else { return Ok(None) };
