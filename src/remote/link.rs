@@ -24,7 +24,7 @@ impl Link {
     /// # Errors
     /// Unreachable, the key, the login, sudo, or no algorithm in common.
     pub async fn open(host: &Host, keyring: &Arc<Keyring>, home: PathBuf) -> Result<Self, RemoteError> {
-        let session = ssh::connect(host, keyring, &home, WINDOW).await?;
+        let session = ssh::connect(host, keyring, &home).await?;
         Ok(Self { host: host.clone(), keyring: Arc::clone(keyring), home, window: WINDOW, session: Some(session) })
     }
 
@@ -48,7 +48,7 @@ impl Link {
     /// As [`Self::open`].
     pub async fn session(&mut self) -> Result<&Session, RemoteError> {
         if self.session.is_none() {
-            self.session = Some(ssh::connect(&self.host, &self.keyring, &self.home, self.window).await?);
+            self.session = Some(ssh::connect_with(&self.host, &self.keyring, &self.home, self.window).await?);
         }
         self.session.as_ref().ok_or_else(|| RemoteError::Lost("there is no session".into()))
     }

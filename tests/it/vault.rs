@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use chrono::Duration;
 use tanker::library::Recipients;
 
 use crate::upkeep::{Shelf, day};
@@ -71,7 +72,7 @@ fn i2_a_manifest_of_another_encrypted_archive_is_found_out_by_who_has_a_key() {
         let all = [&["--library", "tanker", "--key", &key], words].concat();
         shelf.tanker(&all).code(5).says("not the one that was written with this archive");
     }
-    assert!(!shelf.tanker(&["--library", "tanker", "--key", &key, "files", &other.name()]).code(0).out.is_empty());
+    assert!(!shelf.tanker(&["--library", "tanker", "--key", &key, "files", &other.name()]).code(0).stdout.is_empty());
 }
 
 #[test]

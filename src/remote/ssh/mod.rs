@@ -263,11 +263,16 @@ enum Failure {
     Other(RemoteError),
 }
 
-/// Connects and logs in, through the host's jump hosts where it has any. `window` is how many bytes may be on their way to us unasked.
+/// Connects and logs in, through the host's jump hosts where it has any.
 ///
 /// # Errors
 /// See [`RemoteError`]: unreachable, the key, the login, sudo, or no algorithm in common.
-pub(super) async fn connect(host: &Host, keyring: &Keyring, home: &Path, window: u32) -> Result<Session, RemoteError> {
+pub async fn connect(host: &Host, keyring: &Keyring, home: &Path) -> Result<Session, RemoteError> {
+    connect_with(host, keyring, home, WINDOW).await
+}
+
+/// The same, with so many bytes that may be on their way to us unasked.
+pub(super) async fn connect_with(host: &Host, keyring: &Keyring, home: &Path, window: u32) -> Result<Session, RemoteError> {
     let way = Way::of(host, keyring, home, window)?;
     let (hops, of_hops) = way.hops().await?;
     let Opened { handle, entered, negotiated, mut sha1 } = way.open(&host.target, hops.last()).await?;
