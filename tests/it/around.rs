@@ -156,7 +156,7 @@ fn config_check_finds_hosts_that_no_verb_would_reach() {
     }
     assert!(!ran.stderr.contains("north") && !ran.stdout.contains("  ok\n"), "{}\n{}", ran.stdout, ran.stderr);
     fs::create_dir(shelf.path("folder")).unwrap();
-    shelf.inventory("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nssh_config = 'none'\nknown_hosts = '~/folder'\n");
+    shelf.inventory("[defaults]\nssh_config = 'none'\n[hosts.east]\naddress = '127.0.0.1'\nport = 1\nknown_hosts = '~/folder'\n");
     shelf.tanker(&["config", "check"]).code(2).says("folder can't be read");
     shelf.tanker(&["hosts", "check", "east"]).code(4).says("folder can't be read").says("name another file with 'known_hosts'");
     shelf.inventory("[hosts.east]\n[hosts.west]\n[hosts.ring]\n[hosts.north]\n");
