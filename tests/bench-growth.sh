@@ -40,7 +40,7 @@ point() {
 
 $lab up m1 --fuel 8.0
 for size in 100 200 400 800; do
-  $lab exec m1 bash -c "head -c ${size}M /dev/urandom > /var/www/nailgun/grown"
+  $lab exec m1 bash -c "mkdir -p /var/www/nailgun/grown && head -c ${size}M /dev/urandom | split -a 4 -b 900000 - /var/www/nailgun/grown/package-"
   point megabytes "$size" m1
 done
 $lab exec m1 rm -f /var/www/nailgun/grown

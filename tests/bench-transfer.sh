@@ -24,8 +24,8 @@ address=$(sed -n 's/^address = "\(.*\)"$/\1/p' "$inventory")
 key=$(sed -n 's/^identity = \["\(.*\)"\]$/\1/p' "$inventory")
 host_key=$($lab exec m cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f1,2)
 echo "* $host_key" > "$work/known"; echo "[*]:* $host_key" >> "$work/known"
-# Random bytes: nothing that lrzip or a line could make smaller.
-$lab exec m bash -c "head -c ${size}M /dev/urandom > /var/www/nailgun/random"
+# Packages: nothing in them that lrzip or a line could make smaller. Not one large file: lrzip hands nothing on before it meets a match.
+$lab exec m bash -c "mkdir /var/www/nailgun/packages && head -c ${size}M /dev/urandom | split -a 4 -b 900000 - /var/www/nailgun/packages/package-"
 # Logging in takes a second at this distance, for both: the line's own speed shows in a file that takes longer than that.
 $lab exec m truncate -s 2G /root/long
 

@@ -189,7 +189,7 @@ on_exit() {
   local code=$?
   trap '' TERM INT HUP
   release_pipe "$job"
-  # Without its job it would go on with 32 threads for nothing.
+  # Without its job it would go on with all its threads for nothing.
   [ -z "$packing" ] || kill "$packing" 2>/dev/null
   # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
   [ $code -eq 0 ] || is_over "$job" || rm -f "$job/thawed"

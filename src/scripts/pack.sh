@@ -57,16 +57,22 @@ append_output() {
   dd if="$job/head" of="$job/outer.tar" bs=512 seek=$((at / 512)) conv=notrunc 2>>"$job/log" && rm -f "$job/a/$name" "$job/head"
 }
 
-# lrzip cuts what it packs into as many blocks as it has threads, and writes none before those ahead of it. As many as cores are too few: one
-# that is hard to pack leaves a core idle, and holds up all behind it.
-lrzip_threads=32
+# lrzip cuts what it packs into as many blocks as it has threads, of 10 MiB at least, and writes none before those ahead of it. As many as cores
+# are too few: one that is hard to pack leaves a core idle, and holds up all behind it, the longer the larger it is. What threads cost it in
+# memory lrzip subtracts itself.
+lrzip_threads_for() {
+  local n=$(($(stat -c %s "$1") / 16777216))
+  [ $n -gt 32 ] || n=32
+  [ $n -lt 128 ] || n=128
+  echo $n
+}
 
 # pack FILE ARCHIVE. The threads would share the cores evenly and end all at once, with nothing to fetch before: the blocks at the front, which
 # are the oldest threads behind the one that reads, are preferred.
 pack() {
   local cores thread n
   cores=$(nproc 2>/dev/null || echo 2)
-  lrzip -q -L 2 -p $lrzip_threads -o "$2" "$1" 9>&- & packing=$!
+  lrzip -q -L 2 -p "$(lrzip_threads_for "$1")" -o "$2" "$1" 9>&- & packing=$!
   while kill -0 $packing 2>/dev/null; do
     n=0
     while read -r thread; do
