@@ -43,7 +43,7 @@ for size in 100 200 400 800; do
   $lab exec m1 bash -c "mkdir -p /var/www/nailgun/grown && head -c ${size}M /dev/urandom | split -a 4 -b 900000 - /var/www/nailgun/grown/package-"
   point megabytes "$size" m1
 done
-$lab exec m1 rm -f /var/www/nailgun/grown
+$lab exec m1 rm -rf /var/www/nailgun/grown
 for files in 10000 20000 40000 80000; do
   $lab exec m1 bash -c "mkdir -p /var/www/nailgun/many && cd /var/www/nailgun/many && for ((f = 0; f < $files; f++)); do d=\$((f / 1000)); [ -d \$d ] || mkdir \$d; [ -e \$d/\$f ] || echo \$f > \$d/\$f; done"
   point files "$files" m1
