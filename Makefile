@@ -1,5 +1,5 @@
 # `make` alone lists what there is.
-.PHONY: test-long cookbook documents help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
+.PHONY: release-check test-long cookbook documents help demo test lint oracle chaos fuzz bench bench-freeze bench-fleet bench-transfer bench-library bench-growth lab-up lab-down dist targets deny
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,8 @@ lab-down: ## remove the lab
 
 dist: ## a static program and a .deb, tried in an empty root filesystem: target/dist
 	tests/dist.sh
+
+release-check: lint test test-long documents demo dist targets deny ## all of that, before a version is given away (hours)
 
 targets: ## does it compile for musl, Windows and macOS
 	tests/targets.sh

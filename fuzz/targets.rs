@@ -48,7 +48,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "tasks", run: tasks, seeds: &[TASKS, "id | status\n---|---\n1 | ready\n"] },
     Target { name: "events", run: events, seeds: &["17 archive 12 abc fuel.lrz", "17 checked 1 2 x", "17 member a", "17 failed save no"] },
     Target { name: "manifest", run: manifest, seeds: &[MANIFEST] },
-    Target { name: "archive", run: archive, seeds: &[] },
+    Target { name: "archive", run: archive, seeds: &["LRZI\0\u{6}\0\u{1}\0\0\0\0\0\0\0\0\0\0\0\0\0\u{1}\0\0"] },
     Target {
         name: "names",
         run: names,

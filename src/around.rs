@@ -102,7 +102,19 @@ impl Start {
         let inventory = self.inventory()?;
         let mut text = format!("{}\n", path.display());
         let mut bad = Vec::new();
+        let mut addresses: BTreeMap<(&str, u16), &HostName> = BTreeMap::new();
         for host in &inventory.hosts {
+            let endpoint = &host.target.endpoint;
+            // The inventory refuses what it says itself; what ~/.ssh/config makes of two names comes out only here. Behind jump hosts one
+            // address can be two masters.
+            if host.jump.is_empty()
+                && let Some(other) = addresses.insert((endpoint.address.as_str(), endpoint.port), &host.name)
+            {
+                bad.push(format!(
+                    "{}: it is {other} by another name, for both are {}:{}: what works on all hosts would go there twice; take one of them out",
+                    host.name, endpoint.address, endpoint.port
+                ));
+            }
             for note in &host.notes {
                 let _ = writeln!(text, "  {}: {note}", host.name);
             }

@@ -2,6 +2,8 @@
 
 use std::process::{Child, Command, Stdio};
 
+use tanker::platform;
+
 /// The machine doesn't fall asleep as long as this lives.
 pub struct Awake(Option<Child>);
 
@@ -21,6 +23,8 @@ impl Awake {
 }
 
 fn spawn(command: &mut Command) -> Option<Child> {
+    // A Ctrl-C on the terminal is for this process, which may have to go on for a while.
+    platform::lead_a_group(command);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().ok()
 }
 

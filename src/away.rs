@@ -16,7 +16,7 @@ use tanker::ui;
 
 use crate::Start;
 use crate::offsite::{Survey, change_record, find_away, is_known_whole, record_copy, strike_copy};
-use crate::shelf::{chosen_in_library, complain};
+use crate::shelf::complain;
 use crate::upkeep::Judged;
 
 impl Start {
@@ -79,7 +79,8 @@ impl Start {
             Err(severity) => return Ok(severity),
         };
         let (entries, _) = self.everything()?;
-        let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), &args.pattern)?;
+        let hosts =
+            self.chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), &args.pattern)?;
         let is_wanted = |host: &HostName| args.pattern.is_empty() || hosts.contains(host);
         let mut names: BTreeSet<String> = away.iter().map(Away::name).collect();
         names.extend(problems.iter().map(Problem::name));

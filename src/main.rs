@@ -57,6 +57,9 @@ async fn run(cli: Cli) -> Result<Severity, Report> {
     if cli.quiet {
         ui::be_quiet();
     }
+    if cli.verbose > 0 {
+        ui::be_verbose();
+    }
     let start = Start {
         inventory: cli.inventory,
         library: cli.library,

@@ -54,7 +54,7 @@ impl Run {
         if let Some(command) = notify
             && let Err(why) = notify_with(&command, &json).await
         {
-            ui::err(&format!("tanker: the command that is told of runs {why}\n"));
+            ui::err(&format!("tanker: the command that the inventory names as 'notify' {why}\n"));
         }
         report.worst()
     }

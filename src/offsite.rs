@@ -16,7 +16,7 @@ use tanker::ui;
 
 use crate::Start;
 use crate::awake::Awake;
-use crate::shelf::{chosen_in_library, complain};
+use crate::shelf::complain;
 
 /// What a remote has.
 pub(crate) struct Survey {
@@ -32,7 +32,12 @@ impl Start {
     fn remote(&self, inventory: &Inventory, name: &str) -> Result<Offsite, Report> {
         let names = inventory.remotes.iter().map(|remote| remote.name.as_str());
         let remote = inventory.remotes.iter().find(|remote| remote.name == name).ok_or_else(|| {
-            let hint = closest(name, names).map(|near| format!(" (did you mean '{near}'?)")).unwrap_or_default();
+            let names: Vec<&str> = names.collect();
+            let hint = match closest(name, names.iter().copied()) {
+                Some(near) => format!(" (did you mean '{near}'?)"),
+                None if names.is_empty() => ": it names none; one is a [remotes.NAME] with its url".to_owned(),
+                None => format!("; there are: {}", names.join(", ")),
+            };
             Report::msg(format!("the inventory has no remote '{}'{hint}", tanker::model::text::printable(name)))
         })?;
         if self.is_home(remote) {
@@ -130,7 +135,8 @@ impl Start {
         };
         let mut wanted: Vec<&Away> = Vec::new();
         if !patterns.is_empty() {
-            let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), patterns)?;
+            let hosts =
+                self.chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory.clone()), patterns)?;
             wanted.extend(away.iter().filter(|away| hosts.contains(&away.manifest.description.host)));
             if wanted.is_empty() {
                 let why = format!("the remote {} has no backup of {}", offsite.name, patterns.join(", "));
@@ -231,7 +237,7 @@ impl Start {
             Err(severity) => return Ok(severity),
         };
         if !args.pattern.is_empty() {
-            let hosts = chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory), &args.pattern)?;
+            let hosts = self.chosen_in_library(away.iter().map(|away| &away.manifest.description.host), Some(inventory), &args.pattern)?;
             away.retain(|away| hosts.contains(&away.manifest.description.host));
         }
         ui::out(&if args.json { ui::away_json(&away, &problems) } else { ui::away_table(&away, Utc::now()) });

@@ -82,9 +82,13 @@ impl Start {
                 Ok(_) => {}
             }
         }
+        // What rotted beside an archive is rot too.
+        let records =
+            entries.iter().filter_map(|entry| entry.unreadable_record.clone().map(|reason| Problem { path: entry.folder.clone(), reason }));
+        let records: Vec<Problem> = records.collect();
         let results: Vec<_> = entries.iter().zip(&results).collect();
-        ui::out(&if args.json { ui::verified_json(&results, &broken) } else { ui::verified(&results) });
-        Ok(worst)
+        ui::out(&if args.json { ui::verified_json(&results, &[broken, records.clone()].concat()) } else { ui::verified(&results) });
+        Ok(worst.max(tell_broken(&records, args.json)))
     }
 
     /// Says which backups are not encrypted though the inventory says so, a line a host.

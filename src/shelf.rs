@@ -10,7 +10,7 @@ use tanker::cli;
 use tanker::library::{Entry, Keys, Library, LibraryError, Problem, Source, diff, export, extract, list_files, lrzip_is_here};
 use tanker::model::id::{BackupRef, HostName};
 use tanker::model::inventory::{Inventory, parse_inventory};
-use tanker::model::pattern::select;
+use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
 use tanker::remote::ssh::expand;
 use tanker::ui;
@@ -141,7 +141,7 @@ impl Start {
     pub(crate) fn of_hosts(&self, mut entries: Vec<Entry>, patterns: &[String]) -> Result<Vec<Entry>, Report> {
         if !patterns.is_empty() {
             let hosts =
-                chosen_in_library(entries.iter().map(|entry| &entry.manifest.description.host), self.inventory_or_note(), patterns)?;
+                self.chosen_in_library(entries.iter().map(|entry| &entry.manifest.description.host), self.inventory_or_note(), patterns)?;
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
         }
         Ok(entries)
@@ -158,7 +158,7 @@ impl Start {
         if !patterns.is_empty() {
             let of_problems: Vec<HostName> = problems.iter().filter_map(Problem::host).collect();
             let named = entries.iter().map(|entry| &entry.manifest.description.host).chain(&of_problems);
-            let hosts = chosen_in_library(named, self.inventory_or_note(), patterns)?;
+            let hosts = self.chosen_in_library(named, self.inventory_or_note(), patterns)?;
             entries.retain(|entry| hosts.contains(&entry.manifest.description.host));
             problems.retain(|problem| problem.host().is_none_or(|host| hosts.contains(&host)));
             chosen = Some(hosts);
@@ -320,21 +320,25 @@ pub(crate) fn of_folder(entry: &Entry) -> Library {
     Library::at(entry.folder.parent().and_then(std::path::Path::parent).unwrap_or(&entry.folder).to_owned())
 }
 
-/// Patterns over the hosts of the library, which may hold more than the inventory knows.
-pub(crate) fn chosen_in_library<'a>(
-    hosts: impl Iterator<Item = &'a HostName>,
-    inventory: Option<Inventory>,
-    patterns: &[String],
-) -> Result<Vec<HostName>, Report> {
-    let text: String = hosts.map(|host| format!("[hosts.'{host}']\naddress='{host}'\n")).collect::<BTreeSet<_>>().into_iter().collect();
-    let mut known = parse_inventory("library", &text)?;
-    if let Some(inventory) = inventory {
-        known.groups = inventory.groups;
-        for host in inventory.hosts {
-            if known.host(&host.name).is_none() {
-                known.hosts.push(host);
+impl Start {
+    /// Patterns over the hosts of the library, which may hold more than the inventory knows.
+    pub(crate) fn chosen_in_library<'a>(
+        &self,
+        hosts: impl Iterator<Item = &'a HostName>,
+        inventory: Option<Inventory>,
+        patterns: &[String],
+    ) -> Result<Vec<HostName>, Report> {
+        let text: String = hosts.map(|host| format!("[hosts.'{host}']\naddress='{host}'\n")).collect::<BTreeSet<_>>().into_iter().collect();
+        let mut known = parse_inventory("library", &text)?;
+        if let Some(inventory) = inventory {
+            known.groups = inventory.groups;
+            for host in inventory.hosts {
+                if known.host(&host.name).is_none() {
+                    known.hosts.push(host);
+                }
             }
         }
+        let failed = ui::failed_last_time(&self.state());
+        Ok(Choice { inventory: &known, failed: failed.as_deref() }.select(patterns, &[])?)
     }
-    Ok(select(&known, patterns)?)
 }

@@ -24,7 +24,7 @@ pub async fn run(command: &str, limit: Duration, variables: &[(&str, &str)]) -> 
     let mut said = tempfile::tempfile().map_err(unusable)?;
     let mut shell = Command::new("sh");
     shell.arg("-c").arg(command).envs(variables.iter().copied()).kill_on_drop(true);
-    platform::lead_a_group(&mut shell);
+    platform::lead_a_group(shell.as_std_mut());
     shell.stdin(Stdio::null()).stdout(Stdio::null()).stderr(said.try_clone().map_err(unusable)?);
     let mut child = shell.spawn().map_err(unusable)?;
     let group = Group(child.id());
@@ -42,7 +42,8 @@ pub async fn run(command: &str, limit: Duration, variables: &[(&str, &str)]) -> 
     let mut text = Vec::new();
     // Its words only explain the exit code.
     let _ = said.rewind().and_then(|()| said.take(4096).read_to_end(&mut text));
-    Err(format!("ended with {status}: {}", printable(&String::from_utf8_lossy(&text))))
+    let said = printable(String::from_utf8_lossy(&text).trim());
+    Err(if said.is_empty() { format!("ended with {status} and said nothing") } else { format!("ended with {status}: {said}") })
 }
 
 /// The processes of a command, ended when this is dropped.
@@ -65,7 +66,9 @@ pub(super) async fn before(ctx: &Context, host: &Host) -> Result<(), Ending> {
         done = run(command, host.hooks.limit, &variables) => done,
         () = ctx.cancel.cancelled() => return Err(Ending::bad(Severity::Interrupted, "stopped as told to", None)),
     };
-    done.map_err(|why| Ending::bad(Severity::Refused, format!("the command before it {why}; the master was not touched"), None))
+    done.map_err(|why| {
+        Ending::bad(Severity::Refused, format!("the command that the inventory names as 'before' {why}; the master was not touched"), None)
+    })
 }
 
 /// What is to be done after it, however it went. A backup that is listed stays listed.
@@ -80,7 +83,7 @@ pub(super) async fn after(ctx: &Context, host: &Host, mut ending: Ending) -> End
         () = ctx.cancel.insisted() => Err("was ended as told to".into()),
     };
     if let Err(why) = ran {
-        ending.summary = format!("{}; but the command after it {why}", ending.summary);
+        ending.summary = format!("{}; but the command that the inventory names as 'after' {why}", ending.summary);
         ending.severity = ending.severity.max(Severity::Failed);
     }
     ending

@@ -109,7 +109,7 @@ impl Context {
         {
             self.note(
                 host,
-                format!("both sides know nothing better than SHA-1 here ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
+                format!("both sides know nothing better than SHA-1 here, or not with the key that is known of it ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
             );
         }
         Ok(link)
@@ -119,7 +119,7 @@ impl Context {
 /// Facts and tasks of a master; nothing on it changes.
 async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTasks>), RemoteError> {
     let words = ["tasks"].into_iter().chain(DIRECTORIES).chain([PLUGINS]);
-    let answer = link.run_once(&Script::facts(words), b"", FACTS).await?;
+    let answer = link.run_once(&Script::facts(words), b"", FACTS.min(link.step_timeout())).await?;
     let facts = parse_facts(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let text = |name: &str| frames.get(name).map_or("", String::as_str);
@@ -129,7 +129,7 @@ async fn look(link: &mut Link) -> Result<(Facts, Result<TaskList, UnreadableTask
 
 /// The jobs on a master, which needs no whole master: a half restored one may lack what makes it one.
 async fn look_at_jobs(link: &mut Link) -> Result<Vec<JobTrace>, RemoteError> {
-    let answer = link.run_once(&Script::facts(["no-tasks"]), b"", FACTS).await?;
+    let answer = link.run_once(&Script::facts(["no-tasks"]), b"", FACTS.min(link.step_timeout())).await?;
     parse_frames(&answer).map(|frames| parse_jobs(&frames)).map_err(|e| RemoteError::Answer(e.to_string()))
 }
 

@@ -39,7 +39,10 @@ impl Shown {
 pub async fn look_at_key(ctx: &Context, name: &HostName) -> Result<Shown, String> {
     let host = ctx.host(name).map_err(|ending| ending.summary)?;
     let shown = tokio::select! {
-        shown = shown_key(&host, &ctx.keyring, &ctx.home) => shown.map_err(|e: RemoteError| e.to_string())?,
+        shown = shown_key(&host, &ctx.keyring, &ctx.home) => shown.map_err(|e: RemoteError| match e.hint(name.as_str()) {
+            Some(hint) => format!("{e}: {hint}"),
+            None => e.to_string(),
+        })?,
         () = ctx.cancel.cancelled() => return Err("stopped as told to".into()),
     };
     let server = shown.ok_or("it showed no key that tanker understands")?;

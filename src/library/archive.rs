@@ -1,6 +1,5 @@
 //! What is inside an archive: lrzip decompresses it into a pipe, and the tar is walked as it comes.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
-use tar::{Archive, Entry, EntryType};
+use tar::{Archive, Entry};
 
 use super::crypt::Plain;
 use super::digests::Seal;
@@ -17,7 +16,7 @@ use super::verify::hex;
 use super::{Entry as Listed, Keys, LibraryError};
 use crate::model::lrzip::{HEAD, parse_lrzip_head};
 use crate::model::manifest::{Description, Member};
-use crate::model::text::{printable, printable_path};
+use crate::model::text::printable;
 use crate::platform;
 
 /// A description larger than this is none.
@@ -35,32 +34,6 @@ pub struct Walked {
     pub members: Vec<Member>,
     /// `tanker.json`, where it is there and readable.
     pub description: Option<Description>,
-}
-
-/// What a file in a backup is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FileKind {
-    /// A regular file or a hard link to one.
-    File,
-    /// A directory.
-    Directory,
-    /// A symbolic link.
-    Symlink,
-    /// A device, a pipe.
-    Other,
-}
-
-/// A file in a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileEntry {
-    /// What it is.
-    pub kind: FileKind,
-    /// Permissions.
-    pub mode: u32,
-    /// Size.
-    pub bytes: u64,
-    /// Seconds since 1970.
-    pub modified: u64,
 }
 
 /// Whether this workstation has lrzip.
@@ -254,7 +227,7 @@ impl Read for Counted {
 
 type Visit<'a> = dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String> + 'a;
 
-fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
+pub(super) fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
     let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
     let mut archive = Archive::new(output);
     for entry in archive.entries().map_err(odd)? {
@@ -299,21 +272,8 @@ pub fn walk_deep(source: Source) -> Result<Walked, String> {
     Ok(walked)
 }
 
-/// Walks a tar as it comes, every file of its trees included: what [`walk`] and [`list_files`] do behind lrzip. For fuzzers.
-///
-/// # Errors
-/// One sentence, when a tar is not whole.
-pub fn walk_tar(tar: &mut dyn Read, description: &Description) -> Result<(Walked, BTreeMap<String, FileEntry>), String> {
-    let (mut walked, mut files) = (Walked { members: Vec::new(), description: None }, BTreeMap::new());
-    read_members(tar, &mut |name, entry| {
-        walked.take(name, entry)?;
-        list_member(name, entry, description, &mut files)
-    })?;
-    Ok((walked, files))
-}
-
 impl Walked {
-    fn take(&mut self, name: &str, entry: &mut Entry<'_, &mut dyn Read>) -> Result<(), String> {
+    pub(super) fn take(&mut self, name: &str, entry: &mut Entry<'_, &mut dyn Read>) -> Result<(), String> {
         self.members.push(Member { name: name.to_owned(), bytes: entry.size() });
         if name == "tanker.json" {
             let mut text = String::new();
@@ -322,72 +282,4 @@ impl Walked {
         }
         Ok(())
     }
-}
-
-/// Where the trees of an archive stand: host directories at `/`, volumes at `SERVICE:PATH`.
-fn tree_prefix(member: &str, description: &Description) -> Option<String> {
-    if member == "system-dirs.tar" {
-        return Some(String::new());
-    }
-    let volume = description.volumes.iter().find(|volume| volume.member == member)?;
-    Some(format!("{}:{}", volume.service, volume.path.trim_end_matches('/')))
-}
-
-/// Every file of a backup by its path: host files absolute, files of volumes as `SERVICE:PATH`. Paths are printable.
-///
-/// # Errors
-/// One sentence, when the archive can't be read.
-pub fn list_files(source: Source, description: &Description) -> Result<BTreeMap<String, FileEntry>, String> {
-    let mut files = BTreeMap::new();
-    each_member(source, |name, entry| list_member(name, entry, description, &mut files))?;
-    Ok(files)
-}
-
-fn list_member(name: &str, entry: &mut dyn Read, description: &Description, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
-    if let Some(tree) = name.strip_suffix(".deleted") {
-        let Some(prefix) = tree_prefix(tree, description) else { return Ok(()) };
-        let mut gone = Vec::new();
-        entry.take(LARGEST_LIST).read_to_end(&mut gone).map_err(|e| e.to_string())?;
-        for path in gone.split(|b| *b == 0).filter(|path| !path.is_empty()) {
-            files.remove(&place(&prefix, path));
-        }
-    } else if let Some(prefix) = tree_prefix(name, description) {
-        list_tree(entry, &prefix, files)?;
-    }
-    Ok(())
-}
-
-fn place(prefix: &str, path: &[u8]) -> String {
-    let path = path.strip_prefix(b"./").unwrap_or(path);
-    let path = printable_path(path.strip_suffix(b"/").unwrap_or(path));
-    if path.is_empty() || path == "." { format!("{prefix}/") } else { format!("{prefix}/{path}") }
-}
-
-fn list_tree(tar: &mut dyn Read, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
-    let odd = |e: io::Error| format!("a tree in it is no whole tar: {}", printable(&e.to_string()));
-    let mut inner = Archive::new(tar);
-    for entry in inner.entries().map_err(odd)? {
-        let mut entry = entry.map_err(odd)?;
-        let mut path = entry.path_bytes().into_owned();
-        let mut bytes = entry.size();
-        // A file with holes carries its real name and size in extensions of GNU tar's.
-        if let Some(extensions) = entry.pax_extensions().map_err(odd)? {
-            for extension in extensions.flatten() {
-                match extension.key_bytes() {
-                    b"GNU.sparse.name" => path = extension.value_bytes().to_vec(),
-                    b"GNU.sparse.realsize" => bytes = extension.value().ok().and_then(|v| v.parse().ok()).unwrap_or(bytes),
-                    _ => {}
-                }
-            }
-        }
-        let kind = match entry.header().entry_type() {
-            EntryType::Directory => FileKind::Directory,
-            EntryType::Symlink => FileKind::Symlink,
-            EntryType::Regular | EntryType::Continuous | EntryType::Link | EntryType::GNUSparse => FileKind::File,
-            _ => FileKind::Other,
-        };
-        let (mode, modified) = (entry.header().mode().unwrap_or(0), entry.header().mtime().unwrap_or(0));
-        files.insert(place(prefix, &path), FileEntry { kind, mode, bytes, modified });
-    }
-    Ok(())
 }

@@ -21,7 +21,7 @@ pub struct Difference {
     pub gone: Vec<String>,
 }
 
-/// Compares two backups; files by kind, permissions, size and time. `seen` is told of the bytes of both, decompressed.
+/// Compares two backups; files by kind, permissions, owner, size, time, where a link leads and what stands in them. `seen` is told of the bytes of both, decompressed.
 ///
 /// # Errors
 /// When one of them can't be read.

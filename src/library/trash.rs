@@ -82,9 +82,11 @@ impl Library {
             return Err(LibraryError::Missing(format!("{name} is listed: another backup has taken its place")));
         }
         let to = self.root.join(host.as_str()).join(id.as_str());
-        let mut record = read_record(&from).unwrap_or_default();
-        record.deleted = None;
-        write_record(&from, &record)?;
+        // One that nobody can read stays as it is, or its tags, notes and damage would be gone.
+        if let Ok(mut record) = read_record(&from) {
+            record.deleted = None;
+            write_record(&from, &record)?;
+        }
         move_folder(&from, &to)?;
         read_entry(host, id.as_str(), to).map_err(|reason| LibraryError::Damaged { name, reason })
     }

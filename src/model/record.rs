@@ -119,7 +119,13 @@ impl Record {
     /// What was found wrong and not found right since by a check that looked as far: a glance doesn't clear what a closer look found.
     #[must_use]
     pub fn damage(&self) -> Option<&str> {
-        self.standing_damage().and_then(|at| self.checks[at].damage.as_deref())
+        self.damaging_check().and_then(|check| check.damage.as_deref())
+    }
+
+    /// The check that found it.
+    #[must_use]
+    pub fn damaging_check(&self) -> Option<&Check> {
+        self.standing_damage().map(|at| &self.checks[at])
     }
 
     /// The check that looked closest, the newest of those: a glance since then says less than a close look before.

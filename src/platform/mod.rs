@@ -147,8 +147,14 @@ pub fn host_name() -> String {
     here::host_name()
 }
 
+/// How many lines the terminal behind stderr shows; none where there is none.
+#[must_use]
+pub fn rows_of_the_terminal() -> Option<u16> {
+    here::rows_of_the_terminal()
+}
+
 /// Makes a command the leader of a group that [`end_group`] ends.
-pub fn lead_a_group(command: &mut tokio::process::Command) {
+pub fn lead_a_group(command: &mut std::process::Command) {
     here::lead_a_group(command);
 }
 

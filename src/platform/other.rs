@@ -77,7 +77,11 @@ pub(super) fn host_name() -> String {
     std::env::var("COMPUTERNAME").unwrap_or_else(|_| "workstation".into())
 }
 
-pub(super) fn lead_a_group(_: &mut tokio::process::Command) {}
+pub(super) fn rows_of_the_terminal() -> Option<u16> {
+    None
+}
+
+pub(super) fn lead_a_group(_: &mut std::process::Command) {}
 
 /// Only the command itself is ended, by tokio's `kill_on_drop`.
 pub(super) fn end_group(_: u32) {}

@@ -3,6 +3,7 @@
 use std::fs::{DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
@@ -75,7 +76,11 @@ pub(super) fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-pub(super) fn lead_a_group(command: &mut tokio::process::Command) {
+pub(super) fn rows_of_the_terminal() -> Option<u16> {
+    rustix::termios::tcgetwinsize(io::stderr()).ok().map(|size| size.ws_row).filter(|rows| *rows > 0)
+}
+
+pub(super) fn lead_a_group(command: &mut std::process::Command) {
     command.process_group(0);
 }
 

@@ -44,8 +44,10 @@ until as_postgres "$bin/psql -qtAc \"select 1\" postgres" >/dev/null 2>&1; do
   sleep 1
 done
 as_postgres "$bin/pg_dumpall" > /dev/null || { echo "not every table can be read"; exit 1; }
-for table in clusters nodes releases tasks; do
-  echo "tanker-drill $table $(as_postgres "$bin/psql -qtAc \"select count(*) from $table\" nailgun" 2>/dev/null || echo unknown)"
+for table in clusters nodes tasks; do
+  # A database without what nailgun keeps in it is no nailgun.
+  rows=$(as_postgres "$bin/psql -qtAc \"select count(*) from $table\" nailgun") || { echo "the table $table of nailgun can not be read"; exit 1; }
+  echo "tanker-drill $table $rows"
 done
 as_postgres "$bin/pg_ctl -D $data -m fast -w stop" >/dev/null
 echo "tanker-drill done"

@@ -10,9 +10,16 @@ use super::screen;
 use crate::model::id::HostName;
 use crate::model::text::{human_bytes, human_duration};
 use crate::monitor::{Event, Monitor};
+use crate::platform;
 
-/// So many bars fit a terminal; the others are counted.
+/// So many bars can be taken in; the others are counted.
 const MOST_BARS: usize = 20;
+
+/// So many fit: the line that counts, and one for what is said, stay on the screen.
+fn room() -> usize {
+    let rows = platform::rows_of_the_terminal().unwrap_or(24);
+    usize::from(rows).saturating_sub(2).clamp(1, MOST_BARS)
+}
 
 struct Bar {
     /// None where there are too many to show.
@@ -47,7 +54,7 @@ impl Bars {
     }
 
     fn bar(&self, host: &HostName, shown: usize) -> Bar {
-        let bar = (shown < MOST_BARS).then(|| {
+        let bar = (shown < room()).then(|| {
             let bar = ProgressBar::new_spinner().with_style(style(false)).with_prefix(format!("{host:<0$}", self.width));
             let bar = match &self.sum {
                 Some(sum) => screen::bars().insert_before(sum, bar),
@@ -57,6 +64,30 @@ impl Bars {
             bar
         });
         Bar { bar, step: "", frozen: None, since: None }
+    }
+
+    /// One that was only counted gets a bar, if there is room.
+    fn show(&self, state: &mut State, host: &HostName) {
+        let shown = state.bars.values().filter(|bar| bar.bar.is_some()).count();
+        let Some(bar) = state.bars.get_mut(host) else { return };
+        let (step, frozen) = (bar.step, bar.frozen);
+        *bar = self.bar(host, shown);
+        bar.step = step;
+        bar.message(step.to_owned());
+        bar.freeze(frozen);
+    }
+
+    /// A master that is frozen is seen, whoever is only counted for it.
+    fn make_room(&self, state: &mut State, host: &HostName) {
+        if state.bars.get(host).is_none_or(|bar| bar.bar.is_some()) {
+            return;
+        }
+        if let Some(other) = state.bars.values_mut().find(|bar| bar.bar.is_some() && bar.frozen.is_none())
+            && let Some(bar) = other.bar.take()
+        {
+            bar.finish_and_clear();
+        }
+        self.show(state, host);
     }
 
     fn count(&self, state: &State) {
@@ -137,17 +168,16 @@ impl Monitor for Bars {
                 bar.finish_and_clear();
             }
             state.done += 1;
-            // Its place goes to one that was only counted.
-            let shown = state.bars.values().filter(|bar| bar.bar.is_some()).count();
-            if let Some((next, bar)) = state.bars.iter_mut().find(|(_, bar)| bar.bar.is_none()) {
-                let (step, frozen) = (bar.step, bar.frozen);
-                *bar = self.bar(next, shown);
-                bar.step = step;
-                bar.message(step.to_owned());
-                bar.freeze(frozen);
+            // Its place goes to one that was only counted, to a frozen one first.
+            let next = state.bars.iter().filter(|(_, bar)| bar.bar.is_none()).max_by_key(|(_, bar)| bar.frozen.is_some());
+            if let Some(next) = next.map(|(next, _)| next.clone()) {
+                self.show(&mut state, &next);
             }
             self.count(&state);
             return;
+        }
+        if event == Event::Frozen {
+            self.make_room(&mut state, host);
         }
         self.count(&state);
         let Some(bar) = state.bars.get_mut(host) else { return };

@@ -31,6 +31,12 @@ pub fn page(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
     for outlook in order {
         host(&mut html, outlook, now);
     }
+    if outlooks.iter().any(|o| !o.backups.is_empty()) {
+        html.push_str(
+            "<p class=\"legend\"><span class=\"bar\">a backup, as high as it is large</span> <span class=\"drilled\">drilled: its restore was tried out</span> \
+             <span class=\"risk\">damaged</span></p>",
+        );
+    }
     html.push_str("</main></body></html>\n");
     html
 }

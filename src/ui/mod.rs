@@ -81,6 +81,17 @@ fn is_quiet() -> bool {
     QUIET.load(Ordering::Relaxed)
 }
 
+static VERBOSE: AtomicBool = AtomicBool::new(false);
+
+/// From now on what happens is said in lines.
+pub fn be_verbose() {
+    VERBOSE.store(true, Ordering::Relaxed);
+}
+
+fn is_verbose() -> bool {
+    VERBOSE.load(Ordering::Relaxed)
+}
+
 struct Silent;
 
 impl Monitor for Silent {

@@ -5,9 +5,14 @@ use std::io::{BufRead, IsTerminal};
 use super::screen::asking;
 use crate::platform;
 
+/// Whether there is somebody to answer: who sees the question too.
+fn can_ask() -> bool {
+    std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
+}
+
 /// Asks for a passphrase without showing it; none where nobody can answer.
 pub fn ask_passphrase(question: &str) -> Option<String> {
-    if !std::io::stdin().is_terminal() {
+    if !can_ask() {
         return None;
     }
     asking(|| hidden(question)).ok().flatten()
@@ -37,7 +42,7 @@ pub fn confirm_yes(question: &str) -> Option<bool> {
 }
 
 fn answer(question: &str) -> Option<String> {
-    if !std::io::stdin().is_terminal() {
+    if !can_ask() {
         return None;
     }
     asking(|| {

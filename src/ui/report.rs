@@ -9,6 +9,12 @@ use super::render::table;
 use crate::model::outlook::{Outlook, Weight};
 use crate::model::text::{human_age, human_bytes, printable};
 
+/// When a restore was last tried out with success.
+fn last_drill(outlook: &Outlook<'_>) -> Option<DateTime<Utc>> {
+    let drills = outlook.backups.iter().flat_map(|seen| &seen.record.drills);
+    drills.filter(|drill| drill.failure.is_none()).map(|drill| drill.at).max()
+}
+
 /// The report in the terminal.
 #[must_use]
 pub fn report(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
@@ -16,7 +22,7 @@ pub fn report(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
     let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
     for outlook in outlooks {
         let newest = outlook.backups.last();
-        let drilled = outlook.backups.iter().flat_map(|seen| &seen.record.drills).map(|drill| drill.at).max();
+        let drilled = last_drill(outlook);
         rows.push([
             outlook.host.to_string(),
             word(outlook.worst()).to_owned(),
@@ -94,14 +100,8 @@ pub fn prometheus(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
         of_newest(&|seen| format!("{}.{:03}", seen.manifest.freeze.milliseconds / 1000, seen.manifest.freeze.milliseconds % 1000)),
     );
     metric("backup_copies", "Remotes that have the newest backup.", of_newest(&|seen| seen.record.copies.len().to_string()));
-    let drilled = outlooks
-        .iter()
-        .filter_map(|o| {
-            let good =
-                o.backups.iter().flat_map(|seen| &seen.record.drills).filter(|drill| drill.failure.is_none()).map(|drill| drill.at).max();
-            good.map(|at| (format!("host=\"{}\"", o.host), at.timestamp().to_string()))
-        })
-        .collect();
+    let drilled =
+        outlooks.iter().filter_map(|o| last_drill(o).map(|at| (format!("host=\"{}\"", o.host), at.timestamp().to_string()))).collect();
     metric("drill_timestamp_seconds", "When a restore was last tried out with success.", drilled);
     let concerns = outlooks.iter().flat_map(|o| {
         let mut kinds: Vec<&str> = o.concerns.iter().map(|concern| concern.kind).collect();

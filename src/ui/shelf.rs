@@ -41,10 +41,10 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
 /// How, when and how well a backup was proven, and when it was last drilled.
 fn proven(entry: &Entry, now: DateTime<Utc>) -> String {
     let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
-    let mut text = match entry.record.closest_check() {
-        Some(check) if entry.record.damage().is_some() => format!("DAMAGED ({})", ago(check.at)),
-        Some(check) => format!("{} ({})", check.depth, ago(check.at)),
-        None => format!("{} ({})", place(entry.manifest.proof.place), ago(entry.manifest.proof.at)),
+    let mut text = match (entry.record.damaging_check(), entry.record.closest_check()) {
+        (Some(check), _) => format!("DAMAGED ({})", ago(check.at)),
+        (None, Some(check)) => format!("{} ({})", check.depth, ago(check.at)),
+        (None, None) => format!("{} ({})", place(entry.manifest.proof.place), ago(entry.manifest.proof.at)),
     };
     if let Some(drill) = entry.record.drills.last() {
         let _ = write!(text, ", {} ({})", if drill.failure.is_none() { "drilled" } else { "DRILL FAILED" }, ago(drill.at));

@@ -155,6 +155,11 @@ fn config_check_finds_hosts_that_no_verb_would_reach() {
         assert!(said, "{host}: {}", ran.stderr);
     }
     assert!(!ran.stderr.contains("north") && !ran.stdout.contains("  ok\n"), "{}\n{}", ran.stdout, ran.stderr);
+    // Two names of one master.
+    shelf.inventory("[hosts.east]\n[hosts.fuel]\n");
+    fs::write(shelf.path(".ssh/config"), "Host east fuel\n  HostName 10.20.0.2\n").unwrap();
+    shelf.tanker(&["config", "check"]).code(2).says("fuel: it is east by another name, for both are 10.20.0.2:22");
+    fs::write(shelf.path(".ssh/config"), config).unwrap();
     fs::create_dir(shelf.path("folder")).unwrap();
     shelf.inventory("[defaults]\nssh_config = 'none'\n[hosts.east]\naddress = '127.0.0.1'\nport = 1\nknown_hosts = '~/folder'\n");
     shelf.tanker(&["config", "check"]).code(2).says("folder can't be read");
@@ -248,12 +253,14 @@ fn a_command_after_a_backup_outlives_one_interrupt_and_not_a_second() {
 fn sleep_is_held_off_while_archives_may_travel() {
     let shelf = Shelf::new("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nbefore = 'sleep 0.5'\n");
     fs::create_dir(shelf.path("bin")).unwrap();
-    let fake = "#!/bin/sh\necho \"$@\" > \"$HOME/held\"\nexec cat\n";
+    let fake =
+        "#!/bin/sh\necho \"$@\" > \"$HOME/held\"\n[ \"$(ps -o pgid= -p $$ | tr -d ' ')\" = $$ ] && touch \"$HOME/apart\"\nexec cat\n";
     fs::write(shelf.path("bin/systemd-inhibit"), fake).unwrap();
     Command::new("chmod").arg("755").arg(shelf.path("bin/systemd-inhibit")).status().unwrap();
     let path = format!("{}:{}", shelf.path("bin").display(), std::env::var("PATH").unwrap());
     assert_eq!(shelf.command(&["backup"]).env("PATH", path).output().unwrap().status.code(), Some(4));
     assert!(fs::read_to_string(shelf.path("held")).unwrap().contains("--what=sleep:idle --who=tanker"));
+    assert!(shelf.path("apart").exists(), "a Ctrl-C on the terminal would reach it, and tanker goes on for a while after one");
 }
 
 #[test]
@@ -269,6 +276,8 @@ fn a_plan_is_no_run_whose_failures_count_or_are_told_of() {
         assert!(!ran.stdout.contains("west") && !shelf.path("recap.json").exists(), "{what}: {}", ran.stdout);
     };
     only_east("backup");
+    shelf.tanker(&["hosts", "list", "all,!@failed"]).code(0).says("west");
+    shelf.tanker(&["report", "@failed"]).code(1).says("east");
     shelf.tanker(&["backup", "west", "--dry-run"]).code(4);
     only_east("backup --dry-run");
     add_bytes(&shelf.library(), Utc::now(), 64);

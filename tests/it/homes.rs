@@ -1,6 +1,7 @@
 //! A library whose home is a remote: the same verbs, and nothing of an archive stays on this disk.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{TimeZone, Utc};
@@ -24,6 +25,20 @@ fn archives(folder: &Path) -> Vec<PathBuf> {
             found.extend(archives(&entry.path()));
         } else if name.contains(".lrz") || name == "fetching" {
             found.push(entry.path());
+        }
+    }
+    found
+}
+
+/// What of a folder others can read.
+pub(crate) fn of_others(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.metadata().unwrap().permissions().mode() & 0o077 != 0 {
+            found.push(entry.path());
+        }
+        if entry.path().is_dir() {
+            found.extend(of_others(&entry.path()));
         }
     }
     found
@@ -94,6 +109,7 @@ fn a_folder_by_url_is_a_library_and_damage_at_home_is_found() {
     fs::create_dir(&disk).unwrap();
     let url = format!("file://{}", disk.display());
     lives_at_a_remote(&shelf, &url, "", &[]);
+    assert_eq!(of_others(&disk), [] as [PathBuf; 0], "I6 holds for a home too");
     // Rot at home.
     let archive = archives(&disk).pop().unwrap();
     let good = fs::read(&archive).unwrap();
@@ -360,6 +376,15 @@ fn i3_a_record_that_rots_here_or_that_a_later_tanker_wrote_loses_no_marks_at_hom
             None => fs::remove_file(&ours).unwrap(),
         }
         shelf.tanker(&["list"]).code(0);
+        assert!(fs::read(&home).unwrap() == good && fs::read(&ours).unwrap() == good, "{rotten:?}");
+    }
+    // Nor one that rots there, or is lost there.
+    for rotten in [Some("{"), Some(""), None] {
+        match rotten {
+            Some(text) => fs::write(&home, text).unwrap(),
+            None => fs::remove_file(&home).unwrap(),
+        }
+        shelf.tanker(&["list"]).code(0).says("protected");
         assert!(fs::read(&home).unwrap() == good && fs::read(&ours).unwrap() == good, "{rotten:?}");
     }
     let away = shelf.path("unplugged");

@@ -190,6 +190,28 @@ fn two_backups_differ_in_containers_members_and_files() {
 }
 
 #[test]
+fn files_differ_by_what_stands_in_them_who_owns_them_and_where_links_lead() {
+    let folder = tempfile::tempdir().unwrap();
+    let listed = |script: &str| {
+        let script = format!(
+            "rm -rf t && mkdir t && cd t && {script} && touch -h -d @1 * && cd .. && tar -C t -cf system-dirs.tar . && tar -cf outer.tar system-dirs.tar"
+        );
+        assert!(Command::new("sh").args(["-c", &script]).current_dir(folder.path()).status().unwrap().success());
+        let about = description(Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap());
+        tanker::library::walk_tar(&mut fs::File::open(folder.path().join("outer.tar")).unwrap(), &about).unwrap().1
+    };
+    let base = listed("echo one > a && ln a b && ln -s /etc/one c");
+    assert_eq!(base, listed("echo one > b && ln b a && ln -s /etc/one c"), "which name of a file comes first is no difference");
+    for (script, path) in [
+        ("echo two > a && ln a b && ln -s /etc/one c", "/a"),
+        ("echo one > a && ln a b && ln -s /etc/two c", "/c"),
+        ("echo one > a && ln a b && ln -s /etc/one c && chown 1000 a", "/b"),
+    ] {
+        assert_ne!(base[path], listed(script)[path], "{script}");
+    }
+}
+
+#[test]
 fn an_export_is_what_stock_takes_without_what_was_deleted_between_the_passes() {
     let folder = tempfile::tempdir().unwrap();
     let (_, entry) = library_with_a_backup(folder.path());

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{TimeZone, Utc};
 use tanker::library::{Entry, Recipients};
 
+use crate::homes::of_others;
 use crate::library::add_backup;
 use crate::upkeep::Shelf;
 
@@ -112,6 +113,7 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     goes_on_there(&shelf, "disk", &folder.join("backups"), &[]);
     fs::remove_dir_all(shelf.path("tanker/east/2026-11-23-02_00")).unwrap();
     a_whole_life(&shelf, "disk", &[]);
+    assert!(of_others(&folder.join("backups")).is_empty(), "I6 holds for copies too");
     let away = folder.join("backups/east/2026-11-21-02_00");
     let archive = fs::read_dir(&away).unwrap().map(|f| f.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".age")).unwrap();
     for file in [archive.clone(), away.join("manifest.json"), away.join("SHA256SUMS"), away.join("seal")] {
@@ -245,6 +247,13 @@ fn i2_a_copy_that_was_cut_off_on_its_way_back_goes_on_and_is_listed_only_whole()
     shelf.tanker(&["copy", "east", "--from", "disk"]).code(5).says("not what the manifest says");
     assert_eq!(shelf.library().list(None).unwrap().0.len(), 0);
     shelf.tanker(&["copy", "east", "--from", "disk"]).code(0);
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    // What comes in meanwhile leaves what it goes on from alone.
+    fs::rename(&entry.folder, &partial).unwrap();
+    fs::rename(partial.join("manifest.json"), partial.join("copying.json")).unwrap();
+    add(&shelf, 25, None);
+    assert!(partial.join("copying.json").exists());
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0);
     shelf.tanker(&["verify", "--all", "--deep"]).code(0);
 }
 

@@ -19,6 +19,11 @@ fn on_a_terminal(shelf: &Shelf, environment: &[(&str, &str)], args: &str) -> Str
     String::from_utf8(script.envs(environment.iter().copied()).output().unwrap().stdout).unwrap()
 }
 
+fn on_a_terminal_of(rows: u16, shelf: &Shelf, args: &str) -> String {
+    let command = format!("stty rows {rows} cols 100; exec {} {args}", env!("CARGO_BIN_EXE_tanker"));
+    String::from_utf8(terminal(shelf.home.path(), &command).output().unwrap().stdout).unwrap()
+}
+
 /// A shell command on a terminal of its own.
 fn terminal(home: &Path, command: &str) -> Command {
     let mut script = Command::new("script");
@@ -158,7 +163,32 @@ fn more_masters_than_fit_are_counted() {
     let hosts: String =
         (1..=25).map(|n| format!("[hosts.m{n:02}]\naddress = '127.0.0.{n}'\nport = {port}\nconnect_timeout = 3\n")).collect();
     let shelf = Shelf::new(&format!("[defaults]\nssh_config = 'none'\n{hosts}"));
-    let shown = on_a_terminal(&shelf, &[], "hosts check --forks 25");
-    assert!(shown.contains("0 of 25 done, 5 more at work"), "{shown:?}");
+    let shown = on_a_terminal_of(30, &shelf, "hosts check --forks 25");
+    assert!(shown.contains("0 of 25 done, 5 more at work") && shown.contains("24 of 25 done"), "{shown:?}");
+    // On a small screen the line that counts stays on it.
+    let small = on_a_terminal_of(12, &shelf, "hosts check --forks 25");
+    assert!(small.contains("0 of 25 done, 15 more at work"), "{small:?}");
     assert_eq!(shown.matches("  unreachable  ").count(), 25, "{shown:?}");
+}
+
+#[test]
+fn a_question_that_nobody_would_see_is_not_asked() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    let entry = shelf.add(crate::upkeep::day(), None);
+    std::fs::write(entry.folder.join("record.json"), "{").unwrap();
+    let command = format!("{} protect --renew east@latest 2>err; echo code $?", env!("CARGO_BIN_EXE_tanker"));
+    let shown = String::from_utf8(terminal(shelf.home.path(), &command).output().unwrap().stdout).unwrap();
+    assert!(shown.contains("code 3"), "{shown:?}");
+    assert!(std::fs::read_to_string(shelf.path("err")).unwrap().contains("not confirmed"));
+}
+
+#[test]
+fn work_on_this_machine_is_told_in_lines_where_that_is_asked_for() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    shelf.add(crate::upkeep::day(), None);
+    let told = |args: &[&str]| shelf.tanker(&[args, &["verify", "--all"]].concat()).code(0).stderr;
+    let lines = told(&["-v"]);
+    assert!(lines.starts_with("verify: ") && lines.contains("verify: 90 %\n") && lines.trim_end().ends_with(" s"), "{lines}");
+    assert_eq!(told(&[]), "");
+    assert!(on_a_terminal(&shelf, &[], "-v verify --all").contains("verify: 50 %"));
 }

@@ -120,8 +120,9 @@ async fn take(ctx: &Context, host: &Host, job: &Job, line: &mut Link, file: Hash
             file.finish().map(|sha256| (sha256, bytes))
         }
     });
+    let limit = line.step_timeout();
     let pulled = match line.session().await {
-        Ok(session) => session.pull(&Script::pull([job.path().to_owned()]), sink).await,
+        Ok(session) => Link::within_step(limit, "the transfer", session.pull(&Script::pull([job.path().to_owned()]), sink)).await,
         Err(e) => Err(e),
     };
     // What the disk says comes first: a full one is why the line was let go of.

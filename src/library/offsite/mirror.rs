@@ -261,7 +261,11 @@ fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Op
     if !same || fs::read(there.join(RECORD)).ok() != fs::read(there.join(SEEN)).ok() {
         return Ok(());
     }
-    put_file(there, RECORD, record)?;
+    // One that rotted at home, or is lost there, doesn't take the marks here with it: they go there again.
+    let is_lost = record.is_none_or(is_rotten) && fs::read(there.join(RECORD)).is_ok_and(|ours| !is_rotten(&ours));
+    if !is_lost {
+        put_file(there, RECORD, record)?;
+    }
     put_file(there, SEEN, record)?;
     if there == wanted { Ok(()) } else { place(there, wanted) }
 }

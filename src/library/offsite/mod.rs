@@ -2,6 +2,7 @@
 //! written last and removed first, so what has none is nothing (I2).
 
 mod dav;
+mod folder;
 mod get;
 mod honest;
 mod left;
@@ -56,6 +57,8 @@ pub struct Offsite {
     operator: Operator,
     /// The same, for parts of an archive on a slow line.
     patient: Operator,
+    /// Where a folder of this machine lies.
+    folder: Option<PathBuf>,
     /// Large files go to WebDAV another way.
     dav: Option<dav::Dav>,
     /// Uploads by parts, and the name of the file beside an archive from which they are gone on with.
@@ -189,7 +192,8 @@ impl Offsite {
         let quick = operator.clone().layer(within(PATIENCE)).layer(retry());
         let patient = operator.layer(within(PART_PATIENCE)).layer(retry());
         let segments = segments.map(|below| below.layer(within(PATIENCE)).layer(retry()));
-        Ok(Self { name: remote.name.clone(), operator: quick, patient, dav, parts, segments })
+        let folder = (remote.kind == RemoteKind::Folder).then(|| PathBuf::from(&root));
+        Ok(Self { name: remote.name.clone(), operator: quick, patient, folder, dav, parts, segments })
     }
 
     fn wrong(&self, what: &str, error: &opendal::Error) -> LibraryError {

@@ -84,7 +84,7 @@ impl Offsite {
         if read(MANIFEST)? != text {
             return Err(LibraryError::Missing(format!("{} was changed here while it was copied: copy it again", entry.name())));
         }
-        self.operator.write(&path(MANIFEST), text).await.map_err(|e| self.wrong("can't be written", &e))?;
+        self.write_small(&path(MANIFEST), text).await?;
         // Another tanker that sent the same at the same time may have taken what it found for the leavings of a dead one.
         let left = self.size(&path(&archive.file)).await?;
         if left != Some(archive.bytes) {
@@ -133,7 +133,7 @@ impl Offsite {
                 Ok(_) | Err(LibraryError::Damaged { .. }) => {}
                 Err(e) => return Err(e),
             }
-            self.operator.write(&path, ours).await.map_err(|e| self.wrong("can't be written", &e))?;
+            self.write_small(&path, ours).await?;
         }
         Ok(())
     }
@@ -149,8 +149,7 @@ impl Offsite {
                 if is_rotten(&text) && self.small(&path).await?.is_some_and(|there| parse_sheet(&there).is_ok()) {
                     return Ok(());
                 }
-                let written = self.operator.write(&path, text).await;
-                written.map(drop).map_err(|e| self.wrong("can't be written", &e))
+                self.write_small(&path, text).await
             }
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(LibraryError::file(&entry.folder, "can't be read")(e)),
@@ -212,7 +211,7 @@ impl Offsite {
             }
         }
         self.operator.delete(path).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
-        self.operator.write(&marker, manifest.to_vec()).await.map_err(|e| self.wrong("can't be written", &e))?;
+        self.write_small(&marker, manifest.to_vec()).await?;
         Ok(0)
     }
 
@@ -264,6 +263,7 @@ impl Offsite {
         let can_multi = self.operator.info().full_capability().write_can_multi;
         let appends = self.appends();
         let arrived = if appends { self.arrived(entry, path, manifest).await? } else { 0 };
+        self.make_folder_of(path)?;
         let begun = match self.operator.writer_with(path) {
             // One piece behind the other: what is there has no holes.
             in_order if appends => in_order.chunk(APPENDED).append(true).await,
@@ -316,7 +316,8 @@ impl Offsite {
         if let Some((parts, _)) = &self.parts {
             parts.valve.open();
         }
-        writer.close().await.map(drop).map_err(|e| self.wrong("doesn't take the archive", &e))
+        writer.close().await.map(drop).map_err(|e| self.wrong("doesn't take the archive", &e))?;
+        self.keep(path)
     }
 
     /// Hashed first: what has arrived in one piece can't be taken back on the way.

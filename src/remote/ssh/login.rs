@@ -130,9 +130,7 @@ impl Login<'_> {
             if !course.shown.insert(key.public_key().public_key_base64()) || !course.left.keys || course.steps > steps {
                 continue;
             }
-            // A server of old may say what it knows, and take less.
-            let again = (hash.is_some() && self.old && self.legacy).then_some(None);
-            for hash in [Some(hash), again].into_iter().flatten() {
+            for hash in [Some(hash), self.again_with_sha1(hash)].into_iter().flatten() {
                 let with_hash = PrivateKeyWithHashAlg::new(Arc::clone(&key), hash);
                 let result = self.handle.authenticate_publickey(self.user(), with_hash).await.map_err(lost)?;
                 if course.note(self.handle, describe(key.public_key()), result)? {
@@ -144,6 +142,11 @@ impl Login<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// A server of old may say what it knows, and take less.
+    fn again_with_sha1(&self, hash: Option<HashAlg>) -> Option<Option<HashAlg>> {
+        (hash.is_some() && self.old && self.legacy).then_some(None)
     }
 
     async fn with_agent(&mut self, course: &mut Course) -> Result<Option<Entered>, RemoteError> {
@@ -186,13 +189,18 @@ impl Login<'_> {
                 continue;
             }
             let name = format!("{} (agent)", describe(&key));
-            match self.handle.authenticate_publickey_with(self.user(), key.clone(), hash, &mut client).await {
-                Ok(result) => {
-                    if course.note(self.handle, name, result)? {
-                        return Ok(entered());
+            for hash in [Some(hash), self.again_with_sha1(hash)].into_iter().flatten() {
+                match self.handle.authenticate_publickey_with(self.user(), key.clone(), hash, &mut client).await {
+                    Ok(result) => {
+                        if course.note(self.handle, name.clone(), result)? {
+                            return Ok(Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() }));
+                        }
                     }
+                    Err(e) => course.tried.push(format!("{name} ({e})")),
                 }
-                Err(e) => course.tried.push(format!("{name} ({e})")),
+                if course.steps > steps || !course.left.keys {
+                    break;
+                }
             }
         }
         Ok(None)

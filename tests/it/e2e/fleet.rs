@@ -97,7 +97,7 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
     let lab = Lab::up("hostile", "5.1");
     let inventory = fleet(&lab, "[hosts.m]\naddress = \"127.0.0.1\"\nport = 2222\njump = []\n");
     let text = fs::read_to_string(&inventory).unwrap().replace("127.0.0.1", &lab.address());
-    fs::write(&inventory, text).unwrap();
+    fs::write(&inventory, &text).unwrap();
     // Whatever is asked, this is what it says.
     let says = |script: &str| {
         // The port is free only when the one before is gone.
@@ -120,9 +120,12 @@ fn i8_a_hostile_master_reaches_neither_the_terminal_nor_the_disk_nor_the_memory(
     for (script, sentence) in cases {
         says(script);
         if sentence.is_empty() {
+            let hasty = lab.path("hasty.toml");
+            fs::write(&hasty, text.replace("port = 2222", "port = 2222\nstep_timeout = 10")).unwrap();
+            lab.tanker_with(&hasty, &["check"]).expect_code(1).says("the look at the master did not end within 10 s");
             let child = lab.command(&inventory, &["check"]).spawn().unwrap();
             std::thread::sleep(Duration::from_secs(3));
-            // One that says nothing at all is waited for until somebody says otherwise.
+            // One that says nothing at all is waited for until somebody says otherwise, or its step's time is over.
             let began = std::time::Instant::now();
             signal(&child, "INT");
             end(child).expect_code(130).says("stopped as told to");

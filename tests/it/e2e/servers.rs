@@ -191,6 +191,28 @@ fn i6_logins_are_those_that_openssh_users_expect_and_no_password_is_seen() {
     assert!(with_agent(&identity).expect_code(2).stderr.contains("is encrypted and there is no terminal"));
     add(&locked);
     with_agent(&identity).expect_code(0);
+    // A server of old that says it knows better than it takes: with SHA-1 then, as from a file.
+    servers.sshd(2206, OPENSSH_5_3);
+    servers.run(&["trust", "m", "--yes"], "port = 2206").expect_code(0);
+    with_agent("port = 2206\nidentity = []").expect_code(4);
+    add(&rsa);
+    let old = with_agent("port = 2206\nidentity = []").expect_code(0);
+    assert!(old.stderr.contains("ssh-rsa user key"), "{}", old.stderr);
+    with_agent("port = 2206\nidentity = []\nlegacy = false").expect_code(4);
+    // What the SSH configuration wants kept back is kept back.
+    fs::create_dir_all(lab.path(".ssh")).unwrap();
+    let only = |more: &str| fs::write(lab.path(".ssh/config"), format!("Host {}\n  IdentitiesOnly yes\n{more}", servers.address)).unwrap();
+    let configured = || {
+        let inventory = fs::read_to_string(servers.with("")).unwrap();
+        let kept = inventory.lines().filter(|line| !line.starts_with("ssh_config") && !line.starts_with("identity"));
+        let file = servers.file("configured.toml", &kept.map(|line| format!("{line}\n")).collect::<String>());
+        let mut command = lab.command(&file, &["hosts", "check"]);
+        Ran::of(&command.env("SSH_AUTH_SOCK", &socket).env("HOME", lab.path("")).output().unwrap())
+    };
+    only(&format!("  IdentityFile {}\n", lab.path("none").display()));
+    configured().expect_code(4);
+    only(&format!("  IdentityFile {}\n", rsa.with_extension("pub").display()));
+    configured().expect_code(0);
     agent.kill().unwrap();
     agent.wait().unwrap();
 
@@ -248,7 +270,7 @@ fn i7_host_certificates_are_taken_only_as_their_authority_meant_them() {
     servers.check(&format!("port = 2201\n{revoking}")).expect_code(4).says("is revoked");
     // Without the authority it is a bare key like any other.
     let empty = known("");
-    servers.check(&format!("port = 2201\n{empty}")).expect_code(4).says("is unknown");
+    servers.check(&format!("port = 2201\n{empty}")).expect_code(4).says("is unknown: ssh-ed25519 SHA256:").says("'tanker trust m'");
 
     // A rebuilt host's old key stays in the host's record, and hidden names stay hidden.
     let mut trust = lab.command(&servers.with(&format!("port = 2201\n{empty}")), &["trust", "m", "--yes"]);
@@ -259,7 +281,8 @@ fn i7_host_certificates_are_taken_only_as_their_authority_meant_them() {
     servers
         .check("port = 2201\nknown_hosts = \"KNOWN\"".replace("KNOWN", lab.path("known").to_str().unwrap()).as_str())
         .expect_code(4)
-        .says("HAS CHANGED");
+        .says("HAS CHANGED: known is ssh-ed25519 SHA256:")
+        .says("it showed ssh-ed25519 SHA256:");
     let inventory = servers.with(&format!("port = 2201\nknown_hosts = \"{}\"", lab.path("known").display()));
     lab.tanker_with(&inventory, &["trust", "m", "--rebuilt", "--yes"]).expect_code(0);
     lab.tanker_with(&inventory, &["hosts", "check"]).expect_code(0);
@@ -291,6 +314,7 @@ fn i6_a_user_who_is_not_root_works_with_sudo_with_and_without_a_password() {
     lab.ask("(until [ -e /tmp/enough ]; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' ' ' | grep -o 's3cret-[s]udo' >> /tmp/seen; sleep 0.1; done; touch /tmp/ended) >/dev/null 2>&1 & true");
     servers.run(&["backup"], &right).expect_code(0).says("frozen");
     servers.run(&["restore", "m@latest", "--to", "m", "--yes"], &right).expect_code(0).says("restored");
+    servers.run(&["drill", "m@latest", "--on", "m"], &right).expect_code(0).says("restores");
     for verb in ["status", "thaw", "clean"] {
         servers.run(&[verb], &right).expect_code(0);
     }
