@@ -135,7 +135,7 @@ impl Start {
             }
             for known in &host.target.known_hosts {
                 let known = expand(known, &self.home);
-                if let Some(e) = fs::File::open(&known).err().filter(|e| e.kind() != std::io::ErrorKind::NotFound) {
+                if let Some(e) = fs::read(&known).err().filter(|e| e.kind() != std::io::ErrorKind::NotFound) {
                     bad.push(format!("{}: the known hosts in {} can't be read: {e}", host.name, known.display()));
                 }
             }

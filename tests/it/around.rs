@@ -211,7 +211,7 @@ fn a_command_before_a_backup_that_fails_leaves_the_master_alone_and_one_after_it
     let recap: serde_json::Value = serde_json::from_str(&fs::read_to_string(shelf.path("recap.json")).unwrap()).unwrap();
     assert_eq!(recap["hosts"][0]["outcome"], "refused");
     shelf.inventory("[hosts.east]\naddress = '127.0.0.1'\nport = 1\nafter = 'echo \"$TANKER_HOST $TANKER_OUTCOME\" > after; exit 3'\n");
-    shelf.tanker(&["backup"]).code(1).says("but the command after it ended with");
+    shelf.tanker(&["backup"]).code(1).says("but the command that the inventory names as 'after' ended with");
     assert_eq!(fs::read_to_string(shelf.path("after")).unwrap(), "east unreachable\n");
     // An inventory that names commands and that others can write is not trusted.
     Command::new("chmod").arg("666").arg(shelf.path("inventory.toml")).status().unwrap();
@@ -223,14 +223,20 @@ fn a_command_before_a_backup_that_outlives_its_time_is_ended_and_the_master_is_l
     let hosts = "[hosts.east]\naddress = '127.0.0.1'\nport = 1\nhook_timeout = 1\n";
     let shelf = Shelf::new(&format!("{hosts}before = 'touch begun; sleep 30; touch ended'\n"));
     let began = std::time::Instant::now();
-    let ran =
-        shelf.tanker(&["backup"]).code(3).says("the command before it took longer than 1.0 s and was ended; the master was not touched");
+    let ran = shelf
+        .tanker(&["backup"])
+        .code(3)
+        .says("the command that the inventory names as 'before' took longer than 1.0 s and was ended; the master was not touched");
     assert!(began.elapsed() < std::time::Duration::from_secs(20), "{:?}", began.elapsed());
     assert!(shelf.path("begun").exists() && !shelf.path("ended").exists());
     assert!(!ran.stdout.contains("unreachable") && !ran.stderr.contains("connect"), "{}\n{}", ran.stdout, ran.stderr);
     // One after it is ended too; that the master could not be reached still counts.
     shelf.inventory(&format!("{hosts}after = 'sleep 30'\n"));
-    shelf.tanker(&["backup"]).code(1).says("can't be reached").says("but the command after it took longer than 1.0 s and was ended");
+    shelf
+        .tanker(&["backup"])
+        .code(1)
+        .says("can't be reached")
+        .says("but the command that the inventory names as 'after' took longer than 1.0 s and was ended");
 }
 
 #[test]
@@ -245,7 +251,7 @@ fn a_command_after_a_backup_outlives_one_interrupt_and_not_a_second() {
     interrupt();
     let ran = child.wait_with_output().unwrap();
     let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(said.contains("but the command after it was ended as told to"), "{said}");
+    assert!(said.contains("but the command that the inventory names as 'after' was ended as told to"), "{said}");
     assert!(!shelf.path("ended").exists());
 }
 
