@@ -40,6 +40,6 @@ for ((n = 0; n < entries; n++)); do
 done
 ours() { seconds target/release/tanker --library "$work/many" list; }
 theirs() { seconds find "$work/many" -name manifest.json -exec cat {} +; }
-compare "list $entries backups, against find and cat of their manifests" s "-"
+compare "list $entries backups, against find and cat of their manifests; under a second" s "-"
 [ "$(target/release/tanker --library "$work/many" list | wc -l)" -eq $((entries + 1)) ] || { echo "not all were listed"; exit 1; }
 report library

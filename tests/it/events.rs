@@ -128,3 +128,13 @@ fn a_run_that_reaches_nobody_is_a_stream_too() {
     assert_eq!(names, ["step", "finished", "recap"]);
     assert_eq!((&recap["exit_code"], &recap["hosts"][0]["outcome"]), (&Value::from(4), &Value::from("unreachable")));
 }
+
+#[test]
+fn every_kind_of_concern_is_documented() {
+    let (source, page) = (include_str!("../../src/model/outlook.rs"), document());
+    let kinds: BTreeSet<&str> = source.lines().filter_map(|line| line.split_once("add(Weight::")?.1.split('"').nth(1)).collect();
+    assert!(kinds.len() > 8, "{kinds:?}");
+    for kind in kinds {
+        assert!(page.contains(&format!("`{kind}`")), "docs/events.md doesn't say `{kind}`");
+    }
+}

@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use chrono::{Duration, Utc};
+use chrono::{Duration, TimeZone, Utc};
 
+use crate::library::add_bytes;
 use crate::upkeep::{Shelf, day, rot};
 
 #[test]
@@ -166,4 +167,47 @@ fn an_id_that_lies_in_the_trash_is_not_given_again() {
     let (host, id) = ("east".parse().unwrap(), &entries[0].manifest.description.id);
     assert!(shelf.library().is_taken(&host, id), "the next backup in that hour gets another id");
     shelf.tanker(&["undelete", "east@2026-11-21-02_00"]).code(0);
+}
+
+#[test]
+fn each_span_keeps_the_newest_of_its_hours_days_weeks_months_and_years_by_flag_and_by_inventory() {
+    let shelf = Shelf::new("");
+    // The last one is a Sunday's.
+    for (y, m, d, h, min) in [
+        (2025, 6, 1, 10, 0),
+        (2025, 12, 31, 10, 0),
+        (2026, 10, 5, 10, 0),
+        (2026, 10, 30, 10, 0),
+        (2026, 11, 15, 10, 0),
+        (2026, 11, 21, 10, 0),
+        (2026, 11, 21, 23, 0),
+        (2026, 11, 22, 0, 50),
+        (2026, 11, 22, 1, 10),
+        (2026, 11, 22, 1, 30),
+        (2026, 11, 22, 2, 0),
+    ] {
+        add_bytes(&shelf.library(), Utc.with_ymd_and_hms(y, m, d, h, min, 0).unwrap(), 64);
+    }
+    let kept = |args: &[&str]| -> Vec<String> {
+        let ran = shelf.tanker(&[&["forget", "--json"], args].concat()).code(0);
+        let plan: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let backups = plan["hosts"][0]["backups"].as_array().unwrap().iter().filter(|backup| backup["keep"] == true);
+        // When it was begun: two of one hour differ in their ids by a number only.
+        backups.map(|backup| backup["name"].as_str().unwrap().strip_prefix("east@20").unwrap()[..11].to_owned()).collect()
+    };
+    for (flag, key, count, expected) in [
+        ("--keep-last", "last", "2", vec!["26-11-22-01", "26-11-22-02"]),
+        ("--keep-hourly", "hourly", "3", vec!["26-11-22-00", "26-11-22-01", "26-11-22-02"]),
+        ("--keep-daily", "daily", "3", vec!["26-11-15-10", "26-11-21-23", "26-11-22-02"]),
+        ("--keep-weekly", "weekly", "3", vec!["26-10-30-10", "26-11-15-10", "26-11-22-02"]),
+        ("--keep-monthly", "monthly", "3", vec!["25-12-31-10", "26-10-30-10", "26-11-22-02"]),
+        ("--keep-yearly", "yearly", "2", vec!["25-12-31-10", "26-11-22-02"]),
+        ("--keep-within", "within", "2h", vec!["26-11-22-00", "26-11-22-01", "26-11-22-01", "26-11-22-02"]),
+    ] {
+        shelf.inventory("[hosts.east]\n");
+        assert_eq!(kept(&[flag, count]), expected, "{flag} {count}");
+        let value = if key == "within" { format!("'{count}'") } else { count.to_owned() };
+        shelf.inventory(&format!("[hosts.east]\nkeep = {{ {key} = {value} }}\n"));
+        assert_eq!(kept(&[]), expected, "{key} = {value}");
+    }
 }

@@ -1,6 +1,9 @@
 //! Every release from 5.1 to 8.0, its state where that release keeps it, its Docker played by the wrapper: backed up, lost,
 //! restored. 6.0 is the one without room (no_spool), 8.0 among the journeys, which also run 5.1 on a Docker of today.
 
+use std::fs;
+use std::path::Path;
+
 use super::Lab;
 
 fn comes_back(instance: &str, release: &str, docker: &str, method: &str, encrypted: bool) {
@@ -28,7 +31,12 @@ fn comes_back(instance: &str, release: &str, docker: &str, method: &str, encrypt
     lab.sql("insert into nodes (uuid, name, mac) values ('after', 'after', 'x')");
     lab.lab(&["rebuild", "m"]).expect_code(0);
     lab.tanker(&["trust", "m", "--rebuilt", "--yes"]).expect_code(0);
-    lab.tanker_with(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("restored m@");
+    let mut restore = vec!["restore", "m@latest", "--to", "m", "--yes"];
+    if encrypted {
+        lies_only_at_a_remote(&lab, &inventory);
+        restore.extend(["--from", "disk"]);
+    }
+    lab.tanker_with(&inventory, &restore).expect_code(0).says("restored m@");
     lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
     assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
     assert_eq!(
@@ -61,6 +69,17 @@ fn i1_fuel_6_1_whose_docker_1_4_thaws_what_it_commits_comes_back() {
 #[test]
 fn i1_fuel_7_0_whose_docker_1_5_thaws_what_it_commits_comes_back() {
     comes_back("v70", "7.0", "1.5.0", "pause", true);
+}
+
+/// The library is lost, and what was copied is all there is.
+fn lies_only_at_a_remote(lab: &Lab, inventory: &Path) {
+    let disk = lab.path("disk");
+    fs::create_dir(&disk).unwrap();
+    let text = fs::read_to_string(inventory).unwrap();
+    let library = text.lines().find_map(|line| line.strip_prefix("library = ")).unwrap().trim_matches('"').to_owned();
+    fs::write(inventory, format!("{text}[remotes.disk]\nurl = \"file://{}\"\n", disk.display())).unwrap();
+    lab.tanker_with(inventory, &["copy", "m", "--to", "disk"]).expect_code(0).says("copied");
+    fs::remove_dir_all(Path::new(&library).join("m")).unwrap();
 }
 
 /// Archives are encrypted to a key that lies beside the inventory.
