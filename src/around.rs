@@ -88,7 +88,8 @@ impl Start {
             ),
         };
         let read = self.inventory_path().ok().filter(|read| std::path::absolute(read).ok() != std::path::absolute(&file).ok());
-        let other = read.map_or_else(String::new, |read| format!("here {} is read instead of it: say '-i {}'\n", read.display(), file.display()));
+        let other =
+            read.map_or_else(String::new, |read| format!("here {} is read instead of it: say '-i {}'\n", read.display(), file.display()));
         ui::out(&format!("written: {}\n{other}{next}\n", file.display()));
         Ok(Severity::Ok)
     }
@@ -266,7 +267,9 @@ fn inventory_text(hosts: &[String], library: Option<&Path>) -> Result<String, Re
             let _ = writeln!(text, "port = {port}");
         }
     }
-    text.push_str("\n# A second place for copies: `tanker sync --to vault`.\n# [remotes.vault]\n# url = \"sftp://backup@vault.example.net/tanker\"\n");
+    text.push_str(
+        "\n# A second place for copies: `tanker sync --to vault`.\n# [remotes.vault]\n# url = \"sftp://backup@vault.example.net/tanker\"\n",
+    );
     Ok(text)
 }
 

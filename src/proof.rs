@@ -6,6 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use chrono::Utc;
 use color_eyre::eyre::Report;
+use futures_util::{StreamExt, stream};
 
 use tanker::cli;
 use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Problem, Verified, verify};
@@ -111,18 +112,17 @@ impl Start {
         if entries.iter().all(|entry| self.away(entry).is_none()) {
             return verify_all(entries, keys, depth, jobs);
         }
-        let mut results = Vec::new();
-        for entry in entries {
-            let result = match self.away(entry) {
+        let looks = entries.iter().map(|entry| async move {
+            match self.away(entry) {
                 Some(Ok(offsite)) if depth == Depth::Hashed => verify_at_home(offsite, entry).await,
                 _ => match self.bring_here([entry]).await {
                     Ok(_brought) => verify_all(std::slice::from_ref(entry), keys, depth, 1).remove(0),
                     Err(e) => Err(e),
                 },
-            };
-            results.push(result);
-        }
-        results
+            }
+        });
+        // What is fetched has room here one after the other.
+        stream::iter(looks).buffered(if depth == Depth::Hashed { jobs } else { 1 }).collect().await
     }
 
     /// What was encrypted anew, forgotten or otherwise changed while it was looked at is not damaged.
