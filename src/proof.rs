@@ -112,11 +112,12 @@ impl Start {
         if entries.iter().all(|entry| self.away(entry).is_none()) {
             return verify_all(entries, keys, depth, jobs);
         }
+        // What is still here needs no line; it must not go home while it is looked at.
         let looks = entries.iter().map(|entry| async move {
             match self.away(entry) {
                 Some(Ok(offsite)) if depth == Depth::Hashed => verify_at_home(offsite, entry).await,
                 _ => match self.bring_here([entry]).await {
-                    Ok(_brought) => verify_all(std::slice::from_ref(entry), keys, depth, 1).remove(0),
+                    Ok(_brought) => tokio::task::block_in_place(|| verify_all(std::slice::from_ref(entry), keys, depth, 1).remove(0)),
                     Err(e) => Err(e),
                 },
             }

@@ -1,9 +1,12 @@
 //! What the library holds, read from its folders. A damaged entry is a problem of its own and never hides the others.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use super::offsite::COPYING;
 use super::records::read_record;
+use super::writer::PENDING;
 use super::{Library, LibraryError, MANIFEST};
 use crate::model::id::{BackupId, HostName, Which};
 use crate::model::manifest::{Manifest, NEEDS_NEWER, parse_manifest};
@@ -189,7 +192,18 @@ impl Library {
     }
 }
 
-pub(super) fn folders(path: &std::path::Path) -> Result<Vec<(String, PathBuf)>, LibraryError> {
+/// So long a copy that was cut off is kept for whoever goes on with it.
+const COPIES_WAIT: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Whether a later run can go on with what lies in a folder.
+pub(super) fn goes_on(partial: &Path) -> bool {
+    let note = partial.join(COPYING);
+    let age = || fs::metadata(&note).and_then(|found| found.modified()).ok()?.elapsed().ok();
+    // A clock that was set back makes it no older.
+    partial.join(PENDING).exists() || (note.exists() && age().is_none_or(|age| age < COPIES_WAIT))
+}
+
+pub(super) fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, LibraryError> {
     let mut found = Vec::new();
     let entries = match fs::read_dir(path) {
         Ok(entries) => entries,

@@ -3,12 +3,11 @@
 use std::fs;
 use std::io::Read;
 
-use super::catalog::folders;
+use super::catalog::{folders, goes_on};
 use super::digests::{sync_folder, write_private};
-use super::offsite::COPYING;
 use super::records::{FILE as RECORD, lock_records, read_record, write_record};
 use super::verify::Depth;
-use super::writer::{HashedFile, PENDING, write_manifest};
+use super::writer::{HashedFile, write_manifest};
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
 use crate::model::id::HostName;
 use crate::model::manifest::{Encryption, FORMAT, archive_name, encrypted_name};
@@ -78,7 +77,7 @@ impl Library {
     /// When it can't be removed.
     pub fn sweep_partial(&self, _lock: &HostLock, host: &HostName) -> Result<(), LibraryError> {
         for (name, folder) in folders(&self.root.join(host.as_str()))? {
-            if name.ends_with(".partial") && ![PENDING, COPYING].iter().any(|note| folder.join(note).exists()) {
+            if name.ends_with(".partial") && !goes_on(&folder) {
                 fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "is left from an earlier run and can't be removed"))?;
             }
         }

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::blocks::{BLOCK, Blocks, Sum};
 use super::crypt::{Sealed, Sealer};
 use super::digests::{SEAL, SUMS, seal, sums, sync_folder, write_private};
-use super::offsite::COPYING;
 use super::verify::{hex, sha256_of};
 use super::{Entry, HostLock, Library, LibraryError, MANIFEST, Recipients};
 use crate::model::id::{BackupId, HostName};
@@ -184,9 +183,7 @@ impl Library {
         let host_folder = self.root.join(host.as_str());
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
             // What a later run can go on with is given up by name only.
-            if entry.file_name().to_string_lossy().ends_with(".partial")
-                && ![PENDING, COPYING].iter().any(|note| entry.path().join(note).exists())
-            {
+            if entry.file_name().to_string_lossy().ends_with(".partial") && !super::catalog::goes_on(&entry.path()) {
                 fs::remove_dir_all(entry.path())
                     .map_err(LibraryError::file(&entry.path(), "is left from an earlier run and can't be removed"))?;
             }

@@ -270,7 +270,11 @@ fn distance(a: &str, b: &str) -> usize {
 
 /// Nobody failed: that is nobody to work on, but nobody to leave out either.
 fn some_of<'a>(term: &str, found: Vec<&'a HostName>) -> Result<Vec<&'a HostName>, BadPattern> {
-    if found.is_empty() && term == "@failed" { Err(BadPattern("no host failed in the last run".into())) } else { Ok(found) }
+    if found.is_empty() && term == "@failed" {
+        Err(BadPattern("no host failed in the last run, of those that are known here".into()))
+    } else {
+        Ok(found)
+    }
 }
 
 #[cfg(test)]

@@ -4,7 +4,10 @@
 # Pieces of 64 KiB, where tail and head move 8 at a time, and each byte twice.
 in_pieces() {
   local file=$1 said; shift
-  { said=$(mark_reader "$file" $BASHPID; exec dd if="$file" bs=65536 "$@" 2>&1 >&3 3>&-) || die "$file can't be sent: ${said##*: }"; } 3>&1
+  { said=$(mark_reader "$file" $BASHPID; exec dd if="$file" bs=65536 "$@" 2>&1 >&3 3>&-); } 3>&1 && return
+  # dd counts behind what it says.
+  said=${said%%$'\n'*}
+  die "$file can't be sent: ${said##*: }"
 }
 
 main() {

@@ -258,6 +258,16 @@ fn i2_a_copy_that_was_cut_off_on_its_way_back_goes_on_and_is_listed_only_whole()
     assert!(partial.join("copying.json").exists());
     shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0);
     shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    // What belongs to a copy that is another one there by now is begun anew; what nobody came back for goes in the end.
+    fs::rename(&entry.folder, &partial).unwrap();
+    fs::rename(partial.join("manifest.json"), partial.join("copying.json")).unwrap();
+    fs::write(partial.join("copying.json"), "{}").unwrap();
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0);
+    fs::rename(&entry.folder, &partial).unwrap();
+    fs::rename(partial.join("manifest.json"), partial.join("copying.json")).unwrap();
+    Command::new("touch").args(["-d", "40 days ago"]).arg(partial.join("copying.json")).status().unwrap();
+    add(&shelf, 26, None);
+    assert!(!partial.exists());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::super::digests::{SEAL, SUMS, is_seal, sums, sync_folder, write_private};
 use super::super::records::{FILE as RECORD, parse_sheet, read_record};
 use super::super::verify::hex;
-use super::super::writer::{Folder, HashedFile, remove};
+use super::super::writer::{Folder, HashedFile, PENDING, remove};
 use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
 use super::{AT_ONCE, Away, Offsite};
 use crate::model::record::Record;
@@ -178,6 +178,10 @@ impl Library {
         let archive = partial.join(&away.manifest.archive.file);
         if fs::read(partial.join(COPYING)).is_ok_and(|text| text == away.text) {
             return Ok((Folder { partial, published, keep: true }, HashedFile::reopen(archive)?));
+        }
+        // Of what is there no more as it was.
+        if partial.join(COPYING).exists() && !partial.join(PENDING).exists() {
+            fs::remove_dir_all(&partial).map_err(LibraryError::file(&partial, "is left from an earlier run and can't be removed"))?;
         }
         let mut folder = self.begin_folder(host, id, away.manifest.archive.bytes)?;
         write_private(&folder.partial.join(COPYING), &away.text)?;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
@@ -171,12 +172,18 @@ impl Offsite {
         Ok(skipped)
     }
 
-    async fn refresh_one(&self, mirror: &Library, away: &Away, record: Option<Vec<u8>>, owner: &str) -> Result<(), LibraryError> {
+    async fn refresh_one(&self, mirror: &Library, away: &Away, mut record: Option<Vec<u8>>, owner: &str) -> Result<(), LibraryError> {
         let about = &away.manifest.description;
         let host = mirror.root.join(about.host.as_str());
         let (listed, trashed) = (host.join(about.id.as_str()), host.join(TRASH).join(about.id.as_str()));
         if host.join(GONE).join(about.id.as_str()).exists() {
             return Ok(());
+        }
+        // Where records are written in place, half of one is no rot.
+        let was_seen = [&listed, &trashed].into_iter().any(|folder| folder.join(SEEN).exists());
+        if was_seen && record.as_deref().is_none_or(is_rotten) {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            record = self.small(&away.path(RECORD)).await?;
         }
         let deleted = record.as_deref().is_some_and(|text| parse_sheet(text).is_ok_and(|record| record.deleted.is_some()));
         let wanted = if deleted { &trashed } else { &listed };
@@ -263,9 +270,10 @@ fn take_record(host: &Path, there: &Path, wanted: &Path, away: &Away, record: Op
     }
     // One that rotted at home, or is lost there, doesn't take the marks here with it: they go there again.
     let is_lost = record.is_none_or(is_rotten) && fs::read(there.join(RECORD)).is_ok_and(|ours| !is_rotten(&ours));
-    if !is_lost {
-        put_file(there, RECORD, record)?;
+    if is_lost {
+        return put_file(there, SEEN, record);
     }
+    put_file(there, RECORD, record)?;
     put_file(there, SEEN, record)?;
     if there == wanted { Ok(()) } else { place(there, wanted) }
 }

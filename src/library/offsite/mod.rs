@@ -315,6 +315,7 @@ impl Offsite {
             self.operator.delete(&away.path(file)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
         self.remove_archive(&away.path(&away.manifest.archive.file)).await?;
+        self.sweep(&away.path(""));
         // Object stores have no folders; where there are some an empty one is nothing.
         let _ = self.operator.delete(&away.path("")).await;
         Ok(())

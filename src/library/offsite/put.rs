@@ -263,7 +263,7 @@ impl Offsite {
         let can_multi = self.operator.info().full_capability().write_can_multi;
         let appends = self.appends();
         let arrived = if appends { self.arrived(entry, path, manifest).await? } else { 0 };
-        self.make_folder_of(path)?;
+        self.begin_file(path)?;
         let begun = match self.operator.writer_with(path) {
             // One piece behind the other: what is there has no holes.
             in_order if appends => in_order.chunk(APPENDED).append(true).await,

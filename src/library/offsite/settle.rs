@@ -203,7 +203,11 @@ impl Offsite {
         let read = |text: Option<Vec<u8>>| text.map_or(Ok(Record::default()), |text| parse_sheet(&text));
         let ours = read(own);
         let (Ok(ours), Ok(theirs)) = (ours, read(there)) else { return Ok(()) };
-        write_record(&entry.folder, &merged(&read(base).unwrap_or_default(), &ours, &theirs))
+        let Ok(base) = read(base) else {
+            // What was seen there was rotten, and somebody has mended it since: that counts, but nothing is left without protection for it.
+            return write_record(&entry.folder, &Record { protected: ours.protected || theirs.protected, ..theirs });
+        };
+        write_record(&entry.folder, &merged(&base, &ours, &theirs))
     }
 }
 

@@ -68,7 +68,7 @@ impl Session {
     /// # Errors
     /// As [`Self::run`], but without a limit on the whole: a line that is silent is found by keepalives.
     pub async fn pull(&self, script: &Script, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
-        let (limited, mut source) = mpsc::channel::<Bytes>(GATHERED);
+        let (limited, mut source) = mpsc::channel::<Bytes>(if self.limits.any() { 4 } else { GATHERED });
         // Where there is a limit what is gathered would be a burst beyond it.
         let most = if self.limits.any() { 1 } else { GATHERED.min(sink.max_capacity()) };
         let gather = async {

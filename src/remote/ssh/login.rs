@@ -196,7 +196,11 @@ impl Login<'_> {
                             return Ok(Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() }));
                         }
                     }
-                    Err(e) => course.tried.push(format!("{name} ({e})")),
+                    // Who said no is not asked for less.
+                    Err(e) => {
+                        course.tried.push(format!("{name} ({e})"));
+                        break;
+                    }
                 }
                 if course.steps > steps || !course.left.keys {
                     break;
