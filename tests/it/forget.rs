@@ -186,7 +186,8 @@ fn each_span_keeps_the_newest_of_its_hours_days_weeks_months_and_years_by_flag_a
         (2026, 11, 22, 1, 30),
         (2026, 11, 22, 2, 0),
     ] {
-        add_bytes(&shelf.library(), Utc.with_ymd_and_hms(y, m, d, h, min, 0).unwrap(), 64);
+        // Its id tells hour and second.
+        add_bytes(&shelf.library(), Utc.with_ymd_and_hms(y, m, d, h, min, min).unwrap(), 64);
     }
     let kept = |args: &[&str]| -> Vec<String> {
         let ran = shelf.tanker(&[&["forget", "--json"], args].concat()).code(0);
