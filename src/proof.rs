@@ -112,7 +112,6 @@ impl Start {
         if entries.iter().all(|entry| self.away(entry).is_none()) {
             return verify_all(entries, keys, depth, jobs);
         }
-        // What is still here needs no line; it must not go home while it is looked at.
         let looks = entries.iter().map(|entry| async move {
             match self.away(entry) {
                 Some(Ok(offsite)) if depth == Depth::Hashed => verify_at_home(offsite, entry).await,
@@ -122,7 +121,7 @@ impl Start {
                 },
             }
         });
-        // What is fetched has room here one after the other.
+        // To look deeper one is fetched, and there may be room for no second.
         stream::iter(looks).buffered(if depth == Depth::Hashed { jobs } else { 1 }).collect().await
     }
 

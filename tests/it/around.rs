@@ -4,6 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 
 use chrono::{Duration, Utc};
+use tanker::model::record::{Check, Drill};
 
 use crate::library::add_bytes;
 use crate::offsite::wait_for;
@@ -293,4 +294,29 @@ fn a_plan_is_no_run_whose_failures_count_or_are_told_of() {
     shelf.tanker(&["drill", "east@latest", "--on", "west"]);
     fs::remove_file(shelf.path("recap.json")).unwrap();
     only_east("drill");
+}
+
+#[test]
+fn damage_is_dated_by_the_check_that_found_it_and_a_failed_drill_is_no_drill() {
+    let shelf = Shelf::new("[hosts.east]\n");
+    let mut entry = shelf.add(Utc::now() - Duration::days(1), None);
+    let ago = |days: i64| Utc::now() - Duration::days(days);
+    entry
+        .update(false, |record| {
+            record.add_check(Check { at: ago(26), depth: "deep".into(), damage: None, encrypted: false });
+            record.add_check(Check { at: ago(3), depth: "deep".into(), damage: Some("a bit".into()), encrypted: false });
+            record.add_check(Check { at: ago(1), depth: "hashed".into(), damage: None, encrypted: false });
+            record.drills.push(Drill { at: ago(9), on: "lab".into(), seconds: 60, failure: None });
+            record.drills.push(Drill { at: ago(2), on: "lab".into(), seconds: 60, failure: Some("no".into()) });
+        })
+        .unwrap();
+    shelf.tanker(&["list"]).code(0).says("DAMAGED (3 d)");
+    let report = shelf.tanker(&["report"]).code(1).says("the last drill failed");
+    let line = report.stdout.lines().find(|line| line.starts_with("east")).unwrap();
+    assert!(line.trim_end().ends_with("9 d"), "{line}");
+    shelf.tanker(&["report", "--html", "page.html"]).code(1);
+    let page = fs::read_to_string(shelf.path("page.html")).unwrap();
+    for shown in ["<b class=\"risk\">damaged</b>", "<b class=\"risk\">failed</b>", "<rect class=\"risk\"", "class=\"legend\""] {
+        assert!(page.contains(shown), "{shown} is not in {page}");
+    }
 }

@@ -212,3 +212,14 @@ fn each_span_keeps_the_newest_of_its_hours_days_weeks_months_and_years_by_flag_a
         assert_eq!(kept(&[]), expected, "{key} = {value}");
     }
 }
+
+#[test]
+fn i3_a_record_that_rots_in_the_trash_is_not_begun_anew_by_taking_its_backup_out() {
+    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
+    shelf.days(2);
+    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
+    fs::write(shelf.path("tanker/east/.trash/2026-11-21-02_00/record.json"), "{").unwrap();
+    shelf.tanker(&["undelete", "east@2026-11-21-02_00"]).code(0);
+    assert_eq!(fs::read_to_string(shelf.path("tanker/east/2026-11-21-02_00/record.json")).unwrap(), "{");
+    shelf.tanker(&["list"]).code(0).says("as if it were protected");
+}

@@ -1,7 +1,6 @@
 //! A library whose home is a remote: the same verbs, and nothing of an archive stays on this disk.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use chrono::{TimeZone, Utc};
@@ -9,6 +8,7 @@ use sha2::{Digest, Sha256};
 use tanker::library::{Entry, Library};
 
 use crate::library::add_backup;
+use crate::offsite::of_others;
 use crate::upkeep::{Ran, Shelf};
 
 /// Where the mirror of a remote lies.
@@ -25,20 +25,6 @@ fn archives(folder: &Path) -> Vec<PathBuf> {
             found.extend(archives(&entry.path()));
         } else if name.contains(".lrz") || name == "fetching" {
             found.push(entry.path());
-        }
-    }
-    found
-}
-
-/// What of a folder others can read.
-pub(crate) fn of_others(folder: &Path) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap().flatten() {
-        if entry.metadata().unwrap().permissions().mode() & 0o077 != 0 {
-            found.push(entry.path());
-        }
-        if entry.path().is_dir() {
-            found.extend(of_others(&entry.path()));
         }
     }
     found

@@ -2,14 +2,13 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use chrono::{TimeZone, Utc};
 use tanker::library::{Entry, Recipients};
 
-use crate::homes::of_others;
 use crate::library::add_backup;
 use crate::upkeep::Shelf;
 
@@ -102,6 +101,20 @@ fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
     tanker(&["copy", "east", "--to", "nowher"]).code(2).says("has no remote");
 }
 
+/// What of a folder others can read.
+pub(crate) fn of_others(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        if entry.metadata().unwrap().permissions().mode() & 0o077 != 0 {
+            found.push(entry.path());
+        }
+        if entry.path().is_dir() {
+            found.extend(of_others(&entry.path()));
+        }
+    }
+    found
+}
+
 #[test]
 fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     let shelf = Shelf::new("");
@@ -116,7 +129,7 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
     a_whole_life(&shelf, "disk", &[]);
     // Made by the test itself.
     fs::set_permissions(folder.join("backups/east"), fs::Permissions::from_mode(0o700)).unwrap();
-    assert_eq!(of_others(&folder.join("backups")), [] as [std::path::PathBuf; 0], "I6 holds for copies too");
+    assert_eq!(of_others(&folder.join("backups")), [] as [PathBuf; 0], "I6 holds for copies too");
     let away = folder.join("backups/east/2026-11-21-02_00");
     let archive = fs::read_dir(&away).unwrap().map(|f| f.unwrap().path()).find(|p| p.to_string_lossy().ends_with(".age")).unwrap();
     for file in [archive.clone(), away.join("manifest.json"), away.join("SHA256SUMS"), away.join("seal")] {

@@ -6,7 +6,6 @@ use std::process::{Command, Output};
 
 use chrono::{DateTime, Duration, TimeZone, Utc};
 use tanker::library::{Keys, Library, Recipients};
-use tanker::model::record::{Check, Drill};
 use tempfile::TempDir;
 
 use crate::library::{add_backup, add_bytes};
@@ -231,42 +230,6 @@ fn an_unreadable_record_hides_nothing_and_counts_as_protected() {
     shelf.tanker(&["protect", "--renew", "--yes", "east@2026-11-21"]).code(0);
     shelf.tanker(&["unprotect", "east@2026-11-21"]).code(0);
     shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
-}
-
-#[test]
-fn i3_a_record_that_rots_in_the_trash_is_not_begun_anew_by_taking_its_backup_out() {
-    let shelf = Shelf::new("[hosts.east]\nkeep = { last = 1 }\n");
-    shelf.days(2);
-    shelf.tanker(&["forget", "--yes"]).code(0).says("1 moved");
-    fs::write(shelf.path("tanker/east/.trash/2026-11-21-02_00/record.json"), "{").unwrap();
-    shelf.tanker(&["undelete", "east@2026-11-21-02_00"]).code(0);
-    assert_eq!(fs::read_to_string(shelf.path("tanker/east/2026-11-21-02_00/record.json")).unwrap(), "{");
-    shelf.tanker(&["list"]).code(0).says("as if it were protected");
-}
-
-#[test]
-fn damage_is_dated_by_the_check_that_found_it_and_a_failed_drill_is_no_drill() {
-    let shelf = Shelf::new("[hosts.east]\n");
-    let mut entry = shelf.add(Utc::now() - Duration::days(1), None);
-    let ago = |days: i64| Utc::now() - Duration::days(days);
-    entry
-        .update(false, |record| {
-            record.add_check(Check { at: ago(26), depth: "deep".into(), damage: None, encrypted: false });
-            record.add_check(Check { at: ago(3), depth: "deep".into(), damage: Some("a bit".into()), encrypted: false });
-            record.add_check(Check { at: ago(1), depth: "hashed".into(), damage: None, encrypted: false });
-            record.drills.push(Drill { at: ago(9), on: "lab".into(), seconds: 60, failure: None });
-            record.drills.push(Drill { at: ago(2), on: "lab".into(), seconds: 60, failure: Some("no".into()) });
-        })
-        .unwrap();
-    shelf.tanker(&["list"]).code(0).says("DAMAGED (3 d)");
-    let report = shelf.tanker(&["report"]).code(1).says("the last drill failed");
-    let line = report.stdout.lines().find(|line| line.starts_with("east")).unwrap();
-    assert!(line.trim_end().ends_with("9 d"), "{line}");
-    shelf.tanker(&["report", "--html", "page.html"]).code(1);
-    let page = fs::read_to_string(shelf.path("page.html")).unwrap();
-    for shown in ["<b class=\"risk\">damaged</b>", "<b class=\"risk\">failed</b>", "<rect class=\"risk\"", "class=\"legend\""] {
-        assert!(page.contains(shown), "{shown} is not in {page}");
-    }
 }
 
 #[test]

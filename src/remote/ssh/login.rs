@@ -168,11 +168,11 @@ impl Login<'_> {
             }
             let rsa = key.algorithm().is_rsa();
             let Some(hash) = self.hash_for(rsa, course).await? else { continue };
-            let entered = || Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() });
+            let entered = |hash: Option<HashAlg>| Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() });
             let certificates = match identity {
                 AgentIdentity::Certificate { certificate, .. } => {
                     if self.show_certificate(certificate, &key, hash, &mut client, course).await? {
-                        return Ok(entered());
+                        return Ok(entered(hash));
                     }
                     continue;
                 }
@@ -182,7 +182,7 @@ impl Login<'_> {
             for certificate in certificates {
                 let mut signer = AgentSigner { client: &mut client, key: key.clone() };
                 if self.show_certificate(certificate, &key, hash, &mut signer, course).await? {
-                    return Ok(entered());
+                    return Ok(entered(hash));
                 }
             }
             if !course.left.keys || course.steps > steps || !course.shown.insert(key.public_key_base64()) {
@@ -193,7 +193,7 @@ impl Login<'_> {
                 match self.handle.authenticate_publickey_with(self.user(), key.clone(), hash, &mut client).await {
                     Ok(result) => {
                         if course.note(self.handle, name.clone(), result)? {
-                            return Ok(Some(Entered { key: Some(key.public_key_base64()), sha1: rsa && hash.is_none() }));
+                            return Ok(entered(hash));
                         }
                     }
                     // Who said no is not asked for less.
