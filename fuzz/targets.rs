@@ -14,7 +14,7 @@ use tanker::model::tasks::parse_tasks;
 use tanker::model::text::{printable, printable_path};
 use tanker::model::{astute, secret};
 use tanker::remote::job::parse_event;
-use tanker::remote::ssh::{Certificate, KnownKeys, PublicKey, Verdict, learn};
+use tanker::remote::ssh::{Certificate, KnownKeys, Others, PublicKey, Verdict, learn};
 
 pub struct Target {
     pub name: &'static str,
@@ -126,7 +126,7 @@ fn learn_into(data: &[u8], target: &tanker::model::inventory::Target, key: &Publ
     let folder = std::env::temp_dir().join(format!("tanker-fuzz-{}", std::process::id()));
     let file = folder.join("known_hosts");
     if std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&file, data)).is_ok() {
-        if learn(&file, target, key, true, [7; 20]).is_ok() {
+        if learn(&file, target, key, Others::Replace, [7; 20]).is_ok() {
             let known = KnownKeys::parse(&text(&std::fs::read(&file).unwrap()));
             assert_eq!(known.judge(target, key), Verdict::Known);
         }

@@ -107,10 +107,14 @@ impl Context {
         if let Ok(session) = link.session().await
             && !session.sha1.is_empty()
         {
-            self.note(
-                host,
-                format!("both sides know nothing better than SHA-1 here, or not with the key that is known of it ({}): 'legacy = false' would refuse that", session.sha1.join(", ")),
-            );
+            let what = session.sha1.join(", ");
+            let of_its_key = session.sha1.iter().any(|name| name == "ssh-rsa");
+            let remedy = if of_its_key {
+                format!("'tanker trust {}' asks whether it has a better key than the known one, ", host.name)
+            } else {
+                String::new()
+            };
+            self.note(host, format!("both sides know nothing better than SHA-1 here ({what}): {remedy}'legacy = false' would refuse that"));
         }
         Ok(link)
     }

@@ -8,7 +8,7 @@ use crate::model::id::HostName;
 use crate::model::text::printable;
 use crate::platform;
 use crate::remote::RemoteError;
-use crate::remote::ssh::{self, HashAlg, KnownKeys, Learned, Verdict, expand, fresh_salt, learn, shown_key};
+use crate::remote::ssh::{self, HashAlg, KnownKeys, Learned, Others, Verdict, expand, fresh_salt, learn, shown_key};
 
 /// What a server on the way to a host shows and what is known of it.
 pub struct Shown {
@@ -56,7 +56,8 @@ pub async fn look_at_key(ctx: &Context, name: &HostName) -> Result<Shown, String
     })
 }
 
-/// Makes the key known; with `rebuilt` in the place of the host's old ones, which stay in the host's record.
+/// Makes the key known; with `rebuilt` in the place of the host's old ones, which stay in the host's record. One of another type than the RSA key
+/// that SHA-1 kept from being shown stands beside that.
 ///
 /// # Errors
 /// When known_hosts or the record can't be written.
@@ -64,16 +65,23 @@ pub fn accept(ctx: &Context, shown: &Shown, rebuilt: bool) -> Result<Learned, St
     let target = &shown.server.target;
     let path = target.known_hosts.first().ok_or("it has no known_hosts file")?;
     let old = KnownKeys::of_target(target, &ctx.home)?.others(target, &shown.server.key);
-    if rebuilt && matches!(shown.server.verdict, Verdict::Changed(_)) {
+    // Where SHA-1 is allowed the host has shown its RSA key as well: it is no other host.
+    let legacy = ctx.host(&shown.name).is_ok_and(|host| host.legacy);
+    let others = match shown.server.verdict {
+        Verdict::OtherType(_) if legacy || !rebuilt => Others::Keep,
+        _ if rebuilt => Others::Replace,
+        _ => Others::Refuse,
+    };
+    if others == Others::Replace && matches!(shown.server.verdict, Verdict::Changed(_) | Verdict::OtherType(_)) {
         record(ctx, shown, &old)?;
     }
-    let learned = learn(&expand(path, &ctx.home), target, &shown.server.key, rebuilt, fresh_salt()?)?;
+    let learned = learn(&expand(path, &ctx.home), target, &shown.server.key, others, fresh_salt()?)?;
     if let Learned::Refused(others) = &learned {
         return Err(format!("other keys are known for it by now: {}", others.join(", ")));
     }
     // It may stand in another file, or under a pattern that covers others too.
     let left = KnownKeys::of_target(target, &ctx.home)?.others(target, &shown.server.key);
-    if rebuilt && !left.is_empty() {
+    if others == Others::Replace && !left.is_empty() {
         let files: Vec<String> = target.known_hosts.iter().map(|file| expand(file, &ctx.home).display().to_string()).collect();
         return Err(format!("the new key is known now, but an old one is too: {} still stands in {}", left.join(", "), files.join(" or ")));
     }

@@ -103,6 +103,9 @@ pub fn shown_key(shown: &Shown) -> String {
         Verdict::Known => "known already".to_owned(),
         Verdict::Unknown => "not known yet".to_owned(),
         Verdict::Changed(others) => format!("NOT the known one: {}", others.join(", ")),
+        Verdict::OtherType(others) => {
+            format!("not known yet, beside its known {}, which it can show with nothing better than SHA-1 or not at all", others.join(", "))
+        }
         Verdict::Revoked => "REVOKED".to_owned(),
         Verdict::BadCertificate(reason) => format!("with a certificate that can't be taken: {reason}"),
     };

@@ -9,7 +9,7 @@ use tanker::library::{Entry, Library};
 
 use crate::library::add_backup;
 use crate::offsite::of_others;
-use crate::upkeep::{Ran, Shelf};
+use crate::upkeep::Shelf;
 
 /// Where the mirror of a remote lies.
 fn mirror(shelf: &Shelf, url: &str) -> PathBuf {
@@ -36,7 +36,7 @@ pub(crate) fn lives_at_a_remote(shelf: &Shelf, url: &str, remotes: &str, environ
         shelf.inventory(&format!("[defaults]\nlibrary = '{url}'\ntrash_days = 0\n[hosts.east]\naddress = '127.0.0.1'\n{keep}{remotes}"));
     };
     inventory("");
-    let tanker = |args: &[&str]| Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap());
+    let tanker = |args: &[&str]| shelf.tanker_with(environment, args);
     let mirror = mirror(shelf, url);
     tanker(&["list"]).code(0);
     // What a backup has written here, and a run that was cut off has not brought home: the next one does.

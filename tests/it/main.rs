@@ -19,6 +19,7 @@ mod mishaps;
 mod offsite;
 mod pages;
 mod power;
+mod schema;
 mod upkeep;
 mod vault;
 mod watching;

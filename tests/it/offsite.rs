@@ -52,9 +52,7 @@ pub(crate) const MASTER: &str = "[hosts.east]\naddress = '127.0.0.1'\nkeep = { l
 
 /// What every remote must do: take, list, prove, give back, forget; and find out what was changed there.
 fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
-    let tanker = |args: &[&str]| {
-        crate::upkeep::Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap())
-    };
+    let tanker = |args: &[&str]| shelf.tanker_with(environment, args);
     tanker(&["list", "--remote", remote]).code(0);
     tanker(&["copy", "east@2026-11-20", "--to", remote]).code(0).says("east@2026-11-20-02_00  copied");
     tanker(&["copy", "east@2026-11-20", "--to", remote]).code(0).says("was there already");
@@ -64,6 +62,9 @@ fn a_whole_life(shelf: &Shelf, remote: &str, environment: &[(&str, String)]) {
     let listed = tanker(&["list", "--remote", remote]).code(0).says("east@2026-11-20-02_00").says("east@2026-11-21-02_00");
     assert_eq!(listed.stdout.lines().count(), 3, "{}", listed.stdout);
     tanker(&["verify", "--remote", remote, "--all"]).code(0).says("read back from");
+    for looked in [&["list", "--remote", remote, "--json"][..], &["verify", "--remote", remote, "--all", "--json"]] {
+        tanker(looked).code(0).says("\"name\": \"east@2026-11-21-02_00\"");
+    }
     tanker(&["list"]).code(0).says(remote);
     // Rebuilt from nothing.
     let entries = shelf.library().list(None).unwrap().0;
@@ -208,9 +209,7 @@ fn copies_live_a_whole_life_in_a_folder_and_damage_there_is_found() {
 /// is not what it should be.
 fn goes_on_there(shelf: &Shelf, remote: &str, folder: &Path, environment: &[(&str, String)]) {
     let entry = crate::library::add_bytes(&shelf.library(), Utc.with_ymd_and_hms(2026, 11, 23, 2, 0, 0).unwrap(), 40 << 20);
-    let run = |args: &[&str]| {
-        crate::upkeep::Ran::of(&shelf.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap())
-    };
+    let run = |args: &[&str]| shelf.tanker_with(environment, args);
     let (bytes, manifest) = (fs::read(entry.archive()).unwrap(), fs::read(entry.folder.join("manifest.json")).unwrap());
     let there = folder.join("east").join(entry.manifest.description.id.as_str());
     let (archive, aside) = (there.join(&entry.manifest.archive.file), shelf.path("aside"));

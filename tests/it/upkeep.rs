@@ -67,7 +67,14 @@ impl Shelf {
     }
 
     pub(crate) fn tanker(&self, args: &[&str]) -> Ran {
-        Ran::of(&self.command(args).output().unwrap())
+        self.tanker_with(&[], args)
+    }
+
+    /// With more of an environment.
+    pub(crate) fn tanker_with(&self, environment: &[(&str, String)], args: &[&str]) -> Ran {
+        let ran = Ran::of(&self.command(args).envs(environment.iter().map(|(k, v)| (*k, v.as_str()))).output().unwrap());
+        crate::schema::hold(args, &ran.stdout);
+        ran
     }
 
     pub(crate) fn add(&self, started: DateTime<Utc>, to: Option<&Recipients>) -> tanker::library::Entry {

@@ -18,6 +18,7 @@ use crate::model::text::printable;
 #[derive(Clone, Default)]
 pub struct KnownKeys {
     entries: Vec<Entry>,
+    without_sha1: bool,
 }
 
 /// What a file says of a key that a host showed.
@@ -29,6 +30,9 @@ pub enum Verdict {
     Unknown,
     /// The host is in the file with other keys: types and fingerprints.
     Changed(Vec<String>),
+    /// The host is in the file with RSA keys only, types and fingerprints, and showed a key of another type where it was not allowed to show
+    /// those with SHA-1.
+    OtherType(Vec<String>),
     /// The key is revoked.
     Revoked,
     /// The host showed a certificate of an authority that the file names, and it can't be taken.
@@ -60,7 +64,14 @@ impl KnownKeys {
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
-        Self { entries: lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.parse().ok()).collect() }
+        let entries = lines.filter(|line| !line.starts_with('#')).filter_map(|line| line.parse().ok()).collect();
+        Self { entries, without_sha1: false }
+    }
+
+    /// The same, held against what is shown where SHA-1 is forbidden.
+    #[must_use]
+    pub(super) fn without_sha1(self) -> Self {
+        Self { without_sha1: true, ..self }
     }
 
     /// The key types known for a host.
@@ -87,7 +98,13 @@ impl KnownKeys {
             return Verdict::Known;
         }
         let others: Vec<String> = plain().map(|e| describe(e.public_key())).collect();
-        if others.is_empty() { Verdict::Unknown } else { Verdict::Changed(others) }
+        // A server of before OpenSSH 7.2 can't show its RSA key without SHA-1.
+        let hides_rsa = self.without_sha1 && !is_rsa(shown) && plain().all(|e| is_rsa(e.public_key()));
+        match others {
+            none if none.is_empty() => Verdict::Unknown,
+            others if hides_rsa => Verdict::OtherType(others),
+            others => Verdict::Changed(others),
+        }
     }
 
     /// What the files say of a certificate that a host showed at this time. One of an authority that they don't name counts as the bare key
@@ -178,6 +195,10 @@ pub(super) fn matches(patterns: &HostPatterns, name: &str) -> bool {
     }
 }
 
+pub(super) fn is_rsa(key: &PublicKey) -> bool {
+    matches!(key.algorithm(), Algorithm::Rsa { .. })
+}
+
 /// `ssh-ed25519 SHA256:…`
 pub(super) fn describe(key: &PublicKey) -> String {
     format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256))
@@ -192,6 +213,7 @@ impl Verdict {
             Self::Known => None,
             Self::Unknown => Some(RemoteError::UnknownKey { address, algorithm, fingerprint }),
             Self::Changed(known) => Some(RemoteError::ChangedKey { address, algorithm, fingerprint, known: known.join(", "), jump: false }),
+            Self::OtherType(known) => Some(RemoteError::OtherTypeOfKey { address, algorithm, fingerprint, known: known.join(", ") }),
             Self::Revoked => Some(RemoteError::RevokedKey { address, fingerprint }),
             Self::BadCertificate(reason) => Some(RemoteError::BadCertificate { address, reason }),
         }

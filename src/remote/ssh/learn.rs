@@ -25,12 +25,22 @@ pub enum Learned {
     Refused(Vec<String>),
 }
 
-/// Adds a host's key to the file; with `replace`, in the place of the host's other keys. The file is rewritten beside itself
-/// and renamed. `salt` is for a name that is to be hashed.
+/// What becomes of other keys that are known for a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Others {
+    /// Nothing is learnt where there are any.
+    Refuse,
+    /// They stay.
+    Keep,
+    /// They go.
+    Replace,
+}
+
+/// Adds a host's key to the file. The file is rewritten beside itself and renamed. `salt` is for a name that is to be hashed.
 ///
 /// # Errors
 /// When the file can't be written.
-pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt: [u8; 20]) -> Result<Learned, String> {
+pub fn learn(path: &Path, target: &Target, key: &PublicKey, others: Others, salt: [u8; 20]) -> Result<Learned, String> {
     let fault = |e: std::io::Error| format!("the known_hosts file {} can't be written: {e}", path.display());
     // It is renamed into place: a link stays one, and /dev/null, which configurations name so that nothing is learnt, stays what it is.
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
@@ -53,14 +63,17 @@ pub fn learn(path: &Path, target: &Target, key: &PublicKey, replace: bool, salt:
     let result = match KnownKeys::parse(&text).judge(target, key) {
         Verdict::Known => Learned::AlreadyKnown,
         Verdict::Revoked | Verdict::BadCertificate(_) => return Err(format!("this key is revoked in {}", path.display())),
-        Verdict::Changed(others) if !replace => Learned::Refused(others),
-        Verdict::Changed(others) => Learned::Replaced(others),
+        Verdict::Changed(known) | Verdict::OtherType(known) => match others {
+            Others::Refuse => Learned::Refused(known),
+            Others::Keep => Learned::Added,
+            Others::Replace => Learned::Replaced(known),
+        },
         Verdict::Unknown => Learned::Added,
     };
     if matches!(result, Learned::Added | Learned::Replaced(_)) {
         let mut kept: String = text
             .lines()
-            .filter_map(|line| if replace { without(line, &name) } else { Some(line.to_owned()) })
+            .filter_map(|line| if others == Others::Replace { without(line, &name) } else { Some(line.to_owned()) })
             .map(|line| line + "\n")
             .collect();
         let shown = key.to_openssh().map_err(|e| e.to_string())?;
@@ -134,13 +147,13 @@ mod tests {
     #[test]
     fn what_is_no_file_stays_what_it_is() {
         use std::os::unix::fs::{FileTypeExt, symlink};
-        assert!(learn(Path::new("/dev/null"), &at("x", 22), &key(A), false, SALT).unwrap_err().contains("nothing can be learnt"));
+        assert!(learn(Path::new("/dev/null"), &at("x", 22), &key(A), Others::Refuse, SALT).unwrap_err().contains("nothing can be learnt"));
         assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
         let folder = tempfile::tempdir().unwrap();
         let (file, link) = (folder.path().join("file"), folder.path().join("link"));
         fs::write(&file, "").unwrap();
         symlink(&file, &link).unwrap();
-        assert_eq!(learn(&link, &at("x", 22), &key(A), false, SALT), Ok(Learned::Added));
+        assert_eq!(learn(&link, &at("x", 22), &key(A), Others::Refuse, SALT), Ok(Learned::Added));
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink() && fs::read_to_string(&file).unwrap().contains(A));
     }
 
@@ -150,8 +163,8 @@ mod tests {
         let path = folder.path().join("known_hosts");
         let mut hiding = at("first", 22);
         hiding.hash_names = true;
-        assert_eq!(learn(&path, &hiding, &key(A), false, SALT), Ok(Learned::Added));
-        assert_eq!(learn(&path, &at("second", 2222), &key(B), false, [8; 20]), Ok(Learned::Added));
+        assert_eq!(learn(&path, &hiding, &key(A), Others::Refuse, SALT), Ok(Learned::Added));
+        assert_eq!(learn(&path, &at("second", 2222), &key(B), Others::Refuse, [8; 20]), Ok(Learned::Added));
         let text = fs::read_to_string(&path).unwrap();
         assert!(!text.contains("first") && !text.contains("second"), "{text}");
         let known = KnownKeys::parse(&text);
@@ -164,11 +177,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("known_hosts");
         fs::write(&path, format!("master {A}\nother {A}\n@revoked master {B}\n# kept\n")).unwrap();
-        assert!(learn(&path, &at("master", 22), &key(B), true, SALT).is_err(), "a revoked key is not learnt");
+        assert!(learn(&path, &at("master", 22), &key(B), Others::Replace, SALT).is_err(), "a revoked key is not learnt");
         fs::write(&path, format!("master {A}\nother,MASTER {A}\n# kept\n")).unwrap();
-        assert!(matches!(learn(&path, &at("master", 22), &key(B), false, SALT), Ok(Learned::Refused(_))));
-        assert!(matches!(learn(&path, &at("master", 22), &key(B), true, SALT), Ok(Learned::Replaced(_))));
+        assert!(matches!(learn(&path, &at("master", 22), &key(B), Others::Refuse, SALT), Ok(Learned::Refused(_))));
+        assert!(matches!(learn(&path, &at("master", 22), &key(B), Others::Replace, SALT), Ok(Learned::Replaced(_))));
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("other {A}\n# kept\nmaster {B}\n"));
-        assert_eq!(learn(&path, &at("master", 22), &key(B), false, SALT), Ok(Learned::AlreadyKnown));
+        assert_eq!(learn(&path, &at("master", 22), &key(B), Others::Refuse, SALT), Ok(Learned::AlreadyKnown));
     }
 }

@@ -6,14 +6,12 @@ use std::sync::Arc;
 
 use russh::client::{AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::agent::AgentIdentity;
-use russh::keys::signature::Signer;
-use russh::keys::ssh_key::Signature;
-use russh::keys::ssh_key::private::KeypairData;
-use russh::keys::{Certificate, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyBase64};
+use russh::keys::{Certificate, HashAlg, PrivateKeyWithHashAlg, PublicKey, PublicKeyBase64};
 use russh::{AgentAuthError, MethodKind};
 
 use super::identity::Identity;
 use super::keyring::Secret;
+use super::signer::{AgentSigner, FileSigner};
 use super::{Client, Keyring, RemoteError, address_of, agent};
 use crate::model::inventory::Target;
 
@@ -334,39 +332,6 @@ impl Course {
             questions: remaining_methods.contains(&MethodKind::KeyboardInteractive),
         };
         Ok(false)
-    }
-}
-
-/// Signs for a certificate with the plain key that an agent holds: it knows nothing of the certificate.
-struct AgentSigner<'a> {
-    client: &'a mut agent::Client,
-    key: PublicKey,
-}
-
-impl russh::Signer for AgentSigner<'_> {
-    type Error = AgentAuthError;
-
-    async fn auth_sign(&mut self, _: &AgentIdentity, hash: Option<HashAlg>, to_sign: Vec<u8>) -> Result<Vec<u8>, Self::Error> {
-        let identity = AgentIdentity::PublicKey { key: self.key.clone(), comment: String::new() };
-        Ok(self.client.sign_request(&identity, hash, to_sign).await?)
-    }
-}
-
-struct FileSigner(Arc<PrivateKey>);
-
-impl russh::Signer for FileSigner {
-    type Error = AgentAuthError;
-
-    async fn auth_sign(&mut self, _: &AgentIdentity, hash: Option<HashAlg>, to_sign: Vec<u8>) -> Result<Vec<u8>, Self::Error> {
-        let signature: Result<Signature, _> = match self.0.key_data() {
-            KeypairData::Rsa(pair) => (pair, hash).try_sign(&to_sign),
-            _ => self.0.try_sign(&to_sign),
-        };
-        let unable = |e: russh::keys::ssh_key::Error| AgentAuthError::Key(e.into());
-        let signature = Vec::try_from(signature.map_err(|e| unable(e.into()))?).map_err(unable)?;
-        // What the server gets is what was signed, and the signature as a string behind it.
-        let length = u32::try_from(signature.len()).unwrap_or(u32::MAX);
-        Ok([to_sign, length.to_be_bytes().to_vec(), signature].concat())
     }
 }
 

@@ -14,6 +14,7 @@ mod keyring;
 mod known_hosts;
 mod learn;
 mod login;
+mod signer;
 mod sudo;
 mod throttle;
 
@@ -37,8 +38,9 @@ pub(super) use algorithms::{WINDOW, window_for};
 pub use config::{Asker, complete, of_user};
 pub use identity::look_at_identity;
 pub use keyring::{Keyring, KeyringError, read_secret};
+use known_hosts::is_rsa;
 pub use known_hosts::{KnownKeys, Verdict};
-pub use learn::{Learned, fresh_salt, learn};
+pub use learn::{Learned, Others, fresh_salt, learn};
 pub use russh::keys::{Certificate, HashAlg, PublicKey};
 
 /// The least that a login is given.
@@ -87,7 +89,8 @@ impl<'a> Way<'a> {
     }
 
     fn known(&self, target: &Target) -> Result<KnownKeys, RemoteError> {
-        KnownKeys::of_target(target, self.home).map_err(RemoteError::KnownHosts)
+        let known = KnownKeys::of_target(target, self.home).map_err(RemoteError::KnownHosts)?;
+        Ok(if self.host.legacy { known } else { known.without_sha1() })
     }
 
     /// Connects and logs in to each jump host through the one before it, each with its own key check.
@@ -298,7 +301,8 @@ pub struct Shown {
     pub verdict: Verdict,
 }
 
-/// The first key on the way to a host that isn't known, or the host's own: what `trust` asks about. Nobody logs in to the host.
+/// The first key on the way to a host that isn't known, or the host's own: what `trust` asks about. Nobody logs in to the host. Of a host whose
+/// RSA key is known and which can show that with SHA-1 only, the better one that it has too.
 ///
 /// # Errors
 /// When it can't be reached.
@@ -307,12 +311,25 @@ pub async fn shown_key(host: &Host, keyring: &Keyring, home: &Path) -> Result<Op
     let mut hops: Vec<Handle<Client>> = Vec::new();
     for target in host.jump.iter().chain([&host.target]) {
         let Some((verdict, key)) = way.look(target, hops.last()).await? else { return Ok(None) };
-        if verdict != Verdict::Known || std::ptr::eq(target, &host.target) {
-            return Ok(Some(Shown { target: target.clone(), key, verdict }));
+        let shown = |(verdict, key)| Some(Shown { target: target.clone(), key, verdict });
+        if verdict != Verdict::Known {
+            return Ok(shown((verdict, key)));
+        }
+        if std::ptr::eq(target, &host.target) {
+            let better = if host.legacy && is_rsa(&key) { better_key(host, keyring, home, hops.last()).await } else { None };
+            return Ok(shown(better.unwrap_or((verdict, key))));
         }
         hops.push(way.open(target, hops.last()).await?.handle);
     }
     Ok(None)
+}
+
+/// What a host shows instead of its known RSA key where SHA-1 is forbidden. Nothing where it has nothing else: it was asked for its known key before.
+async fn better_key(host: &Host, keyring: &Keyring, home: &Path, through: Option<&Handle<Client>>) -> Option<(Verdict, PublicKey)> {
+    let strict = Host { legacy: false, ..host.clone() };
+    let way = Way::of(&strict, keyring, home, WINDOW).ok()?;
+    let shown = way.look(&strict.target, through).await.ok()??;
+    matches!(shown.0, Verdict::OtherType(_)).then_some(shown)
 }
 
 /// `address:port`, printable.

@@ -1,6 +1,7 @@
 //! End to end: the real program against real masters of the lab. Each test has a lab of its own, with its own network, and
 //! removes it whatever happens.
 
+mod by_hand;
 mod chaos;
 mod documents;
 mod fleet;
@@ -15,6 +16,7 @@ mod sealed;
 mod servers;
 mod stock;
 mod transfer;
+mod users;
 mod versions;
 
 use std::io::{Read, Write};
@@ -158,7 +160,9 @@ impl Lab {
     }
 
     pub fn tanker_with(&self, inventory: &Path, args: &[&str]) -> Ran {
-        Ran::of(&self.command(inventory, args).output().unwrap())
+        let ran = Ran::of(&self.command(inventory, args).output().unwrap());
+        crate::schema::hold(args, &ran.stdout);
+        ran
     }
 
     /// Runs it on a terminal, where each question gets its answer; what was shown, and the exit code.

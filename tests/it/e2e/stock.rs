@@ -9,7 +9,7 @@ const PUPPET: &str = "/etc/puppet/manifests/ours.pp";
 
 impl Lab {
     /// Copies a file into the master, past tanker.
-    fn put(&self, from: &std::path::Path, to: &str) {
+    pub(super) fn put(&self, from: &std::path::Path, to: &str) {
         let program = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/lab/lab");
         let status = Command::new(program)
             .args(["exec", "m", "sh", "-c", &format!("cat > '{to}'")])
