@@ -10,8 +10,7 @@ for script in src/scripts/*.sh; do
   case $name in
     lib.sh|services.sh|job.sh|freeze.sh|pack.sh|unpack.sh) continue ;;
     backup.sh) cat src/scripts/{lib,services,job,freeze,pack}.sh "$script" > "$work/$name" ;;
-    prepare.sh|drill.sh) cat src/scripts/{lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
-    cutover.sh) cat src/scripts/{lib,services,job}.sh "$script" > "$work/$name" ;;
+    prepare.sh|drill.sh|cutover.sh) cat src/scripts/{lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
     *) cat src/scripts/{lib,services}.sh "$script" > "$work/$name" ;;
   esac
   # SC2317, SC2329: each script uses a part of what is shared.

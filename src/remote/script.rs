@@ -66,7 +66,7 @@ pub fn job_script(name: &str) -> Option<String> {
         ),
         "prepare" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/prepare.sh")),
         "drill" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/drill.sh")),
-        "cutover" => include_str!("../scripts/cutover.sh"),
+        "cutover" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/cutover.sh")),
         _ => return None,
     };
     Some(format!("{LIB}\n{JOB}\n{body}"))

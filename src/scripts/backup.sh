@@ -69,7 +69,7 @@ most_of() { awk '{ sum += $3 } END { printf "%d", 2 * sum / 1024 + 8 * NR + 1048
 frozen_pass() {
   local member=$1 root=$2 code; shift 2
   list_tree "$root" "$@" > "$job/$member.after" || return 1
-  comm -13 "$job/$member.before" "$job/$member.after" | paths_of | tr '\0\n' '\n\0' > "$job/$member.changed"
+  changed_of "$member" > "$job/$member.changed" || return 1
   [ -s "$job/$member.changed" ] || return 0
   # A tar of old takes a backslash in a name for the beginning of an escape, unless it is told not to.
   tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-unquote --no-recursion -T "$job/$member.changed" 2>"$job/tar.said"
@@ -139,13 +139,19 @@ layer_bytes() {
 
 # ---- two passes into one ---------------------------------------------------------------------------------------------
 
-# Names that the frozen pass no longer found, each ended by NUL.
-deleted_of() { comm -23 <(paths_of < "$job/$1.before" | sort) <(paths_of < "$job/$1.after" | sort) | tr '\0\n' '\n\0'; }
+# Names of what the frozen pass found otherwise than the live one, each ended by NUL; and of what it no longer found. A list that could not be
+# written whole would leave out what changed, or a folder in the place of what was deleted in it.
+changed_of() (set -o pipefail; comm -13 "$job/$1.before" "$job/$1.after" | paths_of | tr '\0\n' '\n\0')
+deleted_of() (
+  set -o pipefail
+  for look in before after; do paths_of < "$job/$1.$look" | sort > "$job/$1.names.$look" || exit 1; done
+  comm -23 "$job/$1.names.before" "$job/$1.names.after" | tr '\0\n' '\n\0' && rm -f "$job/$1".names.*
+)
 
 # Puts the second pass behind the first, in place: cuts the zero blocks that end the first tar, appends the second.
 join_passes() {
   local member=$1 end
-  deleted_of "$member" > "$job/a/$member.deleted"
+  deleted_of "$member" > "$job/a/$member.deleted" || return 1
   [ -s "$job/a/$member.deleted" ] || rm -f "$job/a/$member.deleted"
   [ -s "$job/$member.delta" ] || return 0
   end=$(tar -tRf "$job/a/$member" 2>>"$job/log" | sed -n 's/^block \([0-9]*\): \*\* Block of NULs \*\*$/\1/p' | tail -n 1)

@@ -75,6 +75,14 @@ nailgun_answers() {
   note "nailgun answers, but refuses the fuel client's password: put that of FUEL_ACCESS in /etc/fuel/astute.yaml into the client's settings (/root/.config/fuel/fuel_client.yaml, to 7.0 /etc/fuel/client/config.yaml)"
 }
 
+# stock_check SECONDS SERVICE: what the master's own tool says. That of 5.1 ends with 0 also where a service failed to start, and only says so.
+stock_check() {
+  local said
+  said=$(timeout "$1" dockerctl check "$2" </dev/null 2>&1) || { printf '%s\n' "$said"; return 1; }
+  printf '%s\n' "$said"
+  case $said in *"failed to start"*) return 1 ;; esac
+}
+
 # check_all LIST: SERVICE NAME of those that must be ready.
 check_all() {
   local service name deadline count=0 total
@@ -85,7 +93,7 @@ check_all() {
       [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; return 1; }
       sleep 0.5
     done
-    timeout 600 dockerctl check "$service" </dev/null || { echo "dockerctl check $service failed"; return 1; }
+    stock_check 600 "$service" || { echo "dockerctl check $service failed"; return 1; }
     count=$((count + 1))
     event "checked $count $total $service"
   done < "$1"
@@ -99,7 +107,7 @@ note_what_works() {
   while read -r service name _; do note_if_it_works "$service" "$name" & pids+=($!); done < "$job/before.containers" > "$job/working"
   for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || { echo "what works could not be written down"; return 1; }; done
 }
-note_if_it_works() { ! answers "$1" "$2" </dev/null >/dev/null 2>&1 || echo "$1 $2"; }
+note_if_it_works() { ! { answers "$1" "$2" </dev/null && stock_check 60 "$1"; } >/dev/null 2>&1 || echo "$1 $2"; }
 
 # A mark that can't be made would hide from the way back what it has to undo.
 mark() { : > "$job/$1"; }
@@ -151,6 +159,14 @@ place_astute() {
 staged() { [ ! -f "$job/staged" ] || cat "$job/staged"; }
 ends_in_newline() { [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ]; }
 
+# What was in use already is no backup any more: PostgreSQL and others have worked on it.
+stage_again() {
+  local new _
+  [ -s "$job/directories" ] || return 0
+  while read -r new _; do rm -rf --one-file-system "$new" || return 1; done < <(staged)
+  rm -rf --one-file-system "$job/root" && : > "$job/staged" && unpack_tree system-dirs.tar "$job/root" && stage_directories
+}
+
 # All renames are written down, and on the disk, before the first happens: the way back knows what may have been done.
 swap_directories() {
   local new directory old
@@ -185,11 +201,35 @@ retag() {
   done < "$2"
 }
 
+# The stock tool calls it a failure to destroy what isn't there; one that can't be destroyed doesn't keep the others.
 destroy_replaced() {
-  local service _
-  while read -r service _; do ctl destroy "$service" || return 1; done < <(tac "$job/containers")
+  local service name failed=0 _
+  while read -r service name _; do
+    is_there "$name" || continue
+    ctl destroy "$service"
+    ! is_there "$name" || { echo "$name could not be destroyed"; failed=1; }
+  done < <(tac "$job/containers")
+  [ $failed = 0 ] && docker_answers
 }
+is_there() { timeout 60 docker inspect "$1" >/dev/null 2>&1; }
 recreate() { destroy_replaced && ctl start all; }
+
+# What was stopped before a restore is stopped again where it is put back.
+note_what_was_stopped() {
+  local service name _
+  while read -r service name _; do is_running "$name" || echo "$service $name"; done < "$job/before.containers" > "$job/stopped" && docker_answers
+}
+# Not `start all`, which would make what wasn't there.
+start_what_was_there() {
+  local service failed=0 _
+  while read -r service _; do ctl start "$service" || failed=1; done < "$job/before.containers"
+  return $failed
+}
+stop_what_was_stopped() {
+  [ -s "$job/stopped" ] || return 0
+  # shellcheck disable=SC2046 # a list of names
+  stop_services "$supervisor" $(cut -d' ' -f2 "$job/stopped" | tac)
+}
 
 # ---- the way back ----------------------------------------------------------------------------------------------------
 
@@ -204,13 +244,14 @@ put_back() {
   [ ! -e "$job/replaced" ] || undo destroy_replaced
   undo unswap_directories
   [ ! -e "$job/replaced" ] || undo retag "before_$stock_id" "$job/before.containers"
-  undo ctl start all
+  undo start_what_was_there
   [ ! -e "$job/replaced" ] || undo fill_volumes "$job/before.volumes" "$job/before"
   # It is as it was. Where only the looking fails, a second try must not put back what people have done since.
   [ -z "$undone" ] || rm -f "$job/replaced" "$job/swapped"
-  supervise_all "$job/everyone" || note "not every service is supervised again: $(last_words)"
+  supervise_all "$job/before.containers" || note "not every service is supervised again: $(last_words)"
   undo supervise_all "$job/working"
   undo check_all "$job/working"
+  undo stop_what_was_stopped
   [ -n "$undone" ] || { stuck; return 1; }
   rm -f "$job/touched"
 }
@@ -250,6 +291,7 @@ not_begun() { rm -f "$job/cutover"; say_failure "$1"; event rolled-back; exit 1;
 
 cut_over() {
   rules > "$job/rules.before"
+  attempt note_what_was_stopped
   attempt note_what_works
   attempt list_everyone
   attempt keep_key
@@ -288,11 +330,14 @@ main() {
   { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
+  local used=
+  [ "$mode" = forward ] || [ ! -e "$job/replaced" ] || used=yes
   if [ "$mode" != forward ] && [ -e "$job/touched" ]; then put_back || fail "it could not be put back: $(last_words)"; fi
   unset undone
   if [ "$mode" = rollback ]; then
     discard; event rolled-back
   else
+    if [ -n "$used" ]; then step stage; attempt stage_again; fi
     cut_over
     # It is done: from here on nothing may be put back.
     trap - EXIT; trap '' TERM INT HUP

@@ -28,9 +28,18 @@ watchdog() {
       for try in 1 2 3; do thaw_stubbornly; sleep 1; done
       reason=$(settle_listed "$job") || note "$reason"
       : > "$job/thawed"
+      linger
       return
     fi
     sleep 0.3
+  done
+}
+
+# A pause that a hung Docker has taken can still come, for as long as it doesn't answer. The next job begins nothing before that is over.
+linger() {
+  while [ -d "$job" ] && ! settle_listed "$job" >/dev/null; do
+    [ -z "$(listed_frozen "$job")" ] || { rm -f "$job/thawed"; thaw_stubbornly; : > "$job/thawed"; }
+    sleep 2
   done
 }
 

@@ -246,9 +246,9 @@ kill_tree() {
 
 # The far end of a broken line can go on waiting for hours: who pushes again, or cleans up, ends it.
 end_receivers() {
-  local file pid start
+  local file pid start _
   for file in "$1"/receiver.*; do
-    read -r pid start 2>/dev/null < "$file" || continue
+    read -r pid start _ 2>/dev/null < "$file" || continue
     if [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then kill_tree "$pid"; fi
     rm -f "$file"
   done
@@ -257,10 +257,10 @@ end_receivers() {
 
 # receives JOB [EXCEPT]: does anybody take in what is pushed into this job? EXCEPT is a process that doesn't count.
 receives() {
-  local file pid start
+  local file pid start _
   for file in "$1"/receiver.*; do
     [ "$file" != "$1/receiver.${2:-}" ] || continue
-    if read -r pid start 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+    if read -r pid start _ 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
   done
   return 1
 }

@@ -2,12 +2,13 @@
 # before over a line that broke is ended; whoever still does is let be.
 # usage: offer.sh JOB NAME LENGTH OWNER
 
-# What has come in, and been hashed, by now: it is not the receiver itself that moves, but what it has started.
+# What has come in, and been hashed, by now: it is not the receiver itself that moves, but what it has started. Who hashes also waits, and
+# says itself how far it is.
 came_in() {
-  local file pid
+  local file pid what _
   for file in "$1"/receiver.*; do
-    read -r pid _ 2>/dev/null < "$file" || continue
-    moved "$pid"
+    read -r pid _ what 2>/dev/null < "$file" || continue
+    if [ "$what" = seal ]; then cat "$1/hashed" 2>/dev/null; else moved "$pid"; fi
   done
 }
 moved() {

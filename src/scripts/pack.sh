@@ -26,7 +26,7 @@ send_the_rest() {
   remove_images "$job" || note "temporary images could not be removed"
 }
 send_second_pass() {
-  deleted_of "$1" > "$job/$1.deleted"
+  deleted_of "$1" > "$job/$1.deleted" || return 1
   [ ! -s "$job/$1.deleted" ] || into_member "$1.deleted" cat "$job/$1.deleted" || return 1
   [ ! -s "$job/$1.delta" ] || into_member "$1.delta" cat "$job/$1.delta"
 }

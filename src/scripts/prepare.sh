@@ -3,21 +3,6 @@
 # usage: run.sh JOB STOCK_ID     (and the files containers, directories, volumes, members)
 # containers: a line each: SERVICE NAME IMAGE of those to be replaced;  brought: IMAGE of all that the archive has;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
 
-# Beside the directory in use, so that the cutover is a rename.
-stage_directories() {
-  local directory new
-  while read -r directory; do
-    if [ ! -d "$job/root$directory" ]; then
-      # Not every release has keys there.
-      [ "$directory" = /var/lib/fuel/keys ] && continue
-      echo "the archive holds no $directory"; return 1
-    fi
-    new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
-    mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && rm -rf --one-file-system "$new" &&
-      mv -T "$job/root$directory" "$new" || return 1
-  done < "$job/directories"
-}
-
 load_images() {
   local file service image
   [ -s "$job/containers" ] || return 0

@@ -23,13 +23,14 @@ blocks_in_order() {
       fi
       sleep 0.1
     done
-    dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null || return 1
+    dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null && echo "$n" > "$job/hashed" || return 1
   done
 }
 
 strike_off() {
   local index sum got n=0
   while read -r index sum; do
+    echo "again $index" > "$job/hashed" || return 1
     got=$(dd if="$part" bs=65536 skip=$((index * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | sha256sum)
     if [ "${got%% *}" = "$sum" ]; then echo "$index $sum"; else n=$((n + 1)); fi
   done < "$part.blocks" > "$part.right"
@@ -43,14 +44,14 @@ main() {
   job_dir "$job"
   [ ! -e "$file" ] || return 0
   count=$(((length + block_bytes - 1) / block_bytes))
-  : >> "$part.blocks" && printf '%s %s\n' "$$" "$(process_start $$)" > "$job/receiver.$$" || die "$job can't be written: is the disk full?"
+  : >> "$part.blocks" && printf '%s %s seal\n' "$$" "$(process_start $$)" > "$job/receiver.$$" || die "$job can't be written: is the disk full?"
   got=$(set -o pipefail; blocks_in_order | sha256sum) || die "what arrived can't be read"
   if [ "$(stat -c %s "$part")" != "$length" ] || [ "${got%% *}" != "$sum" ]; then
     strike_off
     echo "what arrived has another SHA-256 than what was sent" >&2
     exit 8
   fi
-  mv "$part" "$file" && rm -f "$part.blocks" "$job/receiver.$$" || die "$file can't be written"
+  mv "$part" "$file" && rm -f "$part.blocks" "$job/receiver.$$" "$job/hashed" || die "$file can't be written"
   renew_lease "$job"
 }
 main "$@"

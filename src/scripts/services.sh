@@ -15,9 +15,20 @@ unsupervise() {
   if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return $?; fi
   for try in 1 2 3; do
     timeout 300 supervisorctl stop "${programs[@]}"
-    timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (RUNNING|STARTING|BACKOFF) ' || return 0
+    none_is 'RUNNING|STARTING|BACKOFF' "${programs[@]}" && return 0
   done
   return 1
+}
+
+# none_is STATES PROGRAM...: a supervisor that doesn't answer says nothing of the kind. One that it doesn't have it names too, with an error.
+none_is() {
+  local states=$1 said program; shift
+  # Its code says in some versions whether all of them run.
+  said=$(timeout 60 supervisorctl status "$@" 2>&1)
+  for program in "$@"; do
+    printf '%s\n' "$said" | grep "^$program[: ] *[A-Z]" >/dev/null || { echo "supervisor says nothing of $program: $said"; return 1; }
+  done
+  ! printf '%s\n' "$said" | grep -E " ($states)( |\$)"
 }
 
 # supervise KIND SERVICE...: their containers run by now, so the order is none. One after another each would be waited for as long as it has to
@@ -29,7 +40,7 @@ supervise() {
   if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return $?; fi
   for program in "${programs[@]}"; do timeout 300 supervisorctl start "$program" & pids+=($!); done
   wait "${pids[@]}"
-  ! timeout 60 supervisorctl status "${programs[@]}" | grep -E ' (STOPPED|FATAL|EXITED) '
+  none_is 'STOPPED|FATAL|EXITED' "${programs[@]}"
 }
 
 # Process 1 of the container doesn't pass SIGTERM on to postgres: ask postgres itself, or it is killed.

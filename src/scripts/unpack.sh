@@ -22,8 +22,8 @@ unpack_tree() {
   if [ -f "$job/x/$member.deleted" ]; then
     while IFS= read -r -d '' path; do
       case "/$path/" in */../*) echo "the list of deletions names $path"; return 1 ;; esac
-      # A name with a newline can't stand in a list of lines: what bears one goes afterwards.
-      case $path in *$'\n'*) odd+=("$to/$path") ;; *) printf '%s\n' "$path" || return 1 ;; esac
+      # A name with a newline can't stand in a list of lines, and tar takes white space off the end of one: what bears such goes afterwards.
+      case $path in *$'\n'*|*[[:space:]]) odd+=("$to/$path") ;; *) printf '%s\n' "$path" || return 1 ;; esac
     done < "$job/x/$member.deleted" > "$job/deleted" || return 1
     without=(--anchored --no-wildcards -X "$job/deleted")
   fi
@@ -41,4 +41,19 @@ unpack_tree() {
       -e ': time stamp .* in the future$' -e ': implausibly old time stamp ' <<< "$said" && return 0
   echo "tar ended with code $code: $said"
   return 1
+}
+
+# Beside the directory in use, so that the cutover is a rename.
+stage_directories() {
+  local directory new
+  while read -r directory; do
+    if [ ! -d "$job/root$directory" ]; then
+      # Not every release has keys there.
+      [ "$directory" = /var/lib/fuel/keys ] && continue
+      echo "the archive holds no $directory"; return 1
+    fi
+    new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
+    mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && rm -rf --one-file-system "$new" &&
+      mv -T "$job/root$directory" "$new" || return 1
+  done < "$job/directories"
 }

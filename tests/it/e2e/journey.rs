@@ -32,10 +32,10 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     lab.assert_clean();
 
     // Between the live and the frozen pass files come and go, in directories that hold others: what counts is the frozen instant.
-    lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x && echo 1 > d/one && ln d/one d/uno && echo 2 > d/two && ln d/two d/due");
+    lab.ask("cd /etc/puppet && mkdir -p d/gone d/turns && echo 1 > d/stays && echo 1 > d/goes && echo 1 > d/gone/x && echo 1 > d/turns/x && mkdir d/linked && echo 1 > d/linked/x && echo 1 > d/one && ln d/one d/uno && echo 2 > d/two && ln d/two d/due && echo 1 > 'd/stays ' && echo 1 > 'd/[s]tays' && printf 'd/a\nb' | xargs -0 touch");
     // A socket is a process's, and means nothing without it: it is left out, and nothing stumbles over it.
     lab.ask("cd /etc/puppet && python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind(\"socket\")' && test -S socket");
-    let meanwhile = "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked one due; echo 2 > turns; ln -s /etc/fuel linked; fi";
+    let meanwhile = "cd /etc/puppet/d; if [ -e goes ]; then echo 2 > comes; rm -rf goes gone turns linked one due [[]s]tays s*\\  a*b; echo 2 > turns; ln -s /etc/fuel linked; fi";
     lab.break_docker("pause", meanwhile);
     lab.tanker(&["backup"]).expect_code(0).says("m  ok").says("frozen");
     lab.heal();
