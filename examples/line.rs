@@ -1,8 +1,10 @@
-//! A long or slow line, for benchmarks and tests: forwards TCP connections, each byte a while later, no more than so many a second.
+//! A long or slow line, for benchmarks and tests: forwards TCP connections, each byte a while later, no more than so many a second each way for all
+//! of them together. A connection takes a round trip to be made, as TCP's own does.
 //!
 //! usage: line LISTEN TARGET DELAY_MS [BYTES_PER_SECOND]     (half of DELAY_MS each way; 0 bytes a second: as fast as it goes)
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -21,36 +23,59 @@ async fn main() {
     let rate: u64 = rest.first().map_or(0, |rate| rate.parse().unwrap());
     let listener = TcpListener::bind(listen).await.unwrap();
     println!("{}", listener.local_addr().unwrap());
+    let (there, back) = (Way::new(delay, rate), Way::new(delay, rate));
     while let Ok((near, _)) = listener.accept().await {
-        let target = target.clone();
+        let (target, there, back) = (target.clone(), there.clone(), back.clone());
         tokio::spawn(async move {
+            tokio::time::sleep(2 * delay).await;
             let Ok(far) = TcpStream::connect(target).await else { return };
             near.set_nodelay(true).unwrap();
             far.set_nodelay(true).unwrap();
             let ((near_in, near_out), (far_in, far_out)) = (near.into_split(), far.into_split());
-            tokio::spawn(carry(near_in, far_out, delay, rate));
-            carry(far_in, near_out, delay, rate).await;
+            tokio::spawn(carry(near_in, far_out, there));
+            carry(far_in, near_out, back).await;
         });
     }
 }
 
-async fn carry(mut from: impl AsyncRead + Unpin + Send + 'static, mut to: impl AsyncWrite + Unpin, delay: Duration, rate: u64) {
+/// One direction of the line.
+#[derive(Clone)]
+struct Way {
+    delay: Duration,
+    rate: u64,
+    /// When it has sent what it was given.
+    free: Arc<Mutex<Instant>>,
+}
+
+impl Way {
+    fn new(delay: Duration, rate: u64) -> Self {
+        Self { delay, rate, free: Arc::new(Mutex::new(Instant::now())) }
+    }
+
+    /// When so many bytes more are sent.
+    fn sent(&self, bytes: usize) -> Instant {
+        let Some(nanos) = (bytes as u64 * 1_000_000_000).checked_div(self.rate) else { return Instant::now() };
+        let mut free = self.free.lock().unwrap();
+        *free = (*free).max(Instant::now()) + Duration::from_nanos(nanos);
+        *free
+    }
+}
+
+async fn carry(mut from: impl AsyncRead + Unpin + Send + 'static, mut to: impl AsyncWrite + Unpin, way: Way) {
     let (send, mut receive) = mpsc::unbounded_channel::<(Instant, Vec<u8>, tokio::sync::OwnedSemaphorePermit)>();
-    let room = std::sync::Arc::new(Semaphore::new(IN_FLIGHT));
+    let room = Arc::new(Semaphore::new(IN_FLIGHT));
     tokio::spawn(async move {
-        let mut free = Instant::now();
         loop {
             let mut buffer = vec![0; 64 << 10];
             match from.read(&mut buffer).await {
                 Ok(read) if read > 0 => {
                     buffer.truncate(read);
-                    let Ok(permit) = std::sync::Arc::clone(&room).acquire_many_owned(u32::try_from(read).unwrap()).await else { return };
-                    free = free.max(Instant::now());
-                    if let Some(nanos) = (read as u64 * 1_000_000_000).checked_div(rate) {
-                        free += Duration::from_nanos(nanos);
-                        sleep_until(free).await;
+                    let Ok(permit) = Arc::clone(&room).acquire_many_owned(u32::try_from(read).unwrap()).await else { return };
+                    let sent = way.sent(read);
+                    if way.rate > 0 {
+                        sleep_until(sent).await;
                     }
-                    if send.send((free + delay, buffer, permit)).is_err() {
+                    if send.send((sent + way.delay, buffer, permit)).is_err() {
                         return;
                     }
                 }

@@ -10,25 +10,32 @@ use tokio::task::JoinSet;
 
 use crate::model::id::HostName;
 use crate::model::report::{Outcome, RunReport, Severity};
+use crate::platform::Stop;
 
 /// Tells work in progress that the operator wants it to stop.
 #[derive(Clone)]
-pub struct Cancel(watch::Receiver<u32>);
+pub struct Cancel(watch::Receiver<Said>);
 
 /// The other end of [`Cancel`].
-pub struct Canceller(watch::Sender<u32>);
+pub struct Canceller(watch::Sender<Said>);
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Said {
+    times: u32,
+    going_down: bool,
+}
 
 /// A pair of them.
 #[must_use]
 pub fn cancellation() -> (Canceller, Cancel) {
-    let (sender, receiver) = watch::channel(0);
+    let (sender, receiver) = watch::channel(Said::default());
     (Canceller(sender), Cancel(receiver))
 }
 
 impl Canceller {
     /// Stops everything that listens.
-    pub fn cancel(&self) {
-        self.0.send_modify(|times| *times += 1);
+    pub fn cancel(&self, why: Stop) {
+        self.0.send_modify(|said| *said = Said { times: said.times + 1, going_down: why == Stop::GoingDown });
     }
 }
 
@@ -36,7 +43,13 @@ impl Cancel {
     /// Whether it has been said.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {
-        *self.0.borrow() > 0
+        self.0.borrow().times > 0
+    }
+
+    /// Whether nobody has thought better of what is under way, but the workstation goes down: what a later run can go on with stays.
+    #[must_use]
+    pub fn is_going_down(&self) -> bool {
+        self.0.borrow().going_down
     }
 
     /// Waits until it is said; for ever, if whoever could say it is gone.
@@ -46,7 +59,7 @@ impl Cancel {
 
     /// Waits until it is said again, by somebody who has been told to wait: what cleans up is given up then.
     pub async fn insisted(&self) {
-        let so_far = *self.0.borrow();
+        let so_far = self.0.borrow().times;
         self.said_more_than(so_far.max(1)).await;
     }
 
@@ -77,7 +90,7 @@ impl Cancel {
 
     async fn said_more_than(&self, times: u32) {
         let mut receiver = self.0.clone();
-        if receiver.wait_for(|said| *said > times).await.is_err() {
+        if receiver.wait_for(|said| said.times > times).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -278,7 +291,7 @@ mod tests {
         let report = run(&hosts(&["a", "b"]), Pace::of(1), &cancel, |_| {
             let canceller = Arc::clone(&canceller);
             async move {
-                canceller.cancel();
+                canceller.cancel(Stop::Told);
                 Ending::ok("done")
             }
         })
@@ -295,10 +308,10 @@ mod tests {
         };
         let (mut looks, mut cleans) = (Box::pin(cancel.ends(hangs())), Box::pin(cancel.gives_up(hangs())));
         assert!(still(&mut looks).await && still(&mut cleans).await);
-        canceller.cancel();
+        canceller.cancel(Stop::Told);
         assert_eq!(looks.await.unwrap_err().severity, Severity::Interrupted);
         assert!(still(&mut cleans).await);
-        canceller.cancel();
+        canceller.cancel(Stop::Told);
         assert_eq!(cleans.await.unwrap_err().severity, Severity::Interrupted);
         assert_eq!(cancellation().1.ends(async { Ok(7) }).await, Ok(7));
     }

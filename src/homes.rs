@@ -196,7 +196,7 @@ async fn settle(home: &Home, offsite: &Offsite) -> Severity {
     let _awake = here.iter().any(Entry::is_here).then(|| Awake::hold("home"));
     let settled = tokio::select! {
         settled = offsite.settle(&home.mirror, &owner, &seen) => Some(settled),
-        Ok(()) = interrupted() => None,
+        Ok(_) = interrupted() => None,
     };
     progress.end();
     let later = format!(

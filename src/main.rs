@@ -29,7 +29,7 @@ use tanker::model::inventory::{EncryptTo, Host, Inventory, Password, parse_inven
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
 use tanker::model::secret::SecretSource;
-use tanker::platform::{host_name, interrupted, is_ours};
+use tanker::platform::{Stop, host_name, interrupted, is_ours};
 use tanker::remote::ssh::{Asker, Keyring, complete};
 use tanker::ui;
 
@@ -221,17 +221,23 @@ impl Start {
         }
         let (canceller, cancel) = cancellation();
         tokio::spawn(async move {
-            while interrupted().await.is_ok() {
+            while let Ok(why) = interrupted().await {
                 // What a question is about has not been begun.
                 if ui::is_asking() {
                     ui::err("\ntanker: stopped at a question: what it asks about was not done\n");
                     leave();
                 }
                 // First: what reads the output may have stopped, and a word could wait for it.
-                canceller.cancel();
-                ui::err(
-                    "\ntanker: stopping: no further host is begun; backups under way are given up and cleaned up; a cutover that has begun goes on to its end; please wait\n",
-                );
+                canceller.cancel(why);
+                let under_way = match why {
+                    Stop::Told => "backups under way are given up and cleaned up",
+                    Stop::GoingDown => {
+                        "what the master packs or has been sent by now is left for a later run to go on with, other backups under way are given up and cleaned up"
+                    }
+                };
+                ui::err(&format!(
+                    "\ntanker: stopping: no further host is begun; {under_way}; a cutover that has begun goes on to its end; please wait\n"
+                ));
             }
         });
         Ok(Context {

@@ -16,9 +16,9 @@ age-keygen -o "$work/key" 2>/dev/null
 to=$(sed -n 's/^# public key: //p' "$work/key")
 shelve() { rm -rf "$work/library"; "$1" target/release/examples/shelve "$work/library" "$work/file" "${@:2}"; }
 # shellcheck disable=SC2016 # the inner shell expands it
-by_hand() { rm -f "$work/copy"; "$1" bash -c 'tee >(sha256sum > "$1/sum") < "$1/file" > "$1/copy" && sync "$1/copy"' x "$work"; }
+by_hand() { rm -f "$work/copy"; "$1" bash -c 'rm -f "$1/fifo"; mkfifo "$1/fifo"; sha256sum < "$1/fifo" > "$1/sum" & tee "$1/fifo" < "$1/file" > "$1/copy" && wait && sync "$1/copy"' x "$work"; }
 # shellcheck disable=SC2016 # the inner shell expands it
-sealed_by_hand() { rm -f "$work/copy"; "$1" bash -c 'tee >(sha256sum > "$1/sum") < "$1/file" | age -r "$2" > "$1/copy" && sync "$1/copy"' x "$work" "$to"; }
+sealed_by_hand() { rm -f "$work/copy"; "$1" bash -c 'rm -f "$1/fifo"; mkfifo "$1/fifo"; sha256sum < "$1/fifo" > "$1/sum" & tee "$1/fifo" < "$1/file" | age -r "$2" > "$1/copy" && wait && sync "$1/copy"' x "$work" "$to"; }
 
 ours() { shelve seconds; }; theirs() { by_hand seconds; }
 compare "hash by blocks and write $size MB, against tee, sha256sum, sync" s 1

@@ -228,6 +228,12 @@ enum Inner {
     Age(Box<StreamReader<BufReader<File>>>),
 }
 
+impl From<File> for Plain {
+    fn from(file: File) -> Self {
+        Self(Inner::File(file))
+    }
+}
+
 impl Read for Plain {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match &mut self.0 {
@@ -272,7 +278,7 @@ impl Entry {
     pub fn open(&self, keys: &Keys) -> Result<Plain, LibraryError> {
         let path = self.archive();
         let file = || File::open(&path).map_err(LibraryError::file(&path, "can't be read"));
-        let Some(encryption) = &self.manifest.archive.encryption else { return Ok(Plain(Inner::File(file()?))) };
+        let Some(encryption) = &self.manifest.archive.encryption else { return Ok(file()?.into()) };
         let passphrases: Vec<_> = keys.passphrases.iter().map(|secret| passphrase(secret.clone())).collect();
         let attempts: Vec<Vec<&dyn age::Identity>> = if encryption.recipients == [PASSPHRASE] {
             passphrases.iter().map(|identity| vec![identity as &dyn age::Identity]).collect()

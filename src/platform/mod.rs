@@ -163,11 +163,20 @@ pub fn end_group(leader: u32) {
     here::end_group(leader);
 }
 
+/// Why this process is to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stop {
+    /// Somebody says so (Ctrl-C).
+    Told,
+    /// The workstation goes down, or the terminal is gone: nobody has thought better of what is under way.
+    GoingDown,
+}
+
 /// Waits until the operator or the system asks this process to stop: Ctrl-C, SIGTERM, the terminal going away.
 ///
 /// # Errors
 /// When signals can't be listened to.
-pub async fn interrupted() -> io::Result<()> {
+pub async fn interrupted() -> io::Result<Stop> {
     here::interrupted().await
 }
 

@@ -4,7 +4,7 @@ use std::fs::{DirBuilder, File, Metadata, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use super::Others;
+use super::{Others, Stop};
 
 /// `ERROR_CRC` and `ERROR_IO_DEVICE`.
 pub(super) const CODES_OF_THE_MEDIUM: [i32; 2] = [23, 1117];
@@ -86,8 +86,8 @@ pub(super) fn lead_a_group(_: &mut std::process::Command) {}
 /// Only the command itself is ended, by tokio's `kill_on_drop`.
 pub(super) fn end_group(_: u32) {}
 
-pub(super) async fn interrupted() -> io::Result<()> {
-    tokio::signal::ctrl_c().await
+pub(super) async fn interrupted() -> io::Result<Stop> {
+    tokio::signal::ctrl_c().await.map(|()| Stop::Told)
 }
 
 /// Ctrl-C is a signal here while a line is typed: it has been heard.

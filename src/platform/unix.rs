@@ -10,7 +10,7 @@ use rustix::fs::{Access, CWD, RenameFlags, renameat_with};
 use rustix::process::{Pid, Signal, getpid, kill_process, kill_process_group};
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, tcgetattr, tcsetattr};
 
-use super::Others;
+use super::{Others, Stop};
 
 /// EIO and EBADMSG.
 pub(super) const CODES_OF_THE_MEDIUM: [i32; 2] = [rustix::io::Errno::IO.raw_os_error(), rustix::io::Errno::BADMSG.raw_os_error()];
@@ -91,13 +91,13 @@ pub(super) fn end_group(leader: u32) {
     }
 }
 
-pub(super) async fn interrupted() -> io::Result<()> {
+pub(super) async fn interrupted() -> io::Result<Stop> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut term, mut hangup) = (signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     tokio::select! {
-        result = tokio::signal::ctrl_c() => result,
-        _ = term.recv() => Ok(()),
-        _ = hangup.recv() => Ok(()),
+        result = tokio::signal::ctrl_c() => result.map(|()| Stop::Told),
+        _ = term.recv() => Ok(Stop::GoingDown),
+        _ = hangup.recv() => Ok(Stop::GoingDown),
     }
 }
 

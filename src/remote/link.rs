@@ -91,20 +91,38 @@ impl Link {
         result
     }
 
-    /// Runs a script that may be repeated: when the line is lost, connects again and repeats, until `patience` is over.
+    /// Runs a script that may be repeated: when the line is lost, connects again and repeats, until it has been lost for as long as `patience`.
     ///
     /// # Errors
     /// The last one, when patience is over; any other than a lost line at once.
     pub async fn run(&mut self, script: &Script, limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
-        let began = Instant::now();
+        self.repeat(script, limit, patience, false).await
+    }
+
+    /// The same for an answer that is a piece of an archive: see [`Session::run_limited`].
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_limited(&mut self, script: &Script, limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
+        self.repeat(script, limit, patience, true).await
+    }
+
+    async fn repeat(&mut self, script: &Script, limit: Duration, patience: Duration, bulk: bool) -> Result<Stdout, RemoteError> {
+        let mut lost: Option<Instant> = None;
         let mut pause = Duration::from_millis(200);
         loop {
-            let error = match self.run_once(script, b"", limit).await {
+            let result = match self.session().await {
+                Ok(session) if bulk => session.run_limited(script, limit).await,
+                Ok(session) => session.run(script, b"", limit).await,
+                Err(e) => Err(e),
+            };
+            let error = match result {
                 Ok(stdout) => return Ok(stdout),
                 Err(e) if e.is_broken_line() => e,
                 Err(e) => return Err(e),
             };
-            if began.elapsed() + pause > patience {
+            self.drop_session();
+            if lost.get_or_insert_with(Instant::now).elapsed() + pause > patience {
                 return Err(error);
             }
             tokio::time::sleep(pause).await;

@@ -2,18 +2,14 @@
 # blocks that are wrong are struck off the list, to be asked for again, and the code is 8.
 # usage: seal.sh JOB NAME LENGTH SHA256
 
+# Blocks that lie behind one another are read in one go, up to so many.
+most=16
+
 blocks_in_order() {
-  local n idle=0 index rest part_of_a_line=''; local -a here=()
+  local n next idle=0 index rest part_of_a_line=''; local -a here=()
   exec 8< "$part.blocks" || return 1
-  for ((n = 0; n < count; n++)); do
-    while [ -z "${here[n]:-}" ]; do
-      # A line that is still being written is read in two pieces.
-      if IFS= read -r rest <&8; then
-        index=$part_of_a_line$rest; index=${index%% *} part_of_a_line=''
-        case $index in ''|*[!0-9]*) ;; *) here[index]=1; idle=0 ;; esac
-        continue
-      fi
-      part_of_a_line=$part_of_a_line$rest
+  for ((n = 0; n < count; n = next)); do
+    while hear; [ -z "${here[n]:-}" ]; do
       # Its own shell is gone: another one is at work by now.
       kill -0 $$ 2>/dev/null || return 1
       if [ $((idle++)) -gt 600 ]; then
@@ -23,8 +19,17 @@ blocks_in_order() {
       fi
       sleep 0.1
     done
-    dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null && echo "$n" > "$job/hashed" || return 1
+    for ((next = n + 1; next < count && next < n + most; next++)); do [ -n "${here[next]:-}" ] || break; done
+    dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$(((next - n) * (block_bytes / 65536))) 2>/dev/null && echo "$n" > "$job/hashed" || return 1
   done
+}
+# All that has been written down by now. A line that is still being written is read in two pieces.
+hear() {
+  while IFS= read -r rest <&8; do
+    index=$part_of_a_line$rest; index=${index%% *} part_of_a_line=''
+    case $index in ''|*[!0-9]*) ;; *) here[index]=1; idle=0 ;; esac
+  done
+  part_of_a_line=$part_of_a_line$rest
 }
 
 strike_off() {

@@ -26,7 +26,7 @@ none_is() {
   # Its code says in some versions whether all of them run.
   said=$(timeout 60 supervisorctl status "$@" 2>&1)
   for program in "$@"; do
-    printf '%s\n' "$said" | grep "^$program[: ] *[A-Z]" >/dev/null || { echo "supervisor says nothing of $program: $said"; return 1; }
+    printf '%s\n' "$said" | grep "^${program}[: ] *[A-Z]" >/dev/null || { echo "supervisor says nothing of $program: $said"; return 1; }
   done
   ! printf '%s\n' "$said" | grep -E " ($states)( |\$)"
 }

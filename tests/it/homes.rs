@@ -122,7 +122,7 @@ fn a_folder_by_url_is_a_library_and_damage_at_home_is_found() {
 }
 
 /// A library in a folder, by its url, and a workstation that has put a backup of each of these days into it.
-fn at_a_disk(days: &[u32]) -> (Shelf, PathBuf, String) {
+pub(crate) fn at_a_disk(days: &[u32]) -> (Shelf, PathBuf, String) {
     let shelf = Shelf::new("");
     let disk = shelf.path("disk");
     fs::create_dir(&disk).unwrap();
@@ -268,7 +268,7 @@ fn i2_an_archive_leaves_this_disk_only_when_what_is_at_home_was_proven_there() {
 }
 
 /// Another workstation at the same home, and the key that it encrypts to.
-fn another(url: &str) -> Shelf {
+pub(crate) fn another(url: &str) -> Shelf {
     let other = Shelf::new("");
     let public = other.keygen("key.txt");
     at(&other, url, &format!("encrypt_to = ['{public}']\ndecrypt_with = ['~/key.txt']\n"));

@@ -20,6 +20,7 @@ mod offsite;
 mod pages;
 mod power;
 mod schema;
+mod turns;
 mod upkeep;
 mod vault;
 mod watching;

@@ -118,6 +118,8 @@ impl Follower<'_> {
                 Ok(()) if writer.bytes() > from => continue,
                 Ok(()) => return Err(self.failed("the archive became smaller while it was fetched")),
                 Err(e @ (RemoteError::Lost(_) | RemoteError::Unreachable { .. })) => e,
+                // A slow line that still carries something is no reason to lose what has come.
+                Err(e @ RemoteError::TimedOut { .. }) if writer.bytes() > from => e,
                 Err(e) => return Err(self.broken(&e)),
             };
             self.line.drop_session();
@@ -144,7 +146,7 @@ impl Follower<'_> {
         for index in &differing {
             let at = *index as u64 * BLOCK;
             let script = Script::read([self.file.clone(), at.to_string(), (bytes - at).min(BLOCK).to_string()]);
-            let block = self.line.run(&script, READING * 10, PATIENCE).await.map_err(|e| self.broken(&e))?;
+            let block = self.line.run_limited(&script, READING * 10, PATIENCE).await.map_err(|e| self.broken(&e))?;
             writer.replace(*index, &block).map_err(|e| NotHome::Failed(library_ending(&e)))?;
         }
         if !writer.differing(&sums).is_empty() {

@@ -144,7 +144,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        () = ctx.cancel.cancelled() => Err(NotHome::Failed(Ending::bad(Severity::Interrupted, "stopped as told to", None))),
+        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx)),
     };
     finish(&way, link, outcome, &seen).await
 }
@@ -224,7 +224,7 @@ async fn resume_pending(
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        () = ctx.cancel.cancelled() => Err(NotHome::Failed(Ending::bad(Severity::Interrupted, "stopped as told to", None))),
+        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx)),
     };
     finish(&way, link, outcome, &seen).await
 }

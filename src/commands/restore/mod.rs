@@ -2,6 +2,7 @@
 //! itself if that fails (I4).
 
 mod cutover;
+mod frames;
 mod push;
 
 use std::convert::Infallible;
@@ -144,7 +145,13 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     let ready = tokio::select! {
         ready = bring_over_and_look => ready,
         () = ctx.cancel.cancelled() => {
-            Err(Stopped::Clean(Ending::bad(Severity::Interrupted, "interrupted before the cutover: nothing was changed", None)))
+            let why = "interrupted before the cutover: nothing was changed";
+            Err(if ctx.cancel.is_going_down() {
+                let hint = Some("the same restore, run again, goes on with what has been pushed".to_owned());
+                Stopped::Keep(Ending::bad(Severity::Interrupted, why, hint))
+            } else {
+                Stopped::Clean(Ending::bad(Severity::Interrupted, why, None))
+            })
         }
     };
     let ending = match ready {

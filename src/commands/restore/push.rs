@@ -2,25 +2,25 @@
 //! not sent again.
 
 use std::collections::{BTreeSet, VecDeque};
-use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
 
 use super::super::{Context, library_ending};
+use super::frames::{Cargo, Frames, Queue, Taken, length_of};
 use super::{Stopped, stopped};
 use crate::fleet::Ending;
-use crate::library::{BLOCK, Entry, Plain, Sum, Verified, parse_sum};
+use crate::library::{BLOCK, Entry, Sum, Verified, parse_sum};
 use crate::model::facts::parse_frames;
-use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::model::text::human_bytes;
-use crate::monitor::{Event, Monitor, Step};
+use crate::monitor::Step;
 use crate::remote::job::Job;
 use crate::remote::link::Link;
+use crate::remote::ssh::Session;
 use crate::remote::{RemoteError, Script};
 
 /// Its name in the job's folder.
@@ -40,16 +40,6 @@ const MOST_LINES: usize = 8;
 /// The exit code of `seal.sh` where what arrived is not what was sent.
 const WRONG: u32 = 8;
 
-/// An archive on its way.
-struct Cargo {
-    /// One reader for all streams: what it takes to open an archive is paid once.
-    plain: Mutex<Plain>,
-    bytes: u64,
-    sums: Vec<Sum>,
-    sha256: String,
-    job: Job,
-}
-
 /// Sends the archive, which was found to be this, decrypted.
 pub(in crate::commands) async fn push(
     ctx: &Context,
@@ -66,27 +56,69 @@ pub(in crate::commands) async fn push(
     let opened = opened.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?;
     let plain = opened.map_err(|e| Stopped::Clean(library_ending(&e)))?;
     let cargo = Arc::new(Cargo { plain: Mutex::new(plain), bytes, sums, sha256, job: job.clone() });
-    let (mut since, mut reached, mut pause) = (Instant::now(), 0, Duration::from_millis(500));
-    let mut wrong = 0;
+    let (mut course, mut wrong) = (Course::new(host.bwlimit), 0);
     loop {
-        let error = match push_what_is_missing(ctx, host, link, &cargo, &mut reached, &mut since).await {
+        let arrived = course.arrived.load(Ordering::Relaxed);
+        let error = match push_what_is_missing(ctx, host, link, &cargo, &mut course).await {
             Ok(()) => return Ok(()),
             Err(e) => e,
         };
-        // The master has struck off what is wrong; a disk that does that twice is to blame itself.
-        if since.elapsed() < pause {
-            pause = Duration::from_millis(500);
+        link.drop_session();
+        if course.arrived.load(Ordering::Relaxed) > arrived {
+            course.patience.renew();
         }
+        // The master has struck off what is wrong; a disk that does that twice is to blame itself.
         let is_wrong = matches!(error, RemoteError::Script { code: WRONG, .. });
         wrong += u32::from(is_wrong);
-        let again = error.is_broken_line() || (is_wrong && wrong == 1);
-        if !again || (!is_wrong && since.elapsed() + pause > PATIENCE) {
+        let again = if is_wrong { wrong == 1 } else { may_go_on(&error) };
+        if !again || !course.patience.waits().await {
             return Err(stopped(host, &error));
         }
-        link.drop_session();
         ctx.note(host, format!("{error}; going on with the push"));
+    }
+}
+
+/// Whether another line would help. Hashing what is there from its beginning again would take as long again.
+fn may_go_on(error: &RemoteError) -> bool {
+    error.is_broken_line() && !matches!(error, RemoteError::TimedOut { what, .. } if what == "seal")
+}
+
+/// How a push goes.
+struct Course {
+    patience: Patience,
+    /// Blocks that the master has said it has.
+    arrived: Arc<AtomicU64>,
+    /// Bytes a second that the line is known to carry.
+    rate: Option<u64>,
+    told: bool,
+}
+
+impl Course {
+    fn new(rate: Option<u64>) -> Self {
+        Self { patience: Patience::default(), arrived: Arc::default(), rate, told: false }
+    }
+}
+
+/// For how long a line that broke is tried again.
+#[derive(Default)]
+struct Patience {
+    broken: Option<(Instant, Duration)>,
+}
+
+impl Patience {
+    fn renew(&mut self) {
+        self.broken = None;
+    }
+
+    /// Waits a little longer each time; not at all where it is over.
+    async fn waits(&mut self) -> bool {
+        let (since, pause) = *self.broken.get_or_insert_with(|| (Instant::now(), Duration::from_millis(500)));
+        if since.elapsed() + pause > PATIENCE {
+            return false;
+        }
         tokio::time::sleep(pause).await;
-        pause = (pause * 2).min(LONGEST_PAUSE);
+        self.broken = Some((since, (pause * 2).min(LONGEST_PAUSE)));
+        true
     }
 }
 
@@ -95,35 +127,42 @@ async fn push_what_is_missing(
     host: &Host,
     link: &mut Link,
     cargo: &Arc<Cargo>,
-    reached: &mut usize,
-    since: &mut Instant,
+    course: &mut Course,
 ) -> Result<(), RemoteError> {
     let words = [cargo.job.path().to_owned(), NAME.to_owned(), cargo.bytes.to_string()];
-    let offer = words.clone().into_iter().chain([ctx.owner.clone()]);
-    let answer = link.run_once(&Script::offer(offer), b"", ASKING).await?;
+    let offer = Script::offer(words.clone().into_iter().chain([ctx.owner.clone()]));
+    let session = link.session().await?;
+    let (answer, round_trip) = tokio::try_join!(session.run(&offer, b"", ASKING), session.round_trip())?;
     let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
     let have = frames.get("have").map_or("", String::as_str);
     if have == "whole" {
         return Ok(());
     }
     let there = blocks_there(have, &cargo.sums);
-    if there.len() > *reached {
-        (*reached, *since) = (there.len(), Instant::now());
+    if !there.is_empty() && !std::mem::replace(&mut course.told, true) {
         ctx.note(host, format!("{} of the archive are there already", human_bytes((there.len() as u64 * BLOCK).min(cargo.bytes))));
     }
     let missing: VecDeque<usize> = (0..cargo.sums.len()).filter(|n| !there.contains(n)).collect();
-    let streams = streams_worth_it(link.session().await?.round_trip().await?).min(missing.len());
+    let streams = streams_worth_it(round_trip, course.rate).min(missing.len());
     let lines = link.another();
     // The master hashes what has arrived while the rest is on its way.
     let seal = Script::seal(words.into_iter().chain([cargo.sha256.clone()]));
     let limit = link.step_timeout();
-    let sent = Arc::new(AtomicU64::new(0));
-    let sending = send(ctx, host, &lines, cargo, missing, streams, &sent);
+    let present = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
+    let queue = Arc::new(Queue {
+        left: Mutex::new(missing),
+        sent: AtomicU64::new(present),
+        arrived: Arc::clone(&course.arrived),
+        cargo: Arc::clone(cargo),
+        host: host.name.clone(),
+        monitor: Arc::clone(&ctx.monitor),
+    });
+    let began = Instant::now();
+    let sending = send(ctx, host, &lines, &queue, streams);
     let outcome = tokio::try_join!(sending, async { Ok(link.run_once(&seal, b"", limit).await) });
-    // More than what lines swallow before anybody notices that they are dead: that earns new patience.
-    if sent.load(Ordering::Relaxed) >= BLOCK * streams as u64 {
-        *since = Instant::now();
-    }
+    // What is known of a line that broke: fewer streams at once, and each of their blocks is over sooner.
+    let sent = queue.sent.load(Ordering::Relaxed).saturating_sub(present);
+    course.rate = host.bwlimit.or(Some(sent / began.elapsed().as_secs().max(1)));
     outcome?.1.map(drop)
 }
 
@@ -137,53 +176,46 @@ fn blocks_there(list: &str, sums: &[Sum]) -> BTreeSet<usize> {
     list.lines().filter_map(right).collect()
 }
 
-fn streams_worth_it(round_trip: Duration) -> usize {
-    usize::try_from(round_trip.as_millis() / WORTH_A_STREAM.as_millis()).map_or(MOST_STREAMS, |streams| streams.clamp(1, MOST_STREAMS))
+/// As many as the distance is worth; no more than a line of this rate carries a block of in a minute, for half a block is worth nothing.
+fn streams_worth_it(round_trip: Duration, rate: Option<u64>) -> usize {
+    let far = usize::try_from(round_trip.as_millis() / WORTH_A_STREAM.as_millis()).unwrap_or(MOST_STREAMS);
+    let fast = rate.and_then(|rate| usize::try_from(rate.saturating_mul(60) / BLOCK).ok()).unwrap_or(MOST_STREAMS);
+    far.min(fast).clamp(1, MOST_STREAMS)
 }
 
-/// Each stream takes the next block that nobody has taken. One that breaks leaves the rest to the others; what it had taken is found missing
-/// later.
-async fn send(
-    ctx: &Context,
-    host: &Host,
-    link: &Link,
-    cargo: &Arc<Cargo>,
-    missing: VecDeque<usize>,
-    streams: usize,
-    sent: &Arc<AtomicU64>,
-) -> Result<(), RemoteError> {
-    let first = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
-    let queue = Arc::new(Mutex::new(missing));
-    let frames = || Frames {
-        cargo: Arc::clone(cargo),
-        queue: Arc::clone(&queue),
-        sent: Arc::clone(sent),
-        first,
-        host: host.name.clone(),
-        monitor: Arc::clone(&ctx.monitor),
-        header: Vec::new(),
-        block: Vec::new(),
-        gone: 0,
-        ended: false,
-    };
+/// Sends what is left over several lines. What one that breaks had taken is left for the others; where none is left they begin again, as long as
+/// something arrives: the master hashes meanwhile, and need not begin anew.
+async fn send(ctx: &Context, host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize) -> Result<(), RemoteError> {
+    loop {
+        let arrived = queue.arrived.load(Ordering::Relaxed);
+        let worst = send_once(host, link, queue, streams).await;
+        if queue.is_empty() {
+            return Ok(());
+        }
+        let error = worst.unwrap_or_else(|| RemoteError::Lost("not every block was taken".into()));
+        if !error.is_broken_line() || queue.arrived.load(Ordering::Relaxed) == arrived {
+            return Err(error);
+        }
+        ctx.note(host, format!("{error}; going on with the push"));
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+}
+
+/// Each stream takes the next block that nobody has taken; the worst of how they ended.
+async fn send_once(host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize) -> Option<RemoteError> {
     // Several streams inside one connection through a jump host can wait for each other for ever.
     let on_a_line = if host.jump.is_empty() { STREAMS_ON_A_LINE } else { 1 };
     let lines = streams.div_ceil(on_a_line).min(MOST_LINES);
     let mut set = JoinSet::new();
     for _ in 0..lines {
-        let (mut line, script) = (link.another(), Script::take([cargo.job.path().to_owned(), NAME.to_owned()]));
-        let mut own: Vec<Frames> = (0..on_a_line.min(streams)).map(|_| frames()).collect();
+        let (mut line, script) = (link.another(), Script::take([queue.cargo.job.path().to_owned(), NAME.to_owned()]));
+        let (queue, own) = (Arc::clone(queue), on_a_line.min(streams));
         set.spawn(async move {
             let limit = line.step_timeout();
             // One that isn't let in is no worse than one that breaks: the others go on.
             let session = line.session().await.map_err(|e| if e.is_unreachable() { RemoteError::Lost(e.to_string()) } else { e })?;
-            let (last, other) = (own.pop(), own.pop());
-            let one = async |frames: Option<Frames>| match frames {
-                Some(frames) => session.push(&script, frames).await,
-                None => Ok(()),
-            };
-            let both = async { tokio::try_join!(one(last), one(other)).map(drop) };
-            let pushed = Link::within_step(limit, "the push", both).await;
+            let all = async { futures_util::future::try_join_all((0..own).map(|_| stream(session, &script, &queue))).await.map(drop) };
+            let pushed = Link::within_step(limit, "the push", all).await;
             line.close().await;
             pushed
         });
@@ -196,71 +228,14 @@ async fn send(
             worst = Some(worst.filter(|worst| !worst.is_broken_line()).unwrap_or(e));
         }
     }
-    worst.map_or(Ok(()), Err)
+    worst
 }
 
-fn length_of(bytes: u64, index: usize) -> u64 {
-    bytes.saturating_sub(index as u64 * BLOCK).min(BLOCK)
-}
-
-/// The blocks that one line sends, as a stream: a header, the bytes, the next header, and in the end the end.
-struct Frames {
-    cargo: Arc<Cargo>,
-    queue: Arc<Mutex<VecDeque<usize>>>,
-    sent: Arc<AtomicU64>,
-    /// What had been there before.
-    first: u64,
-    host: HostName,
-    monitor: Arc<dyn Monitor>,
-    header: Vec<u8>,
-    block: Vec<u8>,
-    /// How many bytes of the current block have gone.
-    gone: usize,
-    ended: bool,
-}
-
-impl Read for Frames {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.header.is_empty() && self.gone == self.block.len() && !self.ended {
-            self.next_block()?;
-        }
-        if !self.header.is_empty() {
-            let now = self.header.len().min(buffer.len());
-            buffer[..now].copy_from_slice(&self.header[..now]);
-            self.header.drain(..now);
-            return Ok(now);
-        }
-        let rest = &self.block[self.gone..];
-        let read = rest.len().min(buffer.len());
-        if read == 0 {
-            return Ok(0);
-        }
-        buffer[..read].copy_from_slice(&rest[..read]);
-        self.gone += read;
-        let bytes = self.first + self.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
-        self.monitor.event(&self.host, Event::Progress { bytes, total: Some(self.cargo.bytes) });
-        Ok(read)
-    }
-}
-
-impl Frames {
-    fn next_block(&mut self) -> io::Result<()> {
-        let next = self.queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
-        let Some(index) = next else {
-            self.ended = true;
-            (self.gone, self.block) = (0, Vec::new());
-            return writeln!(self.header, ". 0 -");
-        };
-        let length = length_of(self.cargo.bytes, index);
-        self.block.resize(usize::try_from(length).unwrap_or(0), 0);
-        self.gone = 0;
-        let mut plain = self.cargo.plain.lock().unwrap_or_else(PoisonError::into_inner);
-        plain.seek(SeekFrom::Start(index as u64 * BLOCK))?;
-        plain.read_exact(&mut self.block)?;
-        drop(plain);
-        let sum: String = self.cargo.sums[index].iter().map(|b| format!("{b:02x}")).collect();
-        writeln!(self.header, "{index} {length} {sum}")
-    }
+/// One stream; what the master has not said that it has goes back into the queue, however it ends.
+async fn stream(session: &Session, script: &Script, queue: &Arc<Queue>) -> Result<(), RemoteError> {
+    let taken = Taken::of(queue);
+    let (frames, mut heard) = (Frames::of(&taken), Vec::new());
+    session.push(script, frames, |answer| taken.hear(&mut heard, answer)).await
 }
 
 #[cfg(test)]
@@ -277,7 +252,9 @@ mod tests {
 
     #[test]
     fn a_long_line_is_worth_several_streams_and_a_short_one_is_not() {
-        let streams = [0, 5, 12, 60, 100, 900].map(|ms| streams_worth_it(Duration::from_millis(ms)));
+        let streams = [0, 5, 12, 60, 100, 900].map(|ms| streams_worth_it(Duration::from_millis(ms), None));
         assert_eq!(streams, [1, 1, 2, 10, 16, 16]);
+        let slow = [1 << 10, 200 << 10, 1 << 20, 1 << 30].map(|rate| streams_worth_it(Duration::from_millis(100), Some(rate)));
+        assert_eq!(slow, [1, 2, 15, 16], "half a block is worth nothing");
     }
 }

@@ -12,6 +12,7 @@ mod put;
 mod segments;
 mod settle;
 mod sftp;
+mod turn;
 mod valve;
 
 use std::collections::BTreeMap;

@@ -37,6 +37,17 @@ impl Offsite {
     /// # Errors
     /// When it is damaged here, another one of its name is there, or the remote doesn't take it; nothing is listed there then.
     pub async fn put(&self, entry: &Entry, doubted: bool, seen: &(dyn Fn(u64) + Sync)) -> Result<Copied, LibraryError> {
+        self.put_with(entry, doubted, true, seen).await
+    }
+
+    /// The same, `marked` or without its record: that of one which is there is joined to what stands there.
+    pub(super) async fn put_with(
+        &self,
+        entry: &Entry,
+        doubted: bool,
+        marked: bool,
+        seen: &(dyn Fn(u64) + Sync),
+    ) -> Result<Copied, LibraryError> {
         let path = |file: &str| path_of(&entry.manifest, file);
         let read = |file: &str| fs::read(entry.folder.join(file)).map_err(LibraryError::file(&entry.folder.join(file), "can't be read"));
         let text = read(MANIFEST)?;
@@ -58,7 +69,9 @@ impl Offsite {
                     self.make_way(entry, &there).await?;
                     trusted = false;
                 } else if self.size(&path(&archive.file)).await? == Some(archive.bytes) {
-                    self.put_record(entry).await?;
+                    if marked {
+                        self.put_record(entry).await?;
+                    }
                     return Ok(Copied::Before);
                 } else {
                     // What is on its way is not listed.
@@ -76,8 +89,10 @@ impl Offsite {
             self.read_back(entry).await?;
         }
         self.put_sums(entry).await?;
-        self.put_record(entry).await?;
-        if !entry.folder.join(RECORD).exists() {
+        if marked {
+            self.put_record(entry).await?;
+        }
+        if marked && !entry.folder.join(RECORD).exists() {
             // One of an earlier backup of this name, which was forgotten.
             self.operator.delete(&path(RECORD)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }

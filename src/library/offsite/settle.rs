@@ -1,6 +1,7 @@
 //! Between a mirror and its home: archives that are fetched, and what is new, marked or forgotten here brought home.
 
 use std::fs::{self, File, TryLockError};
+use std::path::PathBuf;
 
 use super::super::catalog::{GONE, folders, read_entry};
 use super::super::digests::sync_folder;
@@ -12,6 +13,18 @@ use super::{Away, Copied, Offsite};
 use crate::model::id::HostName;
 use crate::model::record::{Record, merged};
 use crate::platform;
+
+/// So often marks are written that others have written over meanwhile, which takes a remote that is slower than it may be.
+const TURNS: usize = 3;
+
+/// What there was to do for one backup.
+#[derive(Default)]
+struct Found {
+    /// Its archive was brought home, and was not there.
+    sent: bool,
+    /// Its marks are to be joined to those at home.
+    marked: bool,
+}
 
 /// What was brought home.
 #[derive(Debug, Default)]
@@ -103,9 +116,36 @@ impl Offsite {
         seen: &(dyn Fn(u64) + Sync),
         settled: &mut Settled,
     ) -> Result<(), LibraryError> {
+        let gone = folders(&mirror.root.join(host.as_str()).join(GONE))?;
+        let mut marked = Vec::new();
+        let mut entries = mirror.list(Some(host))?.0;
+        entries.extend(mirror.trashed(host)?.0.into_iter().map(|trashed| trashed.entry));
         // First: what was taken back since, under the same name, comes after it.
-        for (name, folder) in folders(&mirror.root.join(host.as_str()).join(GONE))? {
-            match read_entry(host, &name, folder.clone()) {
+        if !gone.is_empty() {
+            self.settle_gone(host, &gone, owner, settled).await?;
+        }
+        for entry in &entries {
+            match self.settle_one(mirror, entry, owner, seen).await {
+                Ok(found) => {
+                    settled.sent.extend(found.sent.then(|| entry.name()));
+                    marked.extend(found.marked.then_some(entry));
+                }
+                Err(e) => settled.failed.push(e),
+            }
+        }
+        if marked.is_empty() { Ok(()) } else { self.settle_marks(host, &marked, owner, settled).await }
+    }
+
+    async fn settle_gone(
+        &self,
+        host: &HostName,
+        gone: &[(String, PathBuf)],
+        owner: &str,
+        settled: &mut Settled,
+    ) -> Result<(), LibraryError> {
+        let mut turn = self.take_turn(host, owner).await?;
+        for (name, folder) in gone {
+            match read_entry(host, name, folder.clone()) {
                 // One that can't be removed there keeps no other from going home.
                 Ok(entry) => {
                     if let Err(e) = self.remove_forgotten(&entry).await {
@@ -115,18 +155,44 @@ impl Offsite {
                 }
                 Err(reason) => settled.failed.push(LibraryError::Damaged { name: format!("{host}@{name}"), reason }),
             }
-            fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "can't be removed"))?;
+            fs::remove_dir_all(folder).map_err(LibraryError::file(folder, "can't be removed"))?;
+            turn.renew().await?;
         }
-        let mut entries = mirror.list(Some(host))?.0;
-        entries.extend(mirror.trashed(host)?.0.into_iter().map(|trashed| trashed.entry));
-        for entry in &entries {
-            match self.settle_one(mirror, entry, owner, seen).await {
-                Ok(true) => settled.sent.push(entry.name()),
-                Ok(false) => {}
-                Err(e) => settled.failed.push(e),
+        turn.end().await.map(drop)
+    }
+
+    /// Joins what was marked here to what was marked there, one workstation after the other.
+    async fn settle_marks(&self, host: &HostName, marked: &[&Entry], owner: &str, settled: &mut Settled) -> Result<(), LibraryError> {
+        for _ in 0..TURNS {
+            let (mut turn, mut joined) = (self.take_turn(host, owner).await?, Vec::new());
+            let mut failed = Vec::new();
+            for entry in marked {
+                match self.settle_record(entry).await {
+                    Ok(record) => joined.push((entry, record)),
+                    Err(e) => failed.push(e),
+                }
+                turn.renew().await?;
+            }
+            // What was seen there is remembered when it is sure to stand there: until then it is joined to again.
+            if turn.end().await? {
+                settled.failed.extend(failed);
+                for (entry, record) in joined {
+                    put_file(&entry.folder, SEEN, record.as_deref())?;
+                }
+                return Ok(());
             }
         }
-        Ok(())
+        Err(LibraryError::Missing(format!(
+            "what was marked of {host} could not be written at {}: other workstations write there all the time",
+            self.name
+        )))
+    }
+
+    async fn settle_record(&self, entry: &Entry) -> Result<Option<Vec<u8>>, LibraryError> {
+        self.join_marks(entry).await?;
+        let record = fs::read(entry.folder.join(RECORD)).ok();
+        self.put_record(entry).await?;
+        Ok(record)
     }
 
     /// Removes at home what was forgotten here, unless it is another one by now, or somebody has taken it back or marked it since.
@@ -146,14 +212,14 @@ impl Offsite {
         Ok(self.look(&about.host, &about.id).await?.ok().flatten())
     }
 
-    /// Tells whether an archive was brought home that was not there.
-    async fn settle_one(&self, mirror: &Library, entry: &Entry, owner: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<bool, LibraryError> {
+    /// Brings an archive home that isn't there; its marks with it, unless it was there before.
+    async fn settle_one(&self, mirror: &Library, entry: &Entry, owner: &str, seen: &(dyn Fn(u64) + Sync)) -> Result<Found, LibraryError> {
         let marked = || fs::read(entry.folder.join(RECORD)).ok() != fs::read(entry.folder.join(SEEN)).ok();
         if marked() {
             heal_record(&entry.folder, &lock_records(entry.folder.parent().unwrap_or(&entry.folder))?)?;
         }
         if !entry.is_here() && !marked() {
-            return Ok(false);
+            return Ok(Found::default());
         }
         let there = self.now_at_home(entry).await?;
         let ours = Away::of(entry)?;
@@ -161,26 +227,23 @@ impl Offsite {
         let was_there = fs::read(entry.folder.join(FETCHED)).is_ok_and(|text| text == ours.text);
         // What was forgotten for good elsewhere gets no record back, and what was encrypted anew there is not undone.
         if !same && (!entry.is_here() || (was_there && there.is_some())) {
-            return Ok(false);
+            return Ok(Found::default());
         }
-        if there.is_some() {
-            self.join_marks(entry).await?;
+        if !entry.is_here() {
+            return Ok(Found { sent: false, marked: true });
         }
         let record = fs::read(entry.folder.join(RECORD)).ok();
-        let mut sent = false;
-        if entry.is_here() {
-            // The last one here goes only when the one at home is known to be whole: one that this mirror has neither brought there nor
-            // fetched, or that a check has found damaged, is read there first.
-            let doubted = !was_there || entry.record.damage().is_some();
-            sent = self.put(entry, doubted, seen).await? == Copied::Now;
-            // It may stay for now, and must not be brought there again over what was encrypted anew there meanwhile.
-            put_file(&entry.folder, FETCHED, Some(&ours.text))?;
-            mirror.let_go(entry, owner)?;
-        } else {
-            self.put_record(entry).await?;
+        // The last one here goes only when the one at home is known to be whole: one that this mirror has neither brought there nor
+        // fetched, or that a check has found damaged, is read there first.
+        let doubted = !was_there || entry.record.damage().is_some();
+        let sent = self.put_with(entry, doubted, there.is_none(), seen).await? == Copied::Now;
+        // It may stay for now, and must not be brought there again over what was encrypted anew there meanwhile.
+        put_file(&entry.folder, FETCHED, Some(&ours.text))?;
+        mirror.let_go(entry, owner)?;
+        if there.is_none() {
+            put_file(&entry.folder, SEEN, record.as_deref())?;
         }
-        put_file(&entry.folder, SEEN, record.as_deref())?;
-        Ok(sent)
+        Ok(Found { sent, marked: there.is_some() && marked() })
     }
 
     /// Joins what was marked at home since this mirror saw it to what was marked here. A record there that can't be read gives way.

@@ -45,6 +45,18 @@ impl Session {
     /// # Errors
     /// When it ends with another code than 0, prints too much, takes too long, or the line is lost.
     pub async fn run(&self, script: &Script, input: &[u8], limit: Duration) -> Result<Stdout, RemoteError> {
+        self.collect(script, input, limit, &NO_LIMITS).await
+    }
+
+    /// The same for an answer that is a piece of an archive: it comes no faster than the host's limits let it.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn run_limited(&self, script: &Script, limit: Duration) -> Result<Stdout, RemoteError> {
+        self.collect(script, b"", limit, &self.limits).await
+    }
+
+    async fn collect(&self, script: &Script, input: &[u8], limit: Duration, limits: &Limits) -> Result<Stdout, RemoteError> {
         let (sink, mut source) = mpsc::channel::<Bytes>(64);
         let collect = async {
             let mut all = Vec::new();
@@ -52,6 +64,7 @@ impl Session {
                 if all.len() + data.len() > script.longest_output() {
                     return Err(RemoteError::Answer(format!("{} printed more than {} bytes", script.name, script.longest_output())));
                 }
+                limits.take(data.len()).await;
                 all.extend_from_slice(&data);
             }
             Ok(all)
@@ -91,17 +104,19 @@ impl Session {
         finish(script, ended, Vec::new()).map(drop)
     }
 
-    /// Runs a script that reads `input` on stdin and answers little.
+    /// Runs a script that reads `input` on stdin and whose answers are heard as they come.
     ///
     /// # Errors
     /// As [`Self::pull`]. An input that fails is a lost upload: the script sees too few bytes and says so.
-    pub async fn push(&self, script: &Script, input: impl Read + Send) -> Result<(), RemoteError> {
+    pub async fn push(&self, script: &Script, input: impl Read + Send, mut hear: impl FnMut(&[u8])) -> Result<(), RemoteError> {
         let (sink, mut source) = mpsc::channel::<Bytes>(64);
-        let drop_answers = async {
-            while source.recv().await.is_some() {}
+        let answers = async {
+            while let Some(data) = source.recv().await {
+                hear(&data);
+            }
             Ok(())
         };
-        let (ended, ()) = tokio::try_join!(self.stream(script, input, sink, &self.limits), drop_answers)?;
+        let (ended, ()) = tokio::try_join!(self.stream(script, input, sink, &self.limits), answers)?;
         finish(script, ended, Vec::new()).map(drop)
     }
 

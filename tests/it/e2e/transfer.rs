@@ -30,13 +30,16 @@ fn arrived(lab: &Lab) -> u64 {
 fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     let lab = Lab::up("resume", "8.0");
     let inventory = lab.inventory_with("bwlimit = \"2M\"");
-    let backup = || {
-        let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
-        wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > 5_000_000);
-        signal(&child, "KILL");
-        child.wait().unwrap();
+    let ended_by = |name: &str, verb: &[&str], bytes: u64| {
+        let child = lab.command(&inventory, verb).spawn().unwrap();
+        wait_until("some of it has arrived", Duration::from_secs(90), || arrived(&lab) > bytes);
+        signal(&child, name);
+        end(child)
     };
-    backup();
+    // The workstation goes down in good order: nobody has thought better of it. Then without any.
+    ended_by("TERM", &["backup"], 3_000_000).expect_code(130).says("the master goes on packing").says("'tanker backup --resume m' goes on");
+    assert_eq!(lab.listed(), 0);
+    ended_by("KILL", &["backup", "--resume"], 7_000_000);
     assert_eq!(lab.listed(), 0);
     wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
     let ran = lab.tanker(&["backup", "--resume"]).expect_code(0).says("frozen");
@@ -49,7 +52,7 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
 
     // A new backup takes the place of one that was not gone on with, and the master was restarted meanwhile.
-    backup();
+    ended_by("KILL", &["backup"], 1_000_000);
     lab.lab(&["reboot", "m"]).expect_code(0);
     lab.tanker(&["backup"]).expect_code(0);
     lab.assert_clean();
@@ -102,10 +105,18 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
 
     // A push is cut, and goes on with the blocks that are missing.
     let inventory = lab.inventory_with("bwlimit = \"500K\"");
-    let child = lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
-    wait_until("blocks have arrived", Duration::from_secs(90), || {
-        lab.sh("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge 2 ]").code == Some(0)
-    });
+    let blocks = |count: usize| {
+        let there = format!("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge {count} ]");
+        wait_until("blocks have arrived", Duration::from_secs(90), || lab.sh(&there).code == Some(0));
+    };
+    let restore = || lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    let mut child = restore();
+    blocks(1);
+    // Killed, and run again at once: what hashes for the dead one is nobody's push.
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    let child = restore();
+    blocks(2);
     // Another one's push of the same backup is let be.
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(3).says("another tanker pushes the same backup to this master");
     lab.sh("pkill -KILL -f '^sshd: root'");
