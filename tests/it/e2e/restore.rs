@@ -74,7 +74,7 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     fs::write(&sums, &sums_were).unwrap();
 
     // The last check of the cutover fails once: everything must be put back, what came after the backup included.
-    lab.ask("echo later > /etc/puppet/later; rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1 $2\" = \"check cobbler\" ] && [ -e /run/fail-once ]; then rm /run/fail-once; echo cobbler is NOT ready >&2; exit 1; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl; touch /run/fail-once");
+    lab.ask("echo later > /etc/puppet/later; rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1 $2\" = \"check cobbler\" ] && [ -e /run/fail-once ] && grep -q \" step check\" /var/backup/fuel/tanker/*/events; then rm /run/fail-once; echo cobbler is NOT ready >&2; exit 1; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl; touch /run/fail-once");
     lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
     let volume = lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/settings.yaml");
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(1).says("put back as it was");
