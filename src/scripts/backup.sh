@@ -284,8 +284,11 @@ main() {
   mv "$job/description.json" "$job/a/tanker.json"
   (cd "$job/a" && ls -A) > "$job/members"
   : > "$job/outer.tar" || fail "the outer tar can't be written: $(last_words)"
-  append tanker.json || fail "the outer tar can't be written: $(last_words)"
-  while read -r member; do [ "$member" = tanker.json ] || append "$member" || fail "$member can't be added: $(last_words)"; done < "$job/members"
+  # Packages come first: lrzip hands on at once what it can't pack.
+  append tanker.json && append system-dirs.tar || fail "the outer tar can't be written: $(last_words)"
+  while read -r member; do
+    case $member in tanker.json|system-dirs.tar) ;; *) append "$member" || fail "$member can't be added: $(last_words)" ;; esac
+  done < "$job/members"
   attempt save_images
   attempt end_outer
   remove_images "$job" || note "temporary images could not be removed"

@@ -4,12 +4,14 @@ mod follow;
 mod home;
 mod pipes;
 mod seen;
+mod start;
 
 use std::time::Duration;
 
 use home::{Captured, Way};
 pub(super) use seen::frozen_of;
 use seen::{Seen, after_failure};
+use start::start;
 
 use super::{Context, hint_for_tasks, hooks, library_ending, look, look_at_jobs, look_ending, refused, remote_ending};
 use crate::fleet::{self, Ending, Pace};
@@ -19,7 +21,7 @@ use crate::model::backup_plan::{BackupOptions, BackupPlan, plan_backup};
 use crate::model::facts::{Facts, JobTrace};
 use crate::model::id::{BackupId, HostName, stock_id};
 use crate::model::inventory::Host;
-use crate::model::manifest::{CapturedContainer, Description, FreezeMethod, Origin, archive_name};
+use crate::model::manifest::{Description, FreezeMethod, Origin, archive_name};
 use crate::model::pending::{Pending, parse_pending};
 use crate::model::report::{RunReport, Severity, backup_summary};
 use crate::model::text::human_bytes;
@@ -358,40 +360,4 @@ fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, librar
         contents: plan.contents,
         origin: Origin::Tanker,
     }
-}
-
-async fn start(
-    ctx: &Context,
-    host: &Host,
-    job: &Job,
-    link: &mut Link,
-    description: &Description,
-    plan: &BackupPlan,
-) -> Result<(), RemoteError> {
-    let state = |running| if running { "freeze" } else { "keep" };
-    let save = |taken| if taken { "image" } else { "no-image" };
-    let line = |(c, taken): &(CapturedContainer, bool)| format!("{} {} {} {}\n", c.name, c.image, state(c.running), save(*taken));
-    let containers: String = plan.containers.iter().map(line).collect();
-    let directories: String = plan.directories.iter().chain(&plan.mounts).map(|d| format!(" {}", d.trim_start_matches('/'))).collect();
-    let volumes: String = plan.volumes.iter().map(|(volume, from)| format!("{} {from} .\n", volume.member)).collect();
-    let json = serde_json::to_vec_pretty(description).map_err(|e| RemoteError::Answer(e.to_string()))?;
-    let files = [
-        ("containers", containers.into_bytes()),
-        ("trees", format!("system-dirs.tar /{directories}\n{volumes}").into_bytes()),
-        ("dump.name", description.release.dump_member().as_bytes().to_vec()),
-        ("description.json", json),
-        ("images.bytes", plan.image_bytes.to_string().into_bytes()),
-    ];
-    let form = if description.release.images_together() { "together" } else { "separate" };
-    let args = [
-        description.stock_id.clone(),
-        "backup".to_owned(),
-        plan.freeze.as_str().to_owned(),
-        host.freeze_timeout.unwrap_or(plan.freeze.default_timeout()).as_secs().to_string(),
-        host.lease.as_secs().to_string(),
-        form.to_owned(),
-        description.release.supervisor().as_str().to_owned(),
-        if plan.no_spool { "pipe" } else { "spool" }.to_owned(),
-    ];
-    job.start(link, "backup", &ctx.owner_now(), &args, &files).await
 }

@@ -43,6 +43,15 @@ fn journey(instance: &str, release: &str, options: &[&str]) {
     let changed = lab.ask(listing);
     let state = lab.ask(STATE);
     assert!(state.contains("user:1234:rw-"), "{state}");
+    let boot = lab.ask("cat /var/log/lab-boot.log");
+    for (what, kept) in [("user xattrs", "\nkept\n"), ("capabilities", "cap_net_raw")] {
+        assert_ne!(state.contains(kept), boot.contains(&format!("no {what} on this disk")), "{what}: {state}");
+    }
+    let manifest: serde_json::Value = serde_json::from_str(&lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).stdout).unwrap();
+    let freeze = &manifest["freeze"];
+    let steps: u64 = freeze["steps"].as_array().unwrap().iter().map(|step| step[1].as_u64().unwrap()).sum();
+    assert!(steps > 0 && steps.abs_diff(freeze["milliseconds"].as_u64().unwrap()) < 1000, "{freeze}");
+    assert!(freeze["predicted_milliseconds"].as_u64().unwrap() > 0, "{freeze}");
     lab.assert_clean();
     assert_eq!(lab.paused(), [""; 0]);
     assert_eq!(lab.listed(), 1);
