@@ -4,18 +4,23 @@
 //!
 //! `make test` runs a slice of it, `make chaos` all of it. TANKER_CHAOS: how many cells, or `all`; TANKER_CHAOS_SEED: which.
 
-use std::io::{BufRead, BufReader, Write};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::io::{BufRead, BufReader};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Lab, signal, wait_until};
 
 /// The lease of the runs, and how much longer a thaw may take: Docker is given three seconds before the kernel is told.
 const LEASE: u64 = 5;
 const MARGIN: u64 = 12;
+/// How long Docker's daemon stands still: longer than a call of it is waited for where containers are frozen.
+const STOPPED: Duration = Duration::from_secs(25);
+/// Containers whose processes the kernel holds.
+const FROZEN: &str = "cat /sys/fs/cgroup/freezer/docker/*/freezer.state 2>/dev/null | grep -c FROZEN";
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Verb {
@@ -191,17 +196,49 @@ impl Bench {
             Verb::BackupWithoutSpool => &["backup", "--no-spool"],
             Verb::Restore => &["restore", "m@latest", "--to", "m", "--yes"],
         };
+        let over = AtomicBool::new(false);
+        let frozen = std::thread::scope(|scope| {
+            let watch = scope.spawn(|| self.longest_freeze(&over));
+            // The watch ends however this does.
+            let ran = catch_unwind(AssertUnwindSafe(|| self.break_in(cell, args)));
+            over.store(true, Ordering::Relaxed);
+            let frozen = watch.join().unwrap();
+            ran.map_or_else(|cause| resume_unwind(cause), |()| frozen)
+        });
+        // While tanker is heard of a freeze may last as long as Docker keeps it waiting.
+        let most = Duration::from_secs(LEASE + MARGIN) + if cell.fault == Fault::DockerStopped { STOPPED } else { Duration::ZERO };
+        assert!(frozen <= most, "containers were frozen for {frozen:?}, in one go");
+        self.aftermath(cell.fault);
+    }
+
+    fn break_in(&self, cell: Cell, args: &[&str]) {
         let mut child = self.lab.command(&self.inventory, args).spawn().unwrap();
         let steps = steps_of(&mut child);
         self.await_step(cell, &steps);
         self.break_it(cell.fault, &child);
-        self.frozen_ends();
         self.mend(cell.fault);
         // Whatever it does about the fault, it ends by itself, and not in a panic.
         wait_until("tanker ends", Duration::from_secs(300), || child.try_wait().unwrap().is_some());
         let code = child.wait().unwrap().code();
         assert!([None, Some(0), Some(1), Some(3), Some(4), Some(6), Some(7)].contains(&code), "exit code {code:?}");
-        self.aftermath();
+        // A job that tanker left behind ends by itself: a backup's when it has packed, a cutover restored or put back.
+        wait_until("the master is left alone", Duration::from_secs(240), || !self.tanker(&["status"], &[0]).contains(" runs"));
+    }
+
+    /// I1, by the kernel's word: how long something was frozen in one go, at most.
+    fn longest_freeze(&self, over: &AtomicBool) -> Duration {
+        let (mut longest, mut since): (Duration, Option<Instant>) = (Duration::ZERO, None);
+        while !over.load(Ordering::Relaxed) {
+            let looked = Instant::now();
+            // A master that is down has nothing frozen.
+            if self.lab.sh(FROZEN).stdout.trim().parse().unwrap_or(0) > 0 {
+                longest = longest.max(since.get_or_insert(looked).elapsed());
+            } else {
+                since = None;
+            }
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        longest
     }
 
     /// The master's own log is the earliest to know its steps; the others are tanker's.
@@ -241,12 +278,6 @@ impl Bench {
         }
     }
 
-    /// I1, by the kernel's word.
-    fn frozen_ends(&self) {
-        let frozen = "cat /sys/fs/cgroup/freezer/docker/*/freezer.state 2>/dev/null | grep -c FROZEN";
-        wait_until("nothing is frozen", Duration::from_secs(LEASE + MARGIN), || self.lab.sh(frozen).stdout.trim() == "0");
-    }
-
     fn mend(&self, fault: Fault) {
         match fault {
             Fault::CutForGood => {
@@ -254,7 +285,10 @@ impl Bench {
                 std::thread::sleep(Duration::from_secs(110));
                 self.lab.lab(&["mend", "m"]).expect_code(0);
             }
-            Fault::DockerStopped => drop(self.lab.sh("pkill -CONT -x dockerd").expect_code(0)),
+            Fault::DockerStopped => {
+                std::thread::sleep(STOPPED);
+                self.lab.sh("pkill -CONT -x dockerd").expect_code(0);
+            }
             Fault::SpoolFull => {
                 std::thread::sleep(Duration::from_secs(15));
                 self.lab.ask("rm -f /var/backup/fuel/filler");
@@ -271,16 +305,20 @@ impl Bench {
         }
     }
 
-    fn aftermath(&self) {
+    fn aftermath(&self, fault: Fault) {
         self.tanker(&["verify", "--all", "--deep"], &[0]);
-        // A job that tanker left behind ends by itself: a backup's when it has packed, a cutover restored or put back.
-        wait_until("the master is left alone", Duration::from_secs(240), || !self.tanker(&["status"], &[0]).contains(" runs"));
         if self.tanker(&["status"], &[0]).contains("HALF RESTORED") {
             self.tanker(&["restore", "--to", "m", "--rollback", "--yes"], &[0]);
         }
         // A restore that was cut off before its cutover may be gone on with for a moment; then the next run removes it.
         if self.tanker(&["status"], &[0]).contains("restore-") {
             std::thread::sleep(Duration::from_secs(20));
+        }
+        // Before anything else comes to the master and thaws or starts what it finds.
+        wait_until("nothing is frozen", Duration::from_secs(MARGIN), || self.lab.sh(FROZEN).stdout.trim() == "0");
+        if ![Fault::DockerKilled, Fault::Rebooted].contains(&fault) {
+            let running = "/usr/bin/docker ps --filter name=fuel-core --filter status=running --format x | wc -l";
+            wait_until("all containers run", Duration::from_secs(60), || self.lab.sh(running).stdout.trim() == "11");
         }
         // Containers that died with their Docker are up to the master, as on a real one.
         self.lab.ask("dockerctl start all && for s in $(dockerctl list); do dockerctl check $s || exit 1; done");
@@ -318,11 +356,6 @@ fn steps_of(child: &mut Child) -> Receiver<String> {
     receiver
 }
 
-/// Not captured by the test runner: how much ran is worth knowing also where nothing failed.
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "chaos: {text}");
-}
-
 fn run_cells(cells: &[Cell], small_disks: bool) -> Vec<String> {
     let mut failures = Vec::new();
     let mut bench = None;
@@ -330,10 +363,10 @@ fn run_cells(cells: &[Cell], small_disks: bool) -> Vec<String> {
         let name = format!("{:?} {} {:?}", cell.verb, cell.step, cell.fault);
         let ran = catch_unwind(AssertUnwindSafe(|| bench.get_or_insert_with(|| Bench::up(small_disks)).run(*cell)));
         match ran {
-            Ok(()) => tell(&format!("{name}: ok")),
+            Ok(()) => super::tell(&format!("{name}: ok")),
             Err(cause) => {
                 let why = cause.downcast_ref::<String>().cloned().unwrap_or_else(|| "it panicked".to_owned());
-                tell(&format!("{name}: FAILED: {why}"));
+                super::tell(&format!("{name}: FAILED: {why}"));
                 failures.push(format!("{name}: {why}"));
                 // The next cell starts from a master that is whole.
                 bench = None;
@@ -359,6 +392,6 @@ fn i1_i2_i4_every_cell_of_the_kill_matrix_leaves_a_master_that_can_be_backed_up_
     cells.truncate(count);
     assert!(!cells.is_empty(), "no cell was chosen");
     let failures = [run_cells(&cells, false), run_cells(&cells, true)].concat();
-    tell(&format!("{} of {} cells ran, seed {seed}; {} failed", cells.len(), all.len(), failures.len()));
+    super::tell(&format!("{} of {} cells ran, seed {seed}; {} failed", cells.len(), all.len(), failures.len()));
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

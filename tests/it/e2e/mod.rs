@@ -259,6 +259,11 @@ pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) 
     began.elapsed()
 }
 
+/// Not captured by the test runner: how much ran is worth knowing also where nothing failed.
+pub fn tell(text: &str) {
+    let _ = std::io::Write::write_all(&mut std::io::stderr(), format!("chaos: {text}\n").as_bytes());
+}
+
 pub fn signal(child: &Child, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &child.id().to_string()]).status().unwrap().success());
 }
