@@ -246,6 +246,9 @@ main() {
     predict
     [ "$predicted" -lt $((freeze_timeout * 1000)) ] || fail "the freeze would take about $((predicted / 1000)) s, longer than its limit of $freeze_timeout s: nothing was frozen (--freeze-timeout raises the limit)"
   fi
+  # What was written live is on its way to the disk for seconds yet, and whatever syncs a file meanwhile, as a commit does, waits for all of it. A disk
+  # that takes longer than this is no reason to have no backup.
+  timeout 120 sync
 
   step freeze
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"

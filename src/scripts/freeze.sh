@@ -80,9 +80,9 @@ freeze_all() {
   not_void
   # Written down first, or nobody would know what to thaw.
   awk '{ print $1, $3 }' "$job/survey" > "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
-  # Docker's client is what takes the time: one start of it for all where it takes several names. What that leaves is done one by one,
+  # Where it takes several names a start of Docker's client for each, which is what takes the time, is saved. What that leaves is done one by one,
   # but begun together.
-  if [ "$freeze" = pause ] && takes_several; then timeout 30 docker pause "${names[@]}" >/dev/null 2>&1; fi
+  if [ "$freeze" = pause ] && takes_several; then in_hands 30 pause "${names[@]}"; fi
   while read -r name _ freezer; do
     if [ "$freezer" != - ] && is_wholly_frozen "$name" "$freezer"; then continue; fi
     freeze_one "$name" "$freezer" & pids+=($!)
