@@ -10,7 +10,6 @@ use tokio::task::JoinSet;
 
 use crate::model::id::HostName;
 use crate::model::report::{Outcome, RunReport, Severity};
-use crate::platform::Stop;
 
 /// Tells work in progress that the operator wants it to stop.
 #[derive(Clone)]
@@ -33,9 +32,9 @@ pub fn cancellation() -> (Canceller, Cancel) {
 }
 
 impl Canceller {
-    /// Stops everything that listens.
-    pub fn cancel(&self, why: Stop) {
-        self.0.send_modify(|said| *said = Said { times: said.times + 1, going_down: why == Stop::GoingDown });
+    /// Stops everything that listens; because the workstation goes down, or because somebody says so.
+    pub fn cancel(&self, going_down: bool) {
+        self.0.send_modify(|said| *said = Said { times: said.times + 1, going_down });
     }
 }
 
@@ -291,7 +290,7 @@ mod tests {
         let report = run(&hosts(&["a", "b"]), Pace::of(1), &cancel, |_| {
             let canceller = Arc::clone(&canceller);
             async move {
-                canceller.cancel(Stop::Told);
+                canceller.cancel(false);
                 Ending::ok("done")
             }
         })
@@ -308,10 +307,10 @@ mod tests {
         };
         let (mut looks, mut cleans) = (Box::pin(cancel.ends(hangs())), Box::pin(cancel.gives_up(hangs())));
         assert!(still(&mut looks).await && still(&mut cleans).await);
-        canceller.cancel(Stop::Told);
+        canceller.cancel(false);
         assert_eq!(looks.await.unwrap_err().severity, Severity::Interrupted);
         assert!(still(&mut cleans).await);
-        canceller.cancel(Stop::Told);
+        canceller.cancel(false);
         assert_eq!(cleans.await.unwrap_err().severity, Severity::Interrupted);
         assert_eq!(cancellation().1.ends(async { Ok(7) }).await, Ok(7));
     }

@@ -228,7 +228,7 @@ impl Start {
                     leave();
                 }
                 // First: what reads the output may have stopped, and a word could wait for it.
-                canceller.cancel(why);
+                canceller.cancel(why == Stop::GoingDown);
                 let under_way = match why {
                     Stop::Told => "backups under way are given up and cleaned up",
                     Stop::GoingDown => {

@@ -11,9 +11,10 @@
 
 # ---- services --------------------------------------------------------------------------------------------------------
 
+# Those that aren't there too: whoever supervises them would make them.
 stop_all() {
   # shellcheck disable=SC2046 # a list of names
-  stop_services "$supervisor" $(cut -d' ' -f2 "$job/before.containers" | tac)
+  stop_services "$supervisor" $(cut -d' ' -f2 "$job/everyone" | tac)
 }
 
 # supervise_all LIST: SERVICE NAME
