@@ -1,11 +1,11 @@
 #!/bin/bash
 # What a long line makes of archives: tanker against OpenSSH's scp and against the by-hand procedure, over a line of our own (examples/line.rs)
 # to a lab master, in turn, medians. Prints a table, and writes it as JSON.
-# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "file whole back" unless said)
+# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "pull push cpu whole back" unless said)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TANKER_LAB=bench
-runs=${1:-5} size=${2:-300} trip=${3:-100} parts=${4:-file whole back} lab=tests/lab/lab
+runs=${1:-5} size=${2:-300} trip=${3:-100} parts=${4:-pull push cpu whole back} lab=tests/lab/lab
 wanted() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 tests/prepare.sh openssh-client lrzip time
 cargo build --locked --quiet --release --examples --bins
@@ -45,14 +45,16 @@ tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/invento
 . tests/bench.sh
 
 # ---- one file ---------------------------------------------------------------------------------------------------------
-if wanted file; then
 line "$trip" 0
+if wanted pull; then
 ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
 # shellcheck disable=SC2046 # a list of words
 theirs() { seconds scp $(ssh_options) root@127.0.0.1:/root/long "$work/got"; }
 compare "pull of 2 GB at $trip ms, against scp" s "1/15"
 rm -f "$work/got"
+fi
 
+if wanted push; then
 tanker backup --no-spool
 archive=$(find "$work/library" -name '*.lrz')
 # What the push took, from the log of the run, and the login before it, as scp has one.
@@ -67,14 +69,15 @@ ours() { sleep 1; tanker restore m@latest --to m --yes --only repositories; push
 # shellcheck disable=SC2046
 theirs() { seconds scp $(ssh_options) "$archive" root@127.0.0.1:/var/backup/fuel/by-hand.lrz; $lab exec m rm -f /var/backup/fuel/by-hand.lrz; }
 compare "push of $size MB at $trip ms, against scp" s "1/8"
+fi
 
 line 0 0
+if wanted cpu; then
 ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
 # shellcheck disable=SC2016 # the inner shell expands it
 theirs() { cpu bash -c 'rm -f "$3"; mkfifo "$3"; sha256sum < "$3" & ssh $1 root@127.0.0.1 cat /root/long | tee "$3" > "$2"; wait' x "$(ssh_options)" "$work/got" "$work/fifo"; }
 compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"
 fi
-line 0 0
 
 # ---- the whole --------------------------------------------------------------------------------------------------------
 cat > "$work/by-hand" <<'HAND'

@@ -271,3 +271,25 @@ fn i1_what_can_not_be_thawed_is_said_above_everything_else_with_the_command_that
     assert_eq!(lab.paused(), [""; 0]);
     lab.assert_clean();
 }
+
+#[test]
+#[ignore = "long: make test-long"]
+fn i1_a_pause_that_docker_takes_minutes_late_is_undone_when_nobody_is_there_any_more() {
+    let lab = Lab::up("late", "8.0");
+    let inventory = lab.inventory_with("lease = 5");
+    let late = "pkill -STOP -x dockerd; (sleep 270; pkill -CONT -x dockerd; touch /run/woke) >/dev/null 2>&1 9>&- &";
+    lab.break_docker("pause", &format!("if mkdir /run/late 2>/dev/null; then {late} fi"));
+    let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    wait_until("Docker stands still", Duration::from_secs(60), || lab.sh("[ -d /run/late ]").code == Some(0));
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    wait_until("Docker goes on, and pauses what it was told to", Duration::from_secs(300), || lab.sh("[ -e /run/woke ]").code == Some(0));
+    let frozen = || lab.sh("cat /sys/fs/cgroup/freezer/docker/*/freezer.state | grep -c FROZEN").stdout.trim().to_owned();
+    std::thread::sleep(Duration::from_secs(5));
+    wait_until("they are thawed", Duration::from_secs(60), || frozen() == "0" && lab.paused().is_empty());
+    std::thread::sleep(Duration::from_secs(10));
+    assert_eq!((frozen().as_str(), lab.paused().len()), ("0", 0));
+    lab.heal();
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.assert_clean();
+}
