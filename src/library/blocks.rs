@@ -5,6 +5,8 @@ use std::io::{self, Read, Seek, SeekFrom};
 
 use sha2::{Digest, Sha256};
 
+use super::verify::hex;
+
 /// The size of a block; the last one may be shorter. The same as in `src/scripts/lib.sh`.
 pub const BLOCK: u64 = 4 << 20;
 
@@ -99,6 +101,16 @@ pub fn parse_sums(text: &str, bytes: u64, sha256: &str) -> Result<Vec<Sum>, Stri
         Some(sums) if sums.len() as u64 == bytes.div_ceil(BLOCK) => Ok(sums),
         _ => Err("the master's list of blocks can't be read".to_owned()),
     }
+}
+
+/// The SHA-256, in hex, of the digests of blocks as such a list has them: what holds for all of them holds for the whole.
+#[must_use]
+pub fn sum_of_sums(sums: &[Sum]) -> String {
+    let mut list = Sha256::new();
+    for sum in sums {
+        list.update(hex(sum) + "\n");
+    }
+    hex(&list.finalize())
 }
 
 /// A SHA-256 in hex.

@@ -27,7 +27,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 pub use archive::{Seen, Source, Walked, lrzip_is_here, walk, walk_deep};
-pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums};
+pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums, sum_of_sums};
 pub use catalog::{Entry, Problem, in_the_way};
 pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
 pub use diff::{Difference, diff};

@@ -49,7 +49,7 @@ scripts! {
     offer => "offer";
     /// `take.sh JOB NAME`, blocks on stdin.
     take => "take";
-    /// `seal.sh JOB NAME LENGTH SHA256`
+    /// `seal.sh JOB NAME LENGTH SHA256`, of the digests of its blocks
     seal => "seal";
 }
 

@@ -19,7 +19,6 @@ pub(super) struct Cargo {
     pub(super) plain: Mutex<Plain>,
     pub(super) bytes: u64,
     pub(super) sums: Vec<Sum>,
-    pub(super) sha256: String,
     pub(super) job: Job,
 }
 
@@ -170,7 +169,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         file.as_file().set_len(2 * BLOCK + 5).unwrap();
         let plain = Mutex::new(std::fs::File::open(file.path()).unwrap().into());
-        let cargo = Cargo { plain, bytes: 2 * BLOCK + 5, sums: vec![[0; 32]; 3], sha256: String::new(), job: Job::new("restore-x") };
+        let cargo = Cargo { plain, bytes: 2 * BLOCK + 5, sums: vec![[0; 32]; 3], job: Job::new("restore-x") };
         let queue = Queue {
             left: Mutex::new((0..3).collect()),
             sent: AtomicU64::new(0),

@@ -12,7 +12,7 @@ use super::super::{Context, library_ending};
 use super::frames::{Cargo, Frames, Queue, Taken, length_of};
 use super::{Stopped, stopped};
 use crate::fleet::Ending;
-use crate::library::{BLOCK, Entry, Sum, Verified, parse_sum};
+use crate::library::{BLOCK, Entry, Sum, Verified, parse_sum, sum_of_sums};
 use crate::model::facts::parse_frames;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
@@ -50,12 +50,12 @@ pub(in crate::commands) async fn push(
     verified: Verified,
 ) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
-    let Verified { sums, bytes, sha256, .. } = verified;
+    let Verified { sums, bytes, .. } = verified;
     let (opening, vault) = (entry.clone(), Arc::clone(&ctx.vault));
     let opened = tokio::task::spawn_blocking(move || opening.open(&vault.keys)).await;
     let opened = opened.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?;
     let plain = opened.map_err(|e| Stopped::Clean(library_ending(&e)))?;
-    let cargo = Arc::new(Cargo { plain: Mutex::new(plain), bytes, sums, sha256, job: job.clone() });
+    let cargo = Arc::new(Cargo { plain: Mutex::new(plain), bytes, sums, job: job.clone() });
     let (mut course, mut wrong) = (Course::new(host.bwlimit), 0);
     loop {
         let arrived = course.arrived.load(Ordering::Relaxed);
@@ -146,7 +146,7 @@ async fn push_what_is_missing(
     let streams = streams_worth_it(round_trip, course.rate).min(missing.len());
     let lines = link.another();
     // The master hashes what has arrived while the rest is on its way.
-    let seal = Script::seal(words.into_iter().chain([cargo.sha256.clone()]));
+    let seal = Script::seal(words.into_iter().chain([sum_of_sums(&cargo.sums)]));
     let limit = link.step_timeout();
     let present = cargo.bytes - missing.iter().map(|n| length_of(cargo.bytes, *n)).sum::<u64>();
     let queue = Arc::new(Queue {
