@@ -26,21 +26,31 @@ watchdog() {
       # The job is of no use any more, and holds the master's lock. A pause that it had under way ends with it, or after it.
       end_job "$job"
       for try in 1 2 3; do thaw_stubbornly; sleep 1; done
-      reason=$(settle_listed "$job") || note "$reason"
+      reason=$(settle_listed "$job") && reason= || note "$reason"
       : > "$job/thawed"
-      linger
+      [ -z "$reason" ] || linger
       return
     fi
     sleep 0.3
   done
 }
 
-# A pause that a hung Docker has taken can still come, for as long as it doesn't answer. The next job begins nothing before that is over.
+# A pause that a hung Docker has taken can still come, until it has answered for a while. Whoever works on this master next has looked after that
+# first, and what is frozen from then on is its own.
 linger() {
-  while [ -d "$job" ] && ! settle_listed "$job" >/dev/null; do
-    [ -z "$(listed_frozen "$job")" ] || { rm -f "$job/thawed"; thaw_stubbornly; : > "$job/thawed"; }
-    sleep 2
+  local quiet=0
+  while [ -d "$job" ] && [ $quiet -lt 10 ] && ! others_work; do
+    rm -f "$job/settled"
+    if [ -n "$(listed_frozen "$job")" ]; then rm -f "$job/thawed"; thaw_stubbornly; : > "$job/thawed"; quiet=0
+    elif settle_listed "$job" >/dev/null; then quiet=$((quiet + 1))
+    else quiet=0; fi
+    sleep 1
   done
+}
+others_work() {
+  local other
+  for other in "$tanker_root"/*/; do [ "${other%/}" = "$job" ] || ! job_alive "${other%/}" || return 0; done
+  return 1
 }
 
 thaw_stubbornly() {
