@@ -277,7 +277,8 @@ fn i1_what_can_not_be_thawed_is_said_above_everything_else_with_the_command_that
 fn i1_a_pause_that_docker_takes_minutes_late_is_undone_when_nobody_is_there_any_more() {
     let lab = Lab::up("late", "8.0");
     let inventory = lab.inventory_with("lease = 5");
-    let late = "pkill -STOP -x dockerd; (sleep 270; pkill -CONT -x dockerd; touch /run/woke) >/dev/null 2>&1 9>&- &";
+    // In a session of its own: the watchdog ends the job's.
+    let late = "pkill -STOP -x dockerd; setsid bash -c \"sleep 240; pkill -CONT -x dockerd; touch /run/woke\" >/dev/null 2>&1 9>&- &";
     lab.break_docker("pause", &format!("if mkdir /run/late 2>/dev/null; then {late} fi"));
     let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("Docker stands still", Duration::from_secs(60), || lab.sh("[ -d /run/late ]").code == Some(0));
