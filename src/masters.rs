@@ -330,6 +330,15 @@ impl Start {
                 Verdict::Known => return Ok(Severity::Ok),
                 Verdict::Revoked => return refuse("a revoked key is never trusted"),
                 Verdict::BadCertificate(reason) => return refuse(&format!("its certificate can't be taken: {reason}")),
+                // Nobody looks where --yes is said: a key that comes beside a known one is worth a look.
+                Verdict::OtherType(_) if args.yes && !args.rebuilt => {
+                    let why = "a key beside the known one is made known only where somebody has compared it: answer at a terminal, or say --rebuilt too";
+                    if ctx.host(&args.host).is_ok_and(|host| !host.legacy) {
+                        return refuse(why);
+                    }
+                    ui::out(&format!("{} stays known by the key that it has shown before; {why}\n", args.host));
+                    return Ok(Severity::Ok);
+                }
                 Verdict::Changed(_) if !shown.is_the_host => {
                     return refuse(
                         "this jump host's key has changed, and --rebuilt speaks of the host behind it: if the jump host was rebuilt, forget its old key with 'ssh-keygen -R'",

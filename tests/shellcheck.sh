@@ -13,6 +13,9 @@ for script in src/scripts/*.sh; do
     prepare.sh|drill.sh|cutover.sh) cat src/scripts/{lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
     *) cat src/scripts/{lib,services}.sh "$script" > "$work/$name" ;;
   esac
+  # What is defined twice hides what the shared functions count on.
+  twice=$(grep -oE '^[a-z_]+\(\)' "$work/$name" | sort | uniq -d)
+  [ -z "$twice" ] || { echo "$script defines again what is shared: $twice"; exit 1; }
   # SC2317, SC2329: each script uses a part of what is shared.
   shellcheck -s bash -e SC2015,SC2317,SC2329 "$work/$name"
 done

@@ -65,7 +65,7 @@ pub fn accept(ctx: &Context, shown: &Shown, rebuilt: bool) -> Result<Learned, St
     let target = &shown.server.target;
     let path = target.known_hosts.first().ok_or("it has no known_hosts file")?;
     let old = KnownKeys::of_target(target, &ctx.home)?.others(target, &shown.server.key);
-    // Where SHA-1 is allowed the host has shown its RSA key as well: it is no other host.
+    // Where SHA-1 is allowed the known key was shown too, a moment before: it stays known.
     let legacy = ctx.host(&shown.name).is_ok_and(|host| host.legacy);
     let others = match shown.server.verdict {
         Verdict::OtherType(_) if legacy || !rebuilt => Others::Keep,

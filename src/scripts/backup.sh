@@ -80,6 +80,13 @@ frozen_pass() {
   only_vanished "$job/tar.said" && list_tree "$root" "$@" > "$job/$member.after"
 }
 
+# For two minutes at most; one that hangs in the kernel can't be ended.
+settle_disk() {
+  local try pid
+  sync </dev/null >/dev/null 2>&1 9>&- & pid=$!
+  for ((try = 0; try < 600; try++)); do kill -0 $pid 2>/dev/null || return 0; sleep 0.2; done
+}
+
 # ---- prediction ------------------------------------------------------------------------------------------------------
 
 # What the live pass took, and what the containers have written into their own layers, which nobody knows beforehand.
@@ -248,7 +255,7 @@ main() {
   fi
   # What was written live is on its way to the disk for seconds yet, and whatever syncs a file meanwhile, as a commit does, waits for all of it. A disk
   # that takes longer than this is no reason to have no backup.
-  timeout 120 sync
+  settle_disk
 
   step freeze
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"

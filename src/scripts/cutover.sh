@@ -105,10 +105,12 @@ check_all() {
 # What worked before is what must work again where it is put back: a restore may be there to mend the rest.
 note_what_works() {
   local service name pid _; local -a pids=()
-  while read -r service name _; do note_if_it_works "$service" "$name" & pids+=($!); done < "$job/before.containers" > "$job/working"
+  while read -r service name _; do note_if_it_answers "$service" "$name" & pids+=($!); done < "$job/before.containers" > "$job/answering"
   for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || { echo "what works could not be written down"; return 1; }; done
+  # One after another: the stock tool of 8.0 has a lock.
+  while read -r service name; do ! stock_check 60 "$service" >/dev/null || echo "$service $name" || return 1; done < "$job/answering" > "$job/working"
 }
-note_if_it_works() { ! { answers "$1" "$2" </dev/null && stock_check 60 "$1"; } >/dev/null 2>&1 || echo "$1 $2"; }
+note_if_it_answers() { ! answers "$1" "$2" </dev/null >/dev/null 2>&1 || echo "$1 $2"; }
 
 # A mark that can't be made would hide from the way back what it has to undo.
 mark() { : > "$job/$1"; }
@@ -163,9 +165,9 @@ ends_in_newline() { [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ]; }
 # What was in use already is no backup any more: PostgreSQL and others have worked on it.
 stage_again() {
   local new _
-  [ -s "$job/directories" ] || return 0
+  [ -s "$job/directories" ] || { rm -f "$job/used"; return; }
   while read -r new _; do rm -rf --one-file-system "$new" || return 1; done < <(staged)
-  rm -rf --one-file-system "$job/root" && : > "$job/staged" && unpack_tree system-dirs.tar "$job/root" && stage_directories
+  rm -rf --one-file-system "$job/root" && : > "$job/staged" && unpack_tree system-dirs.tar "$job/root" && stage_directories && sync && rm -f "$job/used"
 }
 
 # All renames are written down, and on the disk, before the first happens: the way back knows what may have been done.
@@ -223,7 +225,10 @@ note_what_was_stopped() {
 # Not `start all`, which would make what wasn't there.
 start_what_was_there() {
   local service failed=0 _
-  while read -r service _; do ctl start "$service" || failed=1; done < "$job/before.containers"
+  while read -r service _; do
+    # One that had stopped may have had its reasons.
+    ctl start "$service" || grep -q "^$service " "$job/stopped" 2>/dev/null || failed=1
+  done < "$job/before.containers"
   return $failed
 }
 stop_what_was_stopped() {
@@ -236,12 +241,16 @@ stop_what_was_stopped() {
 
 # One part of the way back; a part that fails is said and doesn't keep the others from being tried.
 undo() { "$@" || { undone=; note "putting back: $1 failed: $(last_words)"; }; }
+# The same where nothing has been changed: what a supervisor that doesn't answer can't be told doesn't keep a master from being as it was.
+tell() { "$@" || note "putting back: $1 failed: $(last_words)"; }
 
 put_back() {
   undone=yes
   step rollback
   if [ -e "$job/replaced" ] && ! before_images_are_there; then note "$(last_words)"; stuck; return 1; fi
-  undo stop_all
+  local telling=tell
+  if [ -e "$job/swapped" ] || [ -e "$job/replaced" ]; then telling=undo; fi
+  $telling stop_all
   [ ! -e "$job/replaced" ] || undo destroy_replaced
   undo unswap_directories
   [ ! -e "$job/replaced" ] || undo retag "before_$stock_id" "$job/before.containers"
@@ -250,7 +259,7 @@ put_back() {
   # It is as it was. Where only the looking fails, a second try must not put back what people have done since.
   [ -z "$undone" ] || rm -f "$job/replaced" "$job/swapped"
   supervise_all "$job/before.containers" || note "not every service is supervised again: $(last_words)"
-  undo supervise_all "$job/working"
+  $telling supervise_all "$job/working"
   undo check_all "$job/working"
   undo stop_what_was_stopped
   [ -n "$undone" ] || { stuck; return 1; }
@@ -307,6 +316,7 @@ cut_over() {
   step swap
   attempt swap_directories
   step images
+  attempt mark used
   attempt mark replaced
   sync
   attempt retag "$stock_id" "$job/containers"
@@ -327,18 +337,16 @@ main() {
   # Somebody may have taken a preparation for an abandoned one while the line was down.
   [ "$mode" != forward ] || [ -e "$job/prepared" ] || not_begun "what was prepared for it is not there any more: run the restore again"
   # Marks that an earlier run of the same restore left, which ended well, would mislead the way back.
-  [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && mark cutover; } || not_begun "the spool can't be written"
+  [ "$mode" != forward ] || { rm -rf "$job/touched" "$job/replaced" "$job/used" "$job/swapped" "$job/before" && printf '%s\n' "${@:3}" > "$job/parameters" && sync && mark cutover; } || not_begun "the spool can't be written"
   { read -r stock_id && read -r supervisor && read -r key && read -r ready; } < "$job/parameters" || fail "the half done restore in $job has no parameters"
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
-  local used=
-  [ "$mode" = forward ] || [ ! -e "$job/replaced" ] || used=yes
   if [ "$mode" != forward ] && [ -e "$job/touched" ]; then put_back || fail "it could not be put back: $(last_words)"; fi
   unset undone
   if [ "$mode" = rollback ]; then
     discard; event rolled-back
   else
-    if [ -n "$used" ]; then step stage; attempt stage_again; fi
+    if [ -e "$job/used" ]; then step stage; attempt stage_again; fi
     cut_over
     # It is done: from here on nothing may be put back.
     trap - EXIT; trap '' TERM INT HUP

@@ -92,7 +92,7 @@ freeze_all() {
   awk '{ print $1, $3 }' "$job/survey" > "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
   # Where it takes several names a start of Docker's client for each, which is what takes the time, is saved. What that leaves is done one by one,
   # but begun together.
-  if [ "$freeze" = pause ] && takes_several; then in_hands 30 pause "${names[@]}"; fi
+  if [ "$freeze" = pause ] && takes_several; then by_each_core 30 pause "${names[@]}"; fi
   while read -r name _ freezer; do
     if [ "$freezer" != - ] && is_wholly_frozen "$name" "$freezer"; then continue; fi
     freeze_one "$name" "$freezer" & pids+=($!)

@@ -136,8 +136,8 @@ listed_frozen() {
 # From 1.6 on `docker pause` and `unpause` take several names; before, they print usage, do nothing and end with 0.
 takes_several() { at_least 1.6 "${docker:=$(docker_version)}"; }
 paused_by_docker() { [ "$(cat "$1/method" 2>/dev/null)" = pause ]; }
-# in_hands SECONDS VERB CONTAINER...: Docker does it to one after another of a call's, so there is a call for each core.
-in_hands() {
+# by_each_core SECONDS VERB CONTAINER...: Docker does it to one after another of a call's, so there is a call for each core.
+by_each_core() {
   local limit=$1 verb=$2 hands n i; local -a pids=() own; shift 2
   hands=$(nproc 2>/dev/null || echo 2)
   [ "$hands" -le 4 ] || hands=4
@@ -151,7 +151,7 @@ in_hands() {
 ask_docker_to_thaw() {
   local name try; local -a names=() pids=()
   while read -r name _; do names+=("$name"); done < <(printf '%s\n' "$2")
-  if takes_several; then in_hands 20 unpause "${names[@]}" & pids+=($!)
+  if takes_several; then by_each_core 20 unpause "${names[@]}" & pids+=($!)
   else for name in "${names[@]}"; do timeout 20 docker unpause "$name" >/dev/null 2>&1 & pids+=($!); done; fi
   for ((try = 0; try < 60; try++)); do
     [ -n "$(listed_frozen "$1")" ] || { wait "${pids[@]}"; return $?; }

@@ -38,7 +38,7 @@ on_exit() {
 # What an earlier run of the same restore left is in the way; only the archive that was pushed is used again.
 begin_anew() {
   remove_staged "$job"
-  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged" "$job/loading"
+  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/used" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged" "$job/loading"
 }
 
 main() {

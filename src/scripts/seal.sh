@@ -4,15 +4,15 @@
 
 # check_each FIRST STEP: waits for every STEPth block and holds it against the digest that came with it.
 check_each() {
-  local n idle=0 index sum rest part_of_a_line=''; local -a here=()
+  local n idle=0 alone=0 index sum rest part_of_a_line=''; local -a here=()
   exec 8< "$part.blocks" || return 1
   for ((n = $1; n < count; n += $2)); do
     while hear; [ -z "${here[n]:-}" ]; do
       # Its own shell is gone: another one is at work by now.
       kill -0 $$ 2>/dev/null || return 1
       if [ $((idle++)) -gt 600 ]; then
-        # Whoever pushes may be gone: nobody needs this then.
-        receives "$job" $$ || { echo "nobody pushes any more" >&2; return 1; }
+        # Whoever pushes may be gone: nobody needs this then. Or its lines have broken, and it makes them again.
+        if receives "$job" $$; then alone=0; elif [ $((alone++)) -ge 2 ]; then echo "nobody pushes any more" >&2; return 1; fi
         idle=0
       fi
       sleep 0.1

@@ -281,10 +281,10 @@ impl NotHome {
         if error.is_broken_line() || error.is_unreachable() { Self::LineLost(ending) } else { Self::Failed(ending) }
     }
 
-    /// Stopped by a signal. Where the workstation goes down nobody has thought better of it: a later run goes on.
-    pub(super) fn stopped(ctx: &Context) -> Self {
+    /// Stopped by a signal. Where the workstation goes down nobody has thought better of it: a later run goes on, if there is a file to go on with.
+    pub(super) fn stopped(ctx: &Context, no_spool: bool) -> Self {
         let ending = Ending::bad(Severity::Interrupted, "stopped as told to", None);
-        if ctx.cancel.is_going_down() { Self::LineLost(ending) } else { Self::Failed(ending) }
+        if ctx.cancel.is_going_down() && !no_spool { Self::LineLost(ending) } else { Self::Failed(ending) }
     }
 
     fn for_good(self) -> Self {

@@ -146,7 +146,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx)),
+        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx, plan.no_spool)),
     };
     finish(&way, link, outcome, &seen).await
 }
@@ -226,7 +226,7 @@ async fn resume_pending(
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
-        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx)),
+        () = ctx.cancel.cancelled() => Err(NotHome::stopped(ctx, false)),
     };
     finish(&way, link, outcome, &seen).await
 }

@@ -30,6 +30,8 @@ const ASKING: Duration = Duration::from_secs(60);
 /// How long a line may stay broken before the push is given up; every block that arrives starts it anew.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
+/// What went for so long tells how fast a line is.
+const TELLING: Duration = Duration::from_secs(20);
 /// An sshd takes 2 MiB at a time in each stream, so one carries that much a round trip: for each of these a stream more ...
 const WORTH_A_STREAM: Duration = Duration::from_millis(6);
 /// ... up to this.
@@ -162,7 +164,9 @@ async fn push_what_is_missing(
     let outcome = tokio::try_join!(sending, async { Ok(link.run_once(&seal, b"", limit).await) });
     // What is known of a line that broke: fewer streams at once, and each of their blocks is over sooner.
     let sent = queue.sent.load(Ordering::Relaxed).saturating_sub(present);
-    course.rate = host.bwlimit.or(Some(sent / began.elapsed().as_secs().max(1)));
+    if began.elapsed() >= TELLING {
+        course.rate = host.bwlimit.or(Some(sent / began.elapsed().as_secs()));
+    }
     outcome?.1.map(drop)
 }
 

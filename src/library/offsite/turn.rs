@@ -12,8 +12,9 @@ use crate::model::text::printable;
 
 /// Beside a host's backups.
 const FILE: &str = ".turn";
-/// From reading that nobody has it until the own word is there takes less than this.
+/// From reading that nobody has it until the own word is there takes others less than this, or less than so many times what it takes here.
 const SETTLED: Duration = Duration::from_millis(1500);
+const SLOWER: u32 = 4;
 /// A word that stands unchanged for so long is a dead one's. Nobody's clock but the waiting one's own counts.
 const DEAD: Duration = Duration::from_secs(60);
 const RENEWED: Duration = Duration::from_secs(15);
@@ -48,14 +49,11 @@ impl Offsite {
             if there.is_empty() || standing.1.elapsed() > DEAD {
                 let word = format!("{who} {times}\n").into_bytes();
                 self.write_small(&path, word.clone()).await?;
-                // One that was slower than what the others wait for may have written over somebody's: it begins anew, behind them.
-                if read.elapsed() < SETTLED {
-                    sleep(SETTLED).await;
-                    if self.small(&path).await? == Some(word.clone()) {
-                        return Ok(Turn { offsite: self, path, word, who, since: Instant::now(), times });
-                    }
+                // Who was so slow that it has written over the word of somebody who holds the turn is found out by that one, in the end.
+                sleep(SETTLED.max(read.elapsed() * SLOWER)).await;
+                if self.small(&path).await? == Some(word.clone()) {
+                    return Ok(Turn { offsite: self, path, word, who, since: Instant::now(), times });
                 }
-                continue;
             }
             if began.elapsed() > PATIENCE {
                 let by = printable(String::from_utf8_lossy(&there).trim());

@@ -14,9 +14,9 @@ fn commands() -> String {
 
 fn by_hand(instance: &str, release: &str) {
     let lab = Lab::up(instance, release);
-    lab.ask("cd /etc/puppet && mkdir d && echo precious > d/stays && echo 1 > d/goes && echo linked > d/one && ln d/one d/two");
+    lab.ask("cd /etc/puppet && mkdir d && echo precious > d/stays && echo 1 > d/goes && echo linked > d/one && ln d/one d/two && echo 1 > 'd/stays '");
     lab.sql("insert into nodes (uuid, name, mac) values ('before', 'before', 'x')");
-    lab.break_docker("pause", "rm -f /etc/puppet/d/goes /etc/puppet/d/one");
+    lab.break_docker("pause", "rm -f /etc/puppet/d/goes /etc/puppet/d/one /etc/puppet/d/s*\\ ");
     lab.tanker(&["backup"]).expect_code(0);
     lab.heal();
     let in_volume = "/usr/bin/docker exec $(/usr/bin/docker ps --format '{{.Names}}' | grep -- -nailgun$) cat /etc/nailgun/settings.yaml";

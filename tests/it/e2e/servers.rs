@@ -113,14 +113,17 @@ fn servers_of_every_age_are_reached_with_the_strongest_that_both_sides_have() {
         .says("shows the key ssh-ed25519")
         .says("'tanker trust m' makes this key known beside the RSA one");
     servers.run(&["trust", "m"], &rsa_only).expect_code(3).says("beside its known ssh-rsa");
+    servers.run(&["trust", "m", "--yes"], &rsa_only).expect_code(0).says("stays known by the key that it has shown before");
+    servers.run(&["trust", "m", "--yes"], &strict).expect_code(3);
+    assert_eq!(fs::read_to_string(&known).unwrap().lines().count(), 1, "nobody has looked");
     servers.run(&["trust", "m", "--rebuilt", "--yes"], &rsa_only).expect_code(0).says("trusted m");
     assert_eq!(fs::read_to_string(&known).unwrap().lines().count(), 2, "the proven RSA key stays");
     let better = servers.check(&rsa_only).expect_code(0);
     assert!(!better.stderr.contains("SHA-1"), "{}", better.stderr);
     servers.check(&strict).expect_code(0);
     fs::write(&known, format!("[{}]:2202 {keys}", servers.address)).unwrap();
-    servers.run(&["trust", "m", "--yes"], &strict).expect_code(0).says("trusted m");
-    assert_eq!(fs::read_to_string(&known).unwrap().lines().count(), 2);
+    let (shown, code) = servers.lab.typed(&servers.with(&strict), &["trust", "m"], &[("Trust this key?", "yes")]);
+    assert!(code == 0 && fs::read_to_string(&known).unwrap().lines().count() == 2, "{shown}");
     servers.check("port = 2202").expect_code(0).says("curve25519-sha256@libssh.org aes256-gcm@openssh.com");
     reach(2203, "").expect_code(0).says("reached as root");
     let new = servers.check(&identity).expect_code(0).says("256");
