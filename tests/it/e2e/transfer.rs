@@ -61,6 +61,10 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.ask("mv /var/lab/bin/lrzip /var/lab/bin/lrzip.real; printf '%s\\n' '#!/bin/sh' 'case \"$*\" in *-o*) sleep 60 ;; esac; exec /var/lab/bin/lrzip.real \"$@\"' > /var/lab/bin/lrzip; chmod 755 /var/lab/bin/lrzip");
     let mut child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     wait_until("it packs", Duration::from_secs(90), || lab.sh("grep -q ' step compress' /var/backup/fuel/tanker/*/events").code == Some(0));
+    // One at a time: the other one hears who, from where and since when.
+    let elsewhere = lab.path("another-library");
+    let busy = lab.tanker(&["--library", elsewhere.to_str().unwrap(), "backup"]).expect_code(3);
+    busy.says("another tanker works on it: ").says(&format!(" process {} since 20", child.id()));
     signal(&child, "KILL");
     child.wait().unwrap();
     lab.lab(&["reboot", "m"]).expect_code(0);
