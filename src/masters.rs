@@ -333,7 +333,7 @@ impl Start {
                 // Nobody looks where --yes is said: a key that comes beside a known one is worth a look.
                 Verdict::OtherType(_) if args.yes && !args.rebuilt => {
                     let why = "a key beside the known one is made known only where somebody has compared it: answer at a terminal, or say --rebuilt too";
-                    if ctx.host(&args.host).is_ok_and(|host| !host.legacy) {
+                    if ctx.inventory.host(&args.host).is_some_and(|host| !host.legacy) {
                         return refuse(why);
                     }
                     ui::out(&format!("{} stays known by the key that it has shown before; {why}\n", args.host));
