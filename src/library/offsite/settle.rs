@@ -121,10 +121,10 @@ impl Offsite {
         let mut entries = mirror.list(Some(host))?.0;
         entries.extend(mirror.trashed(host)?.0.into_iter().map(|trashed| trashed.entry));
         // First: what was taken back since, under the same name, comes after it.
-        if !gone.is_empty() {
-            if let Err(e) = self.settle_gone(host, &gone, owner, settled).await {
-                settled.failed.push(e);
-            }
+        if !gone.is_empty()
+            && let Err(e) = self.settle_gone(host, &gone, owner, settled).await
+        {
+            settled.failed.push(e);
         }
         for entry in &entries {
             match self.settle_one(mirror, entry, owner, seen).await {
