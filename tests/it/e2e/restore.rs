@@ -87,24 +87,6 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     lab.assert_clean();
     lab.heal();
 
-    // A master that is ill, which is why one restores: of its containers one is stopped, one is gone, one is up and does nothing, which the
-    // tool of 5.1 only says. The restore fails for the last one, and the rest is put back as it was.
-    lab.ask("supervisorctl stop docker-mcollective docker-ostf >/dev/null; /usr/bin/docker stop -t 1 fuel-core-5.1-mcollective; dockerctl destroy ostf");
-    lab.ask("rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1 $2\" = \"check rsyslog\" ]; then echo \"ERROR: rsyslog failed to start.\"; exit 0; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl");
-    let states = || {
-        lab.ask("/usr/bin/docker ps -a --filter name=fuel-core-5.1 --format '{{.Names}} {{.State}}' | sort; supervisorctl status | awk '{ print $1, $2 }' | sort")
-    };
-    let ill = states();
-    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"])
-        .expect_code(1)
-        .says("dockerctl check rsyslog failed")
-        .says("put back as it was");
-    assert_eq!(states(), ill);
-    assert_eq!(lab.sql("select name from nodes where uuid = 'later'"), "later");
-    lab.assert_clean();
-    lab.heal();
-    lab.ask("dockerctl start all && supervisorctl start docker-mcollective docker-ostf >/dev/null; dockerctl check all");
-
     // The same restore again, with tanker killed in the middle of the cutover: the master needs nobody.
     let mut child = lab.command(&lab.inventory(), &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
     wait_until("the cutover runs", Duration::from_secs(120), || {
@@ -130,6 +112,31 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     assert_eq!(lab.ask("/usr/bin/docker exec fuel-core-5.1-nailgun cat /etc/nailgun/since"), "since");
     assert_eq!(lab.ask("supervisorctl status | grep -c RUNNING"), "11");
     lab.assert_clean();
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn i4_what_was_ill_before_a_restore_stays_so_where_that_is_put_back_and_hinders_nothing() {
+    let lab = Lab::up("ill", "5.1");
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
+    // A master that is ill, which is why one restores: of its containers one is stopped, one is gone, one is up and does nothing, which the
+    // tool of 5.1 only says. The restore fails for the last one, and the rest is put back as it was.
+    lab.ask("supervisorctl stop docker-mcollective docker-ostf >/dev/null; /usr/bin/docker stop -t 1 fuel-core-5.1-mcollective; dockerctl destroy ostf");
+    lab.ask("rm -f /var/lab/bin/dockerctl; printf '%s\\n' '#!/bin/bash' 'if [ \"$1 $2\" = \"check rsyslog\" ]; then echo \"ERROR: rsyslog failed to start.\"; exit 0; fi' 'exec /var/lab/bin/dockerctl-of-the-lab \"$@\"' > /var/lab/bin/dockerctl; chmod 755 /var/lab/bin/dockerctl");
+    let states = || {
+        lab.ask("/usr/bin/docker ps -a --filter name=fuel-core-5.1 --format '{{.Names}} {{.State}}' | sort; supervisorctl status | awk '{ print $1, $2 }' | sort")
+    };
+    let ill = states();
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"])
+        .expect_code(1)
+        .says("dockerctl check rsyslog failed")
+        .says("put back as it was");
+    assert_eq!(states(), ill);
+    assert_eq!(lab.sql("select name from nodes where uuid = 'later'"), "later");
+    lab.assert_clean();
+    lab.heal();
+    lab.ask("dockerctl start all && supervisorctl start docker-mcollective docker-ostf >/dev/null; dockerctl check all");
 }
 
 #[test]
