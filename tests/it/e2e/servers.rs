@@ -122,7 +122,7 @@ fn servers_of_every_age_are_reached_with_the_strongest_that_both_sides_have() {
     assert!(!better.stderr.contains("SHA-1"), "{}", better.stderr);
     servers.check(&strict).expect_code(0);
     fs::write(&known, format!("[{}]:2202 {keys}", servers.address)).unwrap();
-    let (shown, code) = servers.lab.typed(&servers.with(&strict), &["trust", "m"], &[("Trust this key?", "yes")]);
+    let (shown, code) = servers.lab.typed(&servers.with(&strict), &["trust", "m"], &[("Trust this key?", "yes\n")]);
     assert!(code == 0 && fs::read_to_string(&known).unwrap().lines().count() == 2, "{shown}");
     servers.check("port = 2202").expect_code(0).says("curve25519-sha256@libssh.org aes256-gcm@openssh.com");
     reach(2203, "").expect_code(0).says("reached as root");
