@@ -7,7 +7,7 @@ install="https://rustup.rs has it: curl --proto '=https' --tlsv1.2 -sSf https://
 command -v cargo >/dev/null || { echo "cargo is not here: Rust $needed or later is needed; $install" >&2; exit 1; }
 found=$(cargo --version | cut -d ' ' -f 2)
 printf '%s\n' "$needed" "$found" | sort -V -C || { echo "cargo is of Rust $found, and $needed or later is needed; $install" >&2; exit 1; }
-[ $# -gt 0 ] || set -- chromium lrzip openssh-client openssh-server time age curl memcached rclone strace openssl swift-proxy swift-account swift-container swift-object
+[ $# -gt 0 ] || set -- ceph-mon ceph-osd chromium lrzip openssh-client openssh-server time age curl memcached rclone strace openssl radosgw swift-proxy swift-account swift-container swift-object
 missing=
 for package in "$@"; do dpkg -s "$package" >/dev/null 2>&1 || missing="$missing $package"; done
 [ -n "$missing" ] || exit 0

@@ -136,6 +136,11 @@ fn config_check_finds_what_is_named_and_not_there() {
         (2, "url = 's3://b/x'\nsecret_key = 'env:X'\n", "a remote by s3:// needs 'access_key' too"),
         (2, "url = 'swift://c/x'\ntoken = 'env:X'\n", "a remote by swift:// needs 'endpoint' too"),
         (3, "url = 'webdav://h/x'\nobject_lock = true\n", "'object_lock' says nothing of a remote by webdav://"),
+        (3, "url = 's3://b/x'\nobject_lock = 'compliance'\n", "object_lock = \"compliance\" needs 'object_lock_days' too"),
+        (3, "url = 's3://b/x'\nobject_lock = 'for ever'\n", "\"governance\" or \"compliance\", not 'for ever'"),
+        (3, "url = 's3://b/x'\nobject_lock = 5\n", "true, false, \"governance\" or \"compliance\""),
+        (4, "url = 's3://b/x'\nobject_lock = true\nobject_lock_days = 3\n", "a bucket's own lock has its own days"),
+        (4, "url = 's3://b/x'\nobject_lock = 'governance'\nobject_lock_days = 0\n", "'object_lock_days' is 1 to 3650, not 0"),
     ] {
         shelf.inventory(&format!("[remotes.a]\n{remote}[hosts.east]\n"));
         shelf.tanker(&["config", "check"]).code(2).says(why).says(&format!("inventory.toml:{line}:"));

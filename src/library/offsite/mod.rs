@@ -6,6 +6,7 @@ mod folder;
 mod get;
 mod honest;
 mod left;
+mod lock;
 mod mirror;
 mod parts;
 mod put;
@@ -66,6 +67,8 @@ pub struct Offsite {
     parts: Option<(parts::Parts, String)>,
     /// Where Swift keeps the segments of archives.
     segments: Option<Operator>,
+    /// What holds copies in a bucket with object lock.
+    lock: Option<lock::Lock>,
 }
 
 /// A backup at a remote.
@@ -123,8 +126,7 @@ impl Offsite {
         };
         let operator = match remote.kind {
             RemoteKind::S3 => {
-                let mut s3 =
-                    services::S3::default().bucket(&remote.place).root(&root).region(&option("region").unwrap_or("us-east-1".into()));
+                let mut s3 = services::S3::default().bucket(&remote.place).root(&root).region(&region_of(remote));
                 if let Some(endpoint) = option("endpoint") {
                     s3 = s3.endpoint(&endpoint);
                 }
@@ -133,7 +135,7 @@ impl Offsite {
                     s3 = s3.access_key_id(&secret("access_key")).secret_access_key(&secret("secret_key")).session_token(&secret("token"));
                     s3 = s3.disable_config_load().disable_ec2_metadata();
                 }
-                if remote.object_lock {
+                if remote.object_lock.is_asked() {
                     s3 = s3.checksum_algorithm("crc32c");
                 }
                 Operator::new(s3).map(opendal::OperatorBuilder::finish)
@@ -163,7 +165,8 @@ impl Offsite {
             let through = parts::Parts::through(client, remote.kind == RemoteKind::Swift);
             operator = operator.layer(HttpClientLayer::new(HttpClient::with(through.clone())));
             // Parts with a checksum can't follow parts without one.
-            let place = format!("{} {} {root} {}", option("endpoint").unwrap_or_default(), remote.place, remote.object_lock);
+            let with_sums = remote.object_lock.is_asked();
+            let place = format!("{} {} {root} {with_sums}", option("endpoint").unwrap_or_default(), remote.place);
             parts = Some((through, format!(".upload-{}", &hex(&Sha256::digest(place))[..8])));
         }
         if remote.kind == RemoteKind::Swift {
@@ -194,7 +197,8 @@ impl Offsite {
         let patient = operator.layer(within(PART_PATIENCE)).layer(retry());
         let segments = segments.map(|below| below.layer(within(PATIENCE)).layer(retry()));
         let folder = (remote.kind == RemoteKind::Folder).then(|| PathBuf::from(&root));
-        Ok(Self { name: remote.name.clone(), operator: quick, patient, folder, dav, parts, segments })
+        let lock = lock::Lock::open(remote, secrets)?;
+        Ok(Self { name: remote.name.clone(), operator: quick, patient, folder, dav, parts, segments, lock })
     }
 
     fn wrong(&self, what: &str, error: &opendal::Error) -> LibraryError {
@@ -330,6 +334,12 @@ fn http_client() -> reqwest::Result<reqwest::Client> {
     #[cfg(target_os = "linux")]
     let client = client.tcp_user_timeout(Duration::from_secs(120));
     client.build()
+}
+
+/// As the inventory says, or else the environment; one's own S3 has none and takes the first one that there was.
+fn region_of(remote: &Remote) -> String {
+    let told = ["AWS_REGION", "AWS_DEFAULT_REGION"].into_iter().find_map(|name| std::env::var(name).ok().filter(|value| !value.is_empty()));
+    remote.options.get("region").cloned().or(told).unwrap_or_else(|| "us-east-1".into())
 }
 
 fn wrong(remote: &str, what: &str, error: &opendal::Error) -> LibraryError {

@@ -72,6 +72,7 @@ impl Offsite {
                     if marked {
                         self.put_record(entry).await?;
                     }
+                    self.lock(entry).await?;
                     return Ok(Copied::Before);
                 } else {
                     // What is on its way is not listed.
@@ -79,6 +80,7 @@ impl Offsite {
                 }
             }
         }
+        self.may_lock(entry).await?;
         self.upload(entry, &path(&archive.file), &text, seen).await?;
         let found = self.size(&path(&archive.file)).await?;
         if found != Some(archive.bytes) {
@@ -114,6 +116,7 @@ impl Offsite {
         if self.appends() {
             self.operator.delete(&path(COPYING)).await.map_err(|e| self.wrong("doesn't let it go", &e))?;
         }
+        self.lock(entry).await?;
         Ok(Copied::Now)
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 pub use parse::{BadInventory, parse_inventory};
 pub use reach::{AskConfig, BadJump, parse_jump};
-pub use remotes::{Remote, RemoteKind, is_remote};
+pub use remotes::{ObjectLock, Remote, RemoteKind, is_remote};
 pub use upkeep::{EncryptTo, Upkeep, recipient_file};
 
 use super::id::HostName;

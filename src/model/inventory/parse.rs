@@ -390,7 +390,7 @@ mod tests {
         assert_eq!(reason("[hosts.a]\njump=['a b']\n"), "inv.toml:2: 'a b' is no jump host: [user@]address[:port]");
         assert_eq!(reason("[hosts.a]\nkeep = {daily = 7, within = '3'}\n"), "inv.toml:2: '3' is no time span: 36h, 14d, 8w, 6m or 2y");
         assert!(reason("[defaults]\nencrypt_to = ['AGE-SECRET-KEY-1X']\n[hosts.a]\n").contains("inv.toml:2: that is a secret key"));
-        assert!(reason("[remotes.x]\nurl = 'swift://c/a%20b'\n").contains("inv.toml:2: the folder 'a%20b' in Swift"));
+        assert!(reason("[remotes.x]\nurl = 'swift://c/a%20b'\n").contains("inv.toml:2: the folder 'a%20b' by swift://"));
         assert!(reason("[remotes.x]\nurl = 's3:/x'\n").contains("inv.toml:2: 's3:/x' is no remote"));
         assert!(reason("[remotes.x]\nurl = 'sftp://me:pw@h/x'\n").contains("a password never stands"));
         assert!(reason("[remotes.x]\nurl = 'file:///a/../b'\n").contains("is no remote"));

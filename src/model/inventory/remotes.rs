@@ -11,6 +11,9 @@ use crate::model::id::HostName;
 use crate::model::secret::{SecretSource, parse_secret_source};
 use crate::model::text::printable;
 
+/// A lock that nobody can end is paid for to its end.
+const MOST_LOCK_DAYS: u16 = 3650;
+
 /// A place for copies.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Remote {
@@ -28,8 +31,29 @@ pub struct Remote {
     pub options: BTreeMap<&'static str, String>,
     /// Options that are.
     pub secrets: BTreeMap<&'static str, SecretSource>,
-    /// Whether its bucket has object lock, which wants a checksum with every object.
-    pub object_lock: bool,
+    /// Whether, and how, copies there are locked against whoever would remove them.
+    pub object_lock: ObjectLock,
+}
+
+/// What S3's object lock does for copies: nobody removes them, or writes over them, before their days are over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ObjectLock {
+    /// None is asked for.
+    No,
+    /// What the bucket holds for whatever comes.
+    Bucket,
+    /// Each copy by its own, for so many days; who has the right to can end it.
+    Governance(u16),
+    /// The same; nobody ends it.
+    Compliance(u16),
+}
+
+impl ObjectLock {
+    /// Whether a bucket with object lock is meant: it wants a checksum with every object.
+    #[must_use]
+    pub fn is_asked(self) -> bool {
+        self != Self::No
+    }
 }
 
 /// The protocol of a remote.
@@ -51,7 +75,7 @@ impl RemoteKind {
     /// Its scheme, and the keys beside `url` that mean something for it.
     fn keys(self) -> (&'static str, &'static [&'static str]) {
         match self {
-            Self::S3 => ("s3://", &["endpoint", "region", "access_key", "secret_key", "token", "object_lock"]),
+            Self::S3 => ("s3://", &["endpoint", "region", "access_key", "secret_key", "token", "object_lock", "object_lock_days"]),
             Self::Swift => ("swift://", &["endpoint", "token"]),
             Self::Sftp => ("sftp://", &["user", "identity"]),
             Self::WebDav => ("webdav://", &["user", "password"]),
@@ -72,7 +96,15 @@ pub(super) struct RemoteTable {
     secret_key: Option<Spanned<String>>,
     token: Option<Spanned<String>>,
     password: Option<Spanned<String>>,
-    object_lock: Option<Spanned<bool>>,
+    object_lock: Option<Spanned<LockWord>>,
+    object_lock_days: Option<Spanned<u64>>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "true, false, \"governance\" or \"compliance\"")]
+enum LockWord {
+    Bucket(bool),
+    Mode(String),
 }
 
 impl Remote {
@@ -104,16 +136,27 @@ impl Remote {
         if place.contains(':') && place.contains('@') && place.find(':') < place.find('@') {
             return Err("a password never stands in a remote's url: say 'password' with 'env:', 'file:' or 'command:'".into());
         }
-        // Others are taken for the URL's own in a list of objects.
-        if kind == RemoteKind::Swift && root.contains(|c: char| !c.is_ascii_alphanumeric() && !"/._~-".contains(c)) {
-            return Err(format!("the folder '{}' in Swift: letters, digits and '._~-' only", printable(root)));
+        // Others are taken for the URL's own: in a list of objects, or where a large file is sent.
+        if (kind == RemoteKind::Swift || kind == RemoteKind::WebDav)
+            && root.contains(|c: char| !c.is_ascii_alphanumeric() && !"/._~-".contains(c))
+        {
+            return Err(format!("the folder '{}' by {scheme}://: letters, digits and '._~-' only", printable(root)));
         }
         let mut options = BTreeMap::new();
         if kind == RemoteKind::WebDav {
             options.insert("scheme", if scheme == "webdavs" { "https" } else { "http" }.into());
         }
         let (place, root) = (place.to_owned(), root.trim_matches('/').to_owned());
-        Ok(Self { name: url.to_owned(), url: url.to_owned(), kind, place, root, options, secrets: BTreeMap::new(), object_lock: false })
+        Ok(Self {
+            name: url.to_owned(),
+            url: url.to_owned(),
+            kind,
+            place,
+            root,
+            options,
+            secrets: BTreeMap::new(),
+            object_lock: ObjectLock::No,
+        })
     }
 }
 
@@ -134,6 +177,9 @@ pub(super) fn remote(name: &Spanned<String>, table: &RemoteTable) -> Result<Remo
     };
     if let Some(lock) = &table.object_lock {
         fits("object_lock", lock.span().start)?;
+    }
+    if let Some(days) = &table.object_lock_days {
+        fits("object_lock_days", days.span().start)?;
     }
     let given = [("endpoint", &table.endpoint), ("region", &table.region), ("user", &table.user), ("identity", &table.identity)];
     for (key, value) in given {
@@ -156,6 +202,36 @@ pub(super) fn remote(name: &Spanned<String>, table: &RemoteTable) -> Result<Remo
         _ => {}
     }
     remote.name.clone_from(name.get_ref());
-    remote.object_lock = table.object_lock.as_ref().is_some_and(|lock| *lock.get_ref());
+    remote.object_lock = object_lock(table)?;
     Ok(remote)
+}
+
+fn object_lock(table: &RemoteTable) -> Result<ObjectLock, Wrong> {
+    let days = table.object_lock_days.as_ref().map(|days| (*days.get_ref(), days.span().start));
+    let (mode, at) = match table.object_lock.as_ref().map(|word| (word.get_ref(), word.span().start)) {
+        Some((LockWord::Mode(mode), at)) => (mode.as_str(), at),
+        other => {
+            if let Some((_, at)) = days {
+                let why = "'object_lock_days' needs object_lock = \"governance\" or \"compliance\": a bucket's own lock has its own days";
+                return Err((at, why.into()));
+            }
+            let asked = matches!(other, Some((LockWord::Bucket(true), _)));
+            return Ok(if asked { ObjectLock::Bucket } else { ObjectLock::No });
+        }
+    };
+    let lock = match mode {
+        "governance" => ObjectLock::Governance,
+        "compliance" => ObjectLock::Compliance,
+        _ => {
+            let why = "'object_lock' is true (what the bucket holds for whatever comes), false, \"governance\" or \"compliance\"";
+            return Err((at, format!("{why}, not '{}'", printable(mode))));
+        }
+    };
+    let Some((days, at)) = days else {
+        return Err((at, format!("object_lock = \"{mode}\" needs 'object_lock_days' too: for how many days a copy is held")));
+    };
+    match u16::try_from(days) {
+        Ok(count) if (1..=MOST_LOCK_DAYS).contains(&count) => Ok(lock(count)),
+        _ => Err((at, format!("'object_lock_days' is 1 to {MOST_LOCK_DAYS}, not {days}"))),
+    }
 }
