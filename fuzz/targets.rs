@@ -188,7 +188,8 @@ fn names(data: &[u8]) {
     assert!(!printable(&all).contains('\u{1b}') && !printable_path(data).contains('\u{1b}'));
     let _ = astute::network_settings(&all);
     let _ = astute::merge(&all, "HOSTNAME: x\n");
-    let mut facts = StockFacts { version_yaml: all.clone(), astute: all, ..StockFacts::default() };
+    let mut facts = StockFacts { version_link: all.clone(), astute: all.clone(), ..StockFacts::default() };
+    facts.take_version(&all);
     facts.take_paths(&Default::default());
     let _ = facts.release(None);
 }

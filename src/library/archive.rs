@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use sha2::{Digest, Sha256};
-use tar::{Archive, Entry};
 
 use super::crypt::Plain;
 use super::digests::Seal;
+use super::entries::{Met, each_entry};
 use super::verify::hex;
 use super::{Entry as Listed, Keys, LibraryError};
 use crate::model::lrzip::{HEAD, parse_lrzip_head};
@@ -23,6 +23,9 @@ use crate::platform;
 const LARGEST_DESCRIPTION: u64 = 16 << 20;
 /// A list of deleted files larger than this is none.
 pub(super) const LARGEST_LIST: u64 = 256 << 20;
+
+/// How the sentence begins that hands on what lrzip says.
+pub const LRZIP_REFUSES: &str = "lrzip refuses it";
 
 /// So much of a program's words is heard.
 pub(super) const LONGEST_SAID: usize = 4096;
@@ -149,7 +152,7 @@ impl Decompressed {
             return Err(format!("it can't be decrypted: {e}"));
         }
         if !status.success() {
-            return Err(format!("lrzip refuses it: {}", printable(&said)));
+            return Err(format!("{LRZIP_REFUSES}: {}", printable(&said)));
         }
         match (fed, self.seal.take()) {
             (None, _) | (_, None) => Ok(()),
@@ -188,10 +191,7 @@ impl Drop for Decompressed {
 }
 
 /// Decompresses an archive and hands each member of its tar to `visit`.
-pub(super) fn each_member(
-    source: Source,
-    mut visit: impl FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String>,
-) -> Result<(), String> {
+pub(super) fn each_member(source: Source, mut visit: impl FnMut(&str, &mut Met<'_, '_>) -> Result<(), String>) -> Result<(), String> {
     let seen = source.seen.clone();
     let (lrzip, output) = Decompressed::open(source)?;
     let mut output = Counted { output, seen, untold: 0 };
@@ -225,19 +225,14 @@ impl Read for Counted {
     }
 }
 
-type Visit<'a> = dyn FnMut(&str, &mut Entry<'_, &mut dyn Read>) -> Result<(), String> + 'a;
+type Visit<'a> = dyn FnMut(&str, &mut Met<'_, '_>) -> Result<(), String> + 'a;
 
 pub(super) fn read_members(output: &mut dyn Read, visit: &mut Visit<'_>) -> Result<(), String> {
-    let odd = |e: io::Error| format!("it is no whole tar: {}", printable(&e.to_string()));
-    let mut archive = Archive::new(output);
-    for entry in archive.entries().map_err(odd)? {
-        let mut entry = entry.map_err(odd)?;
+    each_entry(output, "it", &mut |entry| {
         let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
         // Stock archives were packed with and without it.
-        visit(name.strip_prefix("./").unwrap_or(&name), &mut entry)?;
-        io::copy(&mut entry, &mut io::sink()).map_err(odd)?;
-    }
-    Ok(())
+        visit(name.strip_prefix("./").unwrap_or(&name), entry)
+    })
 }
 
 /// Walks a whole archive: every byte is decompressed, lrzip's own checksum holds at the end.
@@ -258,22 +253,17 @@ pub fn walk_deep(source: Source) -> Result<Walked, String> {
     let mut walked = Walked { members: Vec::new(), description: None };
     each_member(source, |name, entry| {
         walked.take(name, entry)?;
-        let odd = |e: io::Error| format!("its member {} is no whole tar: {}", printable(name), printable(&e.to_string()));
         let is_tar = name.ends_with(".tar") || (name.starts_with("tanker.volume.") && !name.ends_with(".deleted"));
         if !is_tar || entry.size() == 0 {
             return Ok(());
         }
-        let mut inner = Archive::new(entry as &mut dyn Read);
-        for file in inner.entries().map_err(odd)? {
-            io::copy(&mut file.map_err(odd)?, &mut io::sink()).map_err(odd)?;
-        }
-        Ok(())
+        each_entry(entry, &format!("its member {}", printable(name)), &mut |_| Ok(()))
     })?;
     Ok(walked)
 }
 
 impl Walked {
-    pub(super) fn take(&mut self, name: &str, entry: &mut Entry<'_, &mut dyn Read>) -> Result<(), String> {
+    pub(super) fn take(&mut self, name: &str, entry: &mut Met<'_, '_>) -> Result<(), String> {
         self.members.push(Member { name: name.to_owned(), bytes: entry.size() });
         if name == "tanker.json" {
             let mut text = String::new();

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
-use tar::{Archive, EntryType};
+use tar::EntryType;
 
 use super::archive::{LARGEST_LIST, Source, Walked, each_member, read_members};
+use super::entries::{Met, each_entry};
 use crate::model::manifest::Description;
 use crate::model::text::{printable, printable_path};
 
@@ -95,42 +96,43 @@ fn place(prefix: &str, path: &[u8]) -> String {
 }
 
 fn list_tree(tar: &mut dyn Read, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> Result<(), String> {
-    let odd = |e: io::Error| format!("a tree in it is no whole tar: {}", printable(&e.to_string()));
-    let mut inner = Archive::new(tar);
-    for entry in inner.entries().map_err(odd)? {
-        let mut entry = entry.map_err(odd)?;
-        let mut path = entry.path_bytes().into_owned();
-        let mut bytes = entry.size();
-        // A file with holes carries its real name and size in extensions of GNU tar's.
-        if let Some(extensions) = entry.pax_extensions().map_err(odd)? {
-            for extension in extensions.flatten() {
-                match extension.key_bytes() {
-                    b"GNU.sparse.name" => path = extension.value_bytes().to_vec(),
-                    b"GNU.sparse.realsize" => bytes = extension.value().ok().and_then(|v| v.parse().ok()).unwrap_or(bytes),
-                    _ => {}
-                }
+    each_entry(tar, "a tree in it", &mut |entry| {
+        list_file(entry, prefix, files).map_err(|e| format!("a tree in it is no whole tar: {}", printable(&e.to_string())))
+    })
+}
+
+fn list_file(entry: &mut Met<'_, '_>, prefix: &str, files: &mut BTreeMap<String, FileEntry>) -> io::Result<()> {
+    let mut path = entry.path_bytes().into_owned();
+    let mut bytes = entry.size();
+    // A file with holes carries its real name and size in extensions of GNU tar's.
+    if let Some(extensions) = entry.pax_extensions()? {
+        for extension in extensions.flatten() {
+            match extension.key_bytes() {
+                b"GNU.sparse.name" => path = extension.value_bytes().to_vec(),
+                b"GNU.sparse.realsize" => bytes = extension.value().ok().and_then(|v| v.parse().ok()).unwrap_or(bytes),
+                _ => {}
             }
         }
-        let header = entry.header();
-        let number = |read: io::Result<u64>| read.unwrap_or(0);
-        let (owner, modified) = ((number(header.uid()), number(header.gid())), number(header.mtime()));
-        let (mode, what) = (header.mode().unwrap_or(0), header.entry_type());
-        let kind = match what {
-            EntryType::Directory => FileKind::Directory,
-            EntryType::Symlink => FileKind::Symlink,
-            EntryType::Regular | EntryType::Continuous | EntryType::Link | EntryType::GNUSparse => FileKind::File,
-            _ => FileKind::Other,
-        };
-        let target = entry.link_name_bytes().map(|target| target.into_owned());
-        // Another name of a file stands for what the first one brought.
-        let first = target.as_ref().filter(|_| what == EntryType::Link).and_then(|target| files.get(&place(prefix, target)));
-        let (bytes, sha256) = match first {
-            Some(first) => (first.bytes, first.sha256),
-            None => (bytes, if kind == FileKind::File { Some(digest(&mut entry).map_err(odd)?) } else { None }),
-        };
-        let link = target.filter(|_| kind == FileKind::Symlink).map(|target| printable_path(&target));
-        files.insert(place(prefix, &path), FileEntry { kind, mode, owner, bytes, modified, link, sha256 });
     }
+    let header = entry.header();
+    let number = |read: io::Result<u64>| read.unwrap_or(0);
+    let (owner, modified) = ((number(header.uid()), number(header.gid())), number(header.mtime()));
+    let (mode, what) = (header.mode().unwrap_or(0), header.entry_type());
+    let kind = match what {
+        EntryType::Directory => FileKind::Directory,
+        EntryType::Symlink => FileKind::Symlink,
+        EntryType::Regular | EntryType::Continuous | EntryType::Link | EntryType::GNUSparse => FileKind::File,
+        _ => FileKind::Other,
+    };
+    let target = entry.link_name_bytes().map(|target| target.into_owned());
+    // Another name of a file stands for what the first one brought.
+    let first = target.as_ref().filter(|_| what == EntryType::Link).and_then(|target| files.get(&place(prefix, target)));
+    let (bytes, sha256) = match first {
+        Some(first) => (first.bytes, first.sha256),
+        None => (bytes, if kind == FileKind::File { Some(digest(entry)?) } else { None }),
+    };
+    let link = target.filter(|_| kind == FileKind::Symlink).map(|target| printable_path(&target));
+    files.insert(place(prefix, &path), FileEntry { kind, mode, owner, bytes, modified, link, sha256 });
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use super::{Arrival, Entry, Library, LibraryError, Recipients, lrzip_is_here, re
 use crate::model::id::HostName;
 use crate::model::manifest::{FORMAT, Freeze, FreezeMethod, Manifest, Proof, ProofPlace, TaskRecord, archive_name};
 use crate::model::release::Release;
-use crate::model::stock::stock_id_of_file;
+use crate::model::stock::{stock_id_of_file, stock_id_of_folder};
 
 impl Library {
     /// Imports a stock archive as a backup of `host`. The file itself stays where it is.
@@ -48,10 +48,10 @@ impl Library {
         let release = stock.facts.release(told).map_err(LibraryError::Missing)?;
         let no_id = || {
             LibraryError::Missing(format!(
-                "the archive doesn't tell its id, and its file is not named fuel_backup_YYYY-MM-DD_NNNN.tar.lrz: {name}"
+                "the archive doesn't tell its id, and its file is not named fuel_backup_YYYY-MM-DD_NNNN.tar.lrz, nor does it lie in a folder backup_YYYY-MM-DD_NNNN: {name}"
             ))
         };
-        let stock_id = stock.facts.stock_id().or_else(|| stock_id_of_file(&name)).ok_or_else(no_id)?;
+        let stock_id = stock.facts.stock_id().or_else(|| stock_id_of_file(&name)).or_else(|| stock_id_of_folder(file)).ok_or_else(no_id)?;
         if stock.facts.directories.is_empty() {
             return Err(damaged("it holds no system-dirs.tar with a master's directories".into()));
         }

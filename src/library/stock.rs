@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use std::io::{self, Read};
 use std::path::Path;
 
-use tar::Archive;
-
 use super::archive::each_member;
+use super::entries::each_entry;
 use crate::model::manifest::Member;
 use crate::model::stock::{StockFacts, image_of_member, images_of_listing};
 use crate::model::text::printable;
@@ -51,42 +50,42 @@ fn odd(what: &str) -> impl Fn(io::Error) -> String + '_ {
     move |e| format!("its {what} is no whole tar: {}", printable(&e.to_string()))
 }
 
-fn read_directories(tar: &mut impl Read, facts: &mut StockFacts) -> Result<(), String> {
-    let odd = odd("system-dirs.tar");
+fn read_directories(tar: &mut dyn Read, facts: &mut StockFacts) -> Result<(), String> {
     let mut tops = BTreeSet::new();
-    let mut inner = Archive::new(tar);
-    for entry in inner.entries().map_err(&odd)? {
-        let mut entry = entry.map_err(&odd)?;
+    each_entry(tar, "its system-dirs.tar", &mut |entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").trim_matches('/').to_owned();
-        let file = match path.as_str() {
-            "etc/fuel/astute.yaml" => Some(&mut facts.astute),
-            "etc/fuel/fuel-uuid" => Some(&mut facts.uuid),
-            path if path.starts_with("etc/fuel/") && path.ends_with("/version.yaml") => Some(&mut facts.version_yaml),
-            _ => None,
-        };
-        if let Some(text) = file {
-            let mut bytes = Vec::new();
-            entry.by_ref().take(LARGEST_FILE).read_to_end(&mut bytes).map_err(&odd)?;
-            *text = String::from_utf8_lossy(&bytes).into_owned();
+        let is_version = path.starts_with("etc/fuel/") && path.ends_with("/version.yaml");
+        if is_version || ["etc/fuel/astute.yaml", "etc/fuel/fuel-uuid"].contains(&path.as_str()) {
+            if let Some(to) = entry.link_name_bytes().filter(|_| path == "etc/fuel/version.yaml") {
+                facts.version_link = String::from_utf8_lossy(&to).into_owned();
+            }
+            let text = read_small(entry, "system-dirs.tar")?;
+            match path.as_str() {
+                "etc/fuel/astute.yaml" => facts.astute = text,
+                "etc/fuel/fuel-uuid" => facts.uuid = text,
+                _ => facts.take_version(&text),
+            }
         }
         tops.insert(path);
-    }
+        Ok(())
+    })?;
     facts.take_paths(&tops);
     Ok(())
 }
 
 /// The names of the images stand in a small file of the tar: `repositories`, or `manifest.json` of later Dockers.
-fn read_images(tar: &mut impl Read, facts: &mut StockFacts) -> Result<(), String> {
-    let odd = odd("docker-images.tar");
-    let mut inner = Archive::new(tar);
-    for entry in inner.entries().map_err(&odd)? {
-        let mut entry = entry.map_err(&odd)?;
+fn read_images(tar: &mut dyn Read, facts: &mut StockFacts) -> Result<(), String> {
+    each_entry(tar, "its docker-images.tar", &mut |entry| {
         let path = String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned();
         if path == "repositories" || path == "manifest.json" {
-            let mut bytes = Vec::new();
-            entry.by_ref().take(LARGEST_FILE).read_to_end(&mut bytes).map_err(&odd)?;
-            facts.images.extend(images_of_listing(&bytes));
+            facts.images.extend(images_of_listing(read_small(entry, "docker-images.tar")?.as_bytes()));
         }
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+fn read_small(file: &mut dyn Read, member: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    file.take(LARGEST_FILE).read_to_end(&mut bytes).map_err(odd(member))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }

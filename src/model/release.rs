@@ -35,7 +35,7 @@ pub const REPOSITORIES: &str = "/var/www/nailgun";
 pub const PLUGINS: &str = "/var/www/nailgun/plugins";
 
 /// A Fuel release with containers: 5.1, 5.1.1, 6.0, 6.1, 7.0 or 8.0.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Release(String);
 

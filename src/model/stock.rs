@@ -1,6 +1,7 @@
 //! What a stock archive (`dockerctl backup`) tells of the master it is of, and the description that tanker makes of it.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use chrono::{DateTime, NaiveDate, Utc};
 use serde_json::Value;
@@ -22,8 +23,10 @@ pub struct StockFacts {
     pub astute: String,
     /// `/etc/fuel/fuel-uuid`.
     pub uuid: String,
-    /// `/etc/fuel/<rel>/version.yaml`.
-    pub version_yaml: String,
+    /// What each `/etc/fuel/<rel>/version.yaml` calls its release: an upgraded master has one of each that it ever was.
+    pub releases: BTreeSet<Release>,
+    /// Where `/etc/fuel/version.yaml` leads: to that of the release it is now.
+    pub version_link: String,
     /// The newest member's time, seconds since 1970: the moment it was packed.
     pub newest: u64,
 }
@@ -53,23 +56,36 @@ impl StockFacts {
         }
     }
 
-    /// The release, by its images, by version.yaml, or as the operator says where neither tells.
+    /// What a `version.yaml` says.
+    pub fn take_version(&mut self, yaml: &str) {
+        let value = yaml.lines().find_map(|line| line.trim().strip_prefix("release:"));
+        self.releases.extend(value.and_then(|value| value.trim().trim_matches(['"', '\'']).parse().ok()));
+    }
+
+    /// The release, by its images, by version.yaml, or as the operator says where neither tells. The stock tool takes along whatever containers
+    /// the master still has, those of releases that it was before too.
     ///
     /// # Errors
     /// One sentence, when nothing tells, or the operator says another one than the archive.
     pub fn release(&self, told: Option<&Release>) -> Result<Release, String> {
-        let by_image = self.images.iter().find_map(|image| split_image(image).map(|(_, release, _)| release));
-        let by_file = || {
-            let value = self.version_yaml.lines().find_map(|line| line.trim().strip_prefix("release:"))?;
-            value.trim().trim_matches(['"', '\'']).parse::<Release>().ok()
-        };
-        match (by_image, told) {
-            (Some(found), Some(told)) if found != *told => Err(format!("the archive is of Fuel {found}, not {told}")),
-            (Some(found), _) => Ok(found),
-            // An upgraded master has a version.yaml of each release it ever was: the operator knows better.
-            (None, Some(told)) => Ok(told.clone()),
-            (None, None) => by_file().ok_or_else(|| "the archive doesn't tell its Fuel release: name it with --fuel".into()),
+        let by_image: BTreeSet<Release> =
+            self.images.iter().filter_map(|image| split_image(image).map(|(_, release, _)| release)).collect();
+        let known = if by_image.is_empty() { &self.releases } else { &by_image };
+        let list = || known.iter().map(Release::to_string).collect::<Vec<_>>().join(" and ");
+        if let Some(told) = told {
+            // A version.yaml is no more than a hint.
+            let fits = by_image.is_empty() || by_image.contains(told);
+            return if fits { Ok(told.clone()) } else { Err(format!("the archive is of Fuel {}, not {told}", list())) };
         }
+        let linked = || {
+            let name = self.version_link.strip_suffix("/version.yaml")?;
+            name.rsplit('/').next()?.parse::<Release>().ok().filter(|release| known.is_empty() || known.contains(release))
+        };
+        let only = || known.first().filter(|_| known.len() == 1).cloned();
+        only().or_else(linked).ok_or_else(|| match known.len() {
+            0 => "the archive doesn't tell its Fuel release: name it with --fuel".into(),
+            _ => format!("the archive is of a master that was Fuel {}: say with --fuel which of them it is", list()),
+        })
     }
 
     /// The id that its images carry.
@@ -83,7 +99,7 @@ impl StockFacts {
     pub fn describe(&self, host: HostName, release: Release, stock_id: String, taken: impl Fn(&BackupId) -> bool) -> Description {
         let started = began(&stock_id, self.newest, release.images_together());
         let captured = |service: &&str| {
-            let image = self.images.iter().find_map(|i| split_image(i).filter(|(s, ..)| s == service))?;
+            let image = self.images.iter().find_map(|i| split_image(i).filter(|(s, of, _)| s == service && *of == release))?;
             let (service, release, _) = image;
             let name = release.container(&service);
             Some(CapturedContainer { name, image: format!("fuel/{service}_{release}"), service, running: true })
@@ -154,6 +170,13 @@ pub fn stock_id_of_file(name: &str) -> Option<String> {
     is_stock_id(id).then(|| id.to_owned())
 }
 
+/// The id in the name of the folder that the stock tool puts a file into: a light one of 6.1 and 7.0 has none of its own.
+#[must_use]
+pub fn stock_id_of_folder(file: &Path) -> Option<String> {
+    let id = file.parent()?.file_name()?.to_str()?.strip_prefix("backup_")?;
+    is_stock_id(id).then(|| id.to_owned())
+}
+
 /// When it began, as near as the archive tells: the id says hour and minute (from 6.1), or hour and second; of the latter the
 /// minute is that of the moment it was packed, where that lies in the hour.
 fn began(stock_id: &str, packed: u64, with_minutes: bool) -> DateTime<Utc> {
@@ -212,5 +235,35 @@ mod tests {
         let about = full.describe("east".parse().unwrap(), full.release(None).unwrap(), full.stock_id().unwrap(), |_| false);
         assert_eq!(about.containers[0].name, "fuel-core-5.1-postgres");
         assert_eq!(about.started.format("%H:%S").to_string(), "14:07", "to 6.0 the id has hour and second");
+    }
+
+    #[test]
+    fn a_master_that_was_upgraded_is_of_the_release_that_it_is_now() {
+        let both = ["fuel/astute_6.1_2026-11-22_1407", "fuel/astute_7.0_2026-11-22_1407", "fuel/nailgun_7.0_2026-11-22_1407"];
+        let mut full = facts(&both, &["etc/fuel"]);
+        assert!(full.release(None).unwrap_err().contains("Fuel 6.1 and 7.0"));
+        let (old, now): (Release, Release) = ("6.1".parse().unwrap(), "7.0".parse().unwrap());
+        assert_eq!(full.release(Some(&old)).unwrap(), old);
+        full.version_link = "/etc/fuel/7.0/version.yaml".into();
+        assert_eq!(full.release(None).unwrap(), now);
+        let about = full.describe("east".parse().unwrap(), now.clone(), "2026-11-22_1407".into(), |_| false);
+        let images: Vec<&str> = about.containers.iter().map(|c| c.image.as_str()).collect();
+        assert!(images.contains(&"fuel/astute_7.0") && images.iter().all(|image| image.ends_with("_7.0")), "{images:?}");
+
+        let mut light = facts(&[], &["etc/fuel"]);
+        light.take_version("VERSION:\n  release: \"6.1\"\n");
+        assert_eq!(light.release(None).unwrap(), old);
+        light.take_version("");
+        light.take_version("VERSION:\n  release: '7.0'\n");
+        assert!(light.release(None).unwrap_err().contains("6.1 and 7.0"));
+        light.version_link = "7.0/version.yaml".into();
+        assert_eq!(light.release(None).unwrap(), now);
+    }
+
+    #[test]
+    fn a_light_files_folder_tells_its_id() {
+        let id = |path: &str| stock_id_of_folder(Path::new(path));
+        assert_eq!(id("/var/backup/fuel/backup_2026-11-22_1407/fuel_backup.tar.lrz").unwrap(), "2026-11-22_1407");
+        assert_eq!(id("/tmp/fuel_backup.tar.lrz"), None);
     }
 }
