@@ -25,6 +25,14 @@ pub struct Unmergeable {
     reason: String,
 }
 
+impl Unmergeable {
+    /// What is wrong, without whose file it is.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
 struct Section<'a> {
     key: String,
     text: &'a str,

@@ -1,9 +1,10 @@
 //! What a restore will do to a master, decided from the manifest and the target's facts before anything is touched (I4).
 
-use super::astute::network_settings;
+use super::astute::{merge, network_settings};
 use super::backup_plan::{jobs_in_the_way, judge_tasks, links_in_the_way, missing_tools, too_little_space};
 use super::facts::{ContainerState, Facts};
 use super::manifest::Manifest;
+use super::release::REPOSITORIES;
 use super::restore_parts::{Part, Selection, choose};
 use super::tasks::{TaskList, UnreadableTasks};
 use super::text::{human_bytes, printable};
@@ -64,7 +65,10 @@ pub fn plan_restore(
     for directory in facts.mountpoints.iter().filter(|d| selection.directories.contains(d)) {
         reasons.push(format!("{directory} is a mount point or holds one: tanker can't swap it for the restored one"));
     }
-    let (spool_bytes, docker_bytes) = space_needed(manifest);
+    if selection.directories.iter().any(|d| d == "/etc/fuel") {
+        reasons.extend(unusable_settings(&facts.astute));
+    }
+    let (spool_bytes, docker_bytes) = space_needed(manifest, &selection);
     reasons.extend(too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "restore"));
     reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "restore"));
     if !reasons.is_empty() {
@@ -73,6 +77,13 @@ pub fn plan_restore(
     warnings.extend(network_warnings(manifest, facts));
     if !manifest.freeze.consistent {
         warnings.push("the backup was taken without a freeze: it may not be of one instant".into());
+    }
+    if selection.directories.iter().any(|d| d == "/root/.ssh") && !selection.directories.iter().any(|d| d == REPOSITORIES) {
+        warnings.push(
+            "/root/.ssh comes from the backup and the bootstrap image stays: where it holds another key, nodes that boot from it refuse the \
+             master until the image is made anew (8.0: fuel-bootstrap build --activate)"
+                .into(),
+        );
     }
     if selection.containers.len() < facts.containers.len() {
         warnings.push("not all containers are made anew: those that stay keep their own layer, and are only restarted".into());
@@ -90,16 +101,33 @@ pub fn may_cut_over(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, ign
     if reasons.is_empty() { Ok(()) } else { Err(reasons) }
 }
 
+/// The target's own network settings are needed to restore its configuration: that they can't be read is said before hours of pushing.
+fn unusable_settings(astute: &str) -> Option<String> {
+    let why = match merge(astute, astute) {
+        _ if astute.trim().is_empty() => "is not there, or empty".to_owned(),
+        Ok(_) => return None,
+        Err(unmergeable) => format!("can't be read ({})", unmergeable.reason()),
+    };
+    Some(format!(
+        "its /etc/fuel/astute.yaml {why}, and this master's network settings, which it keeps, stand there: put one there that is whole \
+         ('tanker extract' takes the backup's out of the archive), or restore other parts with --only"
+    ))
+}
+
 fn paused(facts: &Facts) -> Vec<String> {
     let paused = facts.containers.iter().filter(|container| container.state == ContainerState::Paused);
     paused.map(|container| format!("{} is paused, and can't be stopped so: unpause it first", container.name)).collect()
 }
 
-/// On the spool: the archive, the tar and what is unpacked from it. For Docker: the images, once in its temporary folder
+/// On the spool: the archive, the tar and what is unpacked from it. For Docker: the images that are loaded, once in its temporary folder
 /// and once loaded, and what is committed of the containers that are replaced.
-fn space_needed(manifest: &Manifest) -> (u64, u64) {
-    let images: u64 =
-        manifest.archive.members.iter().filter(|m| m.name.ends_with(".tar") && m.name != "system-dirs.tar").map(|m| m.bytes).sum();
+fn space_needed(manifest: &Manifest, selection: &Selection) -> (u64, u64) {
+    let own = |image: &str| format!("{}_{}.tar", image.replace('/', "__"), manifest.description.stock_id);
+    let is_loaded = |member: &str| match member {
+        "docker-images.tar" => !selection.containers.is_empty(),
+        _ => selection.containers.iter().any(|container| own(&container.image) == member),
+    };
+    let images: u64 = manifest.archive.members.iter().filter(|m| is_loaded(&m.name)).map(|m| m.bytes).sum();
     let spool = manifest.archive.bytes.saturating_add(manifest.archive.tar_bytes.saturating_mul(2)).saturating_add(64 << 20);
     (spool, images.saturating_mul(2).saturating_add(64 << 20))
 }
@@ -118,6 +146,9 @@ fn steps(manifest: &Manifest, facts: &Facts, selection: &Selection) -> Vec<Strin
     }
     if selection.directories.iter().any(|d| d == "/root/.ssh") {
         steps.push("keep the key tanker came in with in /root/.ssh/authorized_keys".to_owned());
+    }
+    if selection.directories.iter().any(|d| d == "/etc/dockerctl") {
+        steps.push("keep the address that the target publishes its containers at (ADMIN_IP in /etc/dockerctl/config)".to_owned());
     }
     if !services.is_empty() {
         steps.push(format!("recreate {}", services.join(" ")));

@@ -71,7 +71,8 @@ answers() {
 # Stock archives of 8.0 leave the client's own password out: that nailgun refuses it is an answer too.
 nailgun_answers() {
   local said
-  said=$(timeout 90 fuel task --list --json 2>&1 </dev/null) && return 0
+  # Of 6.1 it ends with 0 also where what it got is no list.
+  said=$(timeout 90 fuel task --list --json 2>&1 </dev/null) && { printf '%s\n' "$said" | grep '^ *\[' >/dev/null; return $?; }
   case $said in *Unauthorized*) ;; *) return 1 ;; esac
   note "nailgun answers, but refuses the fuel client's password: put that of FUEL_ACCESS in /etc/fuel/astute.yaml into the client's settings (/root/.config/fuel/fuel_client.yaml, to 7.0 /etc/fuel/client/config.yaml)"
 }
@@ -79,14 +80,14 @@ nailgun_answers() {
 # stock_check SECONDS SERVICE: what the master's own tool says. That of 5.1 ends with 0 also where a service failed to start, and only says so.
 stock_check() {
   local said
-  said=$(timeout "$1" dockerctl check "$2" </dev/null 2>&1) || { printf '%s\n' "$said"; return 1; }
+  said=$(timeout "$1" dockerctl check "$2" </dev/null 2>&1 9>&-) || { printf '%s\n' "$said"; return 1; }
   printf '%s\n' "$said"
   case $said in *"failed to start"*) return 1 ;; esac
 }
 
 # check_all LIST: SERVICE NAME of those that must be ready.
 check_all() {
-  local service name deadline count=0 total
+  local service name deadline left count=0 total
   deadline=$(($(uptime_seconds) + ready))
   total=$(wc -l < "$1")
   while read -r service name; do
@@ -94,7 +95,9 @@ check_all() {
       [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; return 1; }
       sleep 0.5
     done
-    stock_check 600 "$service" || { echo "dockerctl check $service failed"; return 1; }
+    # It waits by itself for as long as a service may take.
+    left=$((deadline - $(uptime_seconds)))
+    stock_check $((left > 60 ? left : 60)) "$service" || { echo "dockerctl check $service failed"; return 1; }
     count=$((count + 1))
     event "checked $count $total $service"
   done < "$1"
@@ -133,21 +136,23 @@ keep_aside() {
   done < "$job/before.volumes"
 }
 
-# The key that tanker came in with must still open the door afterwards.
+# The key that tanker came in with must still open the door afterwards, as it does now: sshd takes the first line with a key, whatever a later one
+# allows it.
 keep_key() {
   local new directory keys
   [ "$key" != - ] || return 0
   # Who came in as another user, through sudo, has no key there to keep.
-  grep -qF "$key" /root/.ssh/authorized_keys 2>/dev/null || return 0
+  lines_with_key /root/.ssh/authorized_keys > "$job/key.lines"
+  [ -s "$job/key.lines" ] || return 0
   while read -r new directory; do
     [ "$directory" = /root/.ssh ] || continue
     keys=$new/authorized_keys
-    grep -qF "$key" "$keys" 2>/dev/null && continue
-    ends_in_newline "$keys" || echo >> "$keys" || return 1
-    grep -F "$key" /root/.ssh/authorized_keys >> "$keys" || return 1
-    chmod 600 "$keys"
+    [ "$(lines_with_key "$keys" | head -n 1)" != "$(head -n 1 "$job/key.lines")" ] || continue
+    { cat "$job/key.lines" && { [ ! -f "$keys" ] || cat "$keys"; }; } > "$job/keys" && cat "$job/keys" > "$keys" && chmod 600 "$keys" || return 1
   done < <(staged)
 }
+# Not those that are commented out.
+lines_with_key() { grep -v '^[[:space:]]*#' "$1" 2>/dev/null | grep -F "$key"; }
 
 # The merged astute.yaml that tanker sent along takes the place of the staged one, whose owner and mode stay.
 place_astute() {
@@ -157,10 +162,19 @@ place_astute() {
     [ "$directory" != /etc/fuel ] || cat "$job/astute.yaml" > "$new/astute.yaml" || return 1
   done < <(staged)
 }
+# The stock tool publishes its containers at this address, and asks there whether they are ready: it is the network's, and so this master's own.
+place_admin_ip() {
+  local new directory line
+  line=$(sed -n 's/^ADMIN_IP=.*/&/p' /etc/dockerctl/config 2>/dev/null | tail -n 1)
+  [ -n "$line" ] || return 0
+  while read -r new directory; do
+    [ "$directory" = /etc/dockerctl ] && [ -f "$new/config" ] || continue
+    line=$line awk '/^ADMIN_IP=/ { $0 = ENVIRON["line"] } { print }' "$new/config" > "$job/config" && cat "$job/config" > "$new/config" || return 1
+  done < <(staged)
+}
 
 # A backup need not have brought any directory.
 staged() { [ ! -f "$job/staged" ] || cat "$job/staged"; }
-ends_in_newline() { [ ! -s "$1" ] || [ -z "$(tail -c 1 "$1")" ]; }
 
 # What was in use already is no backup any more: PostgreSQL and others have worked on it.
 stage_again() {
@@ -168,6 +182,14 @@ stage_again() {
   [ -s "$job/directories" ] || { rm -f "$job/used"; return; }
   while read -r new _; do rm -rf --one-file-system "$new" || return 1; done < <(staged)
   rm -rf --one-file-system "$job/root" && : > "$job/staged" && unpack_tree system-dirs.tar "$job/root" && stage_directories && sync && rm -f "$job/used"
+}
+
+# A list that lost its lines would be a restore of nothing.
+all_is_staged() {
+  local directory
+  while read -r directory; do
+    [ "$directory" = /var/lib/fuel/keys ] || staged | grep -qxF "$(staged_at "$directory") $directory" || { echo "$directory is not staged"; return 1; }
+  done < "$job/directories"
 }
 
 # All renames are written down, and on the disk, before the first happens: the way back knows what may have been done.
@@ -262,6 +284,7 @@ put_back() {
   $telling supervise_all "$job/working"
   undo check_all "$job/working"
   undo stop_what_was_stopped
+  [ ! -s "$job/rules.before" ] || compare_rules
   [ -n "$undone" ] || { stuck; return 1; }
   rm -f "$job/touched"
 }
@@ -282,7 +305,17 @@ discard() {
   rm -rf "$job/x" "$job/root" "$job/volume" "$job/before" "$job/archive.tar.lrz"
 }
 
+# Of a part that is restored, the rest need not do what it didn't do before.
+what_must_work() { awk 'NR == FNR { must[$1] = 1; next } $1 in must' <(cut -d' ' -f1 "$job/containers" "$job/working") "$job/everyone" > "$job/must"; }
+
 rules() { iptables-save 2>/dev/null | sed -e '/^#/d' -e 's/\[[0-9]*:[0-9]*\]//' -e 's/172\.17\.[0-9]*\.[0-9]*/CONTAINER/g' | sort; }
+
+# The folder goes with the job: what differs is said.
+compare_rules() {
+  local differ
+  differ=$(rules | diff "$job/rules.before" - | grep '^[<>]' | head -n 20 | cut -c1-160)
+  [ -z "$differ" ] || note "the iptables rules are not those of before (<: before, >: now): ${differ//$'\n'/; }"
+}
 
 on_exit() {
   local code=$?
@@ -304,8 +337,10 @@ cut_over() {
   attempt note_what_was_stopped
   attempt note_what_works
   attempt list_everyone
+  attempt all_is_staged
   attempt keep_key
   attempt place_astute
+  attempt place_admin_ip
   # What was staged and loaded must survive a power cut from here on.
   sync
   step stop
@@ -327,8 +362,9 @@ cut_over() {
   step supervise
   attempt supervise_all "$job/everyone"
   step check
-  attempt check_all "$job/everyone"
-  rules | cmp -s - "$job/rules.before" || note "the iptables rules differ from before: compare them with $job/rules.before"
+  attempt what_must_work
+  attempt check_all "$job/must"
+  compare_rules
 }
 
 main() {

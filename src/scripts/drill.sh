@@ -18,11 +18,11 @@ load_images() {
   while read -r service _ image; do
     echo "${image}_$stock_id" >> "$job/images" || return 1
     file="$job/x/${image//\//__}_$stock_id.tar"
-    [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
+    [ ! -f "$file" ] || { load_tar "$file" && rm -f "$file" || return 1; }
     [ "$service" != postgres ] || postgres_image=${image}_$stock_id
   done < "$job/containers"
   file=$job/x/docker-images.tar
-  [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
+  [ ! -f "$file" ] || { load_tar "$file" && rm -f "$file" || return 1; }
   # A light backup names its containers; from 6.1 on, where the database lies beside its image, it holds none of their images.
   [ -z "$postgres_image" ] || docker inspect "$postgres_image" >/dev/null 2>&1 || postgres_image=''
 }

@@ -10,10 +10,10 @@ load_images() {
   while read -r image; do echo "${image}_$stock_id" >> "$job/images" || return 1; done < "$job/brought"
   while read -r service _ image; do
     file="$job/x/${image//\//__}_$stock_id.tar"
-    [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
+    [ ! -f "$file" ] || { load_tar "$file" && rm -f "$file" || return 1; }
   done < "$job/containers"
   file=$job/x/docker-images.tar
-  [ ! -f "$file" ] || { timeout 7200 docker load < "$file" && rm -f "$file" || return 1; }
+  [ ! -f "$file" ] || { load_tar "$file" && rm -f "$file" || return 1; }
   while read -r service _ image; do
     docker inspect "${image}_$stock_id" >/dev/null || { echo "the archive brought no image for $service"; return 1; }
   done < "$job/containers"

@@ -2,8 +2,9 @@
 # Stopping and starting Fuel's containers as their master does it, and telling whoever would otherwise restart them.
 # It stands behind lib.sh. KIND is supervisor (to 7.0) or systemd (8.0).
 
-# Nothing here may hang for ever: the way back would never begin.
-ctl() { timeout 1800 dockerctl "$@" </dev/null; }
+# Nothing here may hang for ever: the way back would never begin. And nothing that the master's tools start, as cobbler's dhcrelay, may inherit the
+# job's lock: it would be held when the job is long over.
+ctl() { timeout 1800 dockerctl "$@" </dev/null 9>&-; }
 service_of() { echo "${1#fuel-core-*-}"; }
 
 # unsupervise KIND SERVICE...: a supervisor that already stopped a program says so with an error, and one whose program ends at
@@ -12,9 +13,9 @@ unsupervise() {
   local kind=$1 try; shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
-  if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}"; return $?; fi
+  if [ "$kind" = systemd ]; then timeout 900 systemctl stop "${programs[@]/%/.service}" 9>&-; return $?; fi
   for try in 1 2 3; do
-    timeout 300 supervisorctl stop "${programs[@]}"
+    timeout 300 supervisorctl stop "${programs[@]}" 9>&-
     none_is 'RUNNING|STARTING|BACKOFF' "${programs[@]}" && return 0
   done
   return 1
@@ -37,8 +38,8 @@ supervise() {
   local kind=$1 program; local -a pids=(); shift
   [ $# -gt 0 ] || return 0
   local -a programs=("${@/#/docker-}")
-  if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}"; return $?; fi
-  for program in "${programs[@]}"; do timeout 300 supervisorctl start "$program" & pids+=($!); done
+  if [ "$kind" = systemd ]; then timeout 900 systemctl start "${programs[@]/%/.service}" 9>&-; return $?; fi
+  for program in "${programs[@]}"; do timeout 300 supervisorctl start "$program" 9>&- & pids+=($!); done
   wait "${pids[@]}"
   none_is 'STOPPED|FATAL|EXITED' "${programs[@]}"
 }
@@ -47,6 +48,8 @@ supervise() {
 stop_postgres() {
   local name=$1 id pid parent try
   id=$(container_id "$name")
+  # Without it every postgres of the master would be meant.
+  [ -n "$id" ] || return 1
   for pid in $(pgrep -x 'postgres|postmaster'); do
     grep -q "$id" "/proc/$pid/cgroup" 2>/dev/null || continue
     parent=$(sed -n 's/^PPid:[^0-9]*//p' "/proc/$pid/status")
@@ -63,7 +66,7 @@ unsupervise_postgres() {
   local pid
   unsupervise "$1" postgres & pid=$!
   sleep 1
-  ! is_running "$2" || stop_postgres "$2" || echo "postgres did not stop by itself"
+  ! is_running "$2" || stop_postgres "$2" || note "postgres did not stop by itself within 30 s: it recovers from its log when it starts"
   wait "$pid"
 }
 

@@ -14,6 +14,22 @@ check_members() {
   done < "$job/members"
 }
 
+# load_tar FILE: Docker gives an image every name that its tar brings, also one that is in use here: none may come but those of this archive's id.
+load_tar() {
+  local name
+  while read -r name; do
+    case $name in *_"$stock_id") ;; *) echo "${1##*/} brings the name $name, which is not of this archive: it is not loaded"; return 1 ;; esac
+    # Whatever comes goes again, also what nobody asked for.
+    grep -qxF "$name" "$job/images" || echo "$name" >> "$job/images" || return 1
+  done < <(names_in "$1")
+  timeout 7200 docker load < "$1"
+}
+# Most Dockers write one of these two files, anywhere in the tar. A name with an escape ends as none of ours does.
+names_in() {
+  tar -xOf "$1" repositories ./repositories 2>/dev/null | tr -d '\n' | grep -o '"[^"]*" *: *{' | cut -d'"' -f2
+  tar -xOf "$1" manifest.json ./manifest.json 2>/dev/null | tr -d '\n' | grep -o '"RepoTags" *: *\[[^]]*\]' | sed 's/^[^[]*//' | grep -o '"[^"]*"' | tr -d '"' | sed 's/:[^:]*$//'
+}
+
 # Unpacks a tree without what had gone between its two passes. Both passes stand behind one another: what stands twice ends up
 # as it stands last. Never with --recursive-unlink, which empties a directory whose second pass brings only what changed.
 unpack_tree() {
@@ -43,6 +59,7 @@ unpack_tree() {
   return 1
 }
 
+staged_at() { echo "$(dirname "$1")/.tanker-new-${job##*/}-$(basename "$1")"; }
 # Beside the directory in use, so that the cutover is a rename.
 stage_directories() {
   local directory new
@@ -52,7 +69,7 @@ stage_directories() {
       [ "$directory" = /var/lib/fuel/keys ] && continue
       echo "the archive holds no $directory"; return 1
     fi
-    new="$(dirname "$directory")/.tanker-new-${job##*/}-$(basename "$directory")"
+    new=$(staged_at "$directory")
     mkdir -p "$(dirname "$directory")" && echo "$new $directory" >> "$job/staged" && rm -rf --one-file-system "$new" &&
       mv -T "$job/root$directory" "$new" || return 1
   done < "$job/directories"

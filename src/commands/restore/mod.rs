@@ -18,7 +18,7 @@ use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, p
 use crate::fleet::Ending;
 use crate::library::{Depth, Entry, LibraryError, Verified};
 use crate::model::astute;
-use crate::model::facts::Facts;
+use crate::model::facts::{Facts, parse_frames};
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::manifest::{Description, Origin};
@@ -237,6 +237,8 @@ pub async fn finish(ctx: &Context, half: Half, way: Way) -> RunReport {
     report(&host.name, ending, began)
 }
 
+const ASTUTE: &str = "/etc/fuel/astute.yaml";
+
 /// Why nothing was cut over, and what becomes of what is on the master by then.
 pub(super) enum Stopped {
     /// It goes.
@@ -291,19 +293,19 @@ async fn bring_over(
     if let Some((step, reason)) = failed {
         return Err(Stopped::Clean(Ending::bad(Severity::Failed, format!("{step}: {reason}; nothing in use was changed"), None)));
     }
-    is_what_it_says(host, job, link, backup).await?;
+    let staged = format!("/etc/.tanker-new-{}-fuel/astute.yaml", job.name());
+    let paths = [job.file("x/tanker.json"), staged, ASTUTE.to_owned()];
+    let answer = link.run(&Script::files(paths.clone()), READING, READING).await.map_err(|e| stopped(host, &e))?;
+    let mut found = parse_frames(&answer).map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?;
+    let [inside, theirs, ours] = paths.map(|path| found.remove(&path));
+    is_what_it_says(inside.as_deref(), backup)?;
     ctx.step(host, Step::Merge);
-    merge_astute(host, job, link, selection).await.map_err(Stopped::Clean)
+    merge_astute(selection, theirs, ours).map_err(Stopped::Clean)
 }
 
 /// The archive says of which backup it is: a manifest that was put beside another one's is found here at the latest.
-async fn is_what_it_says(host: &Host, job: &Job, link: &mut Link, backup: &Description) -> Result<(), Stopped> {
-    if backup.origin == Origin::Stock {
-        return Ok(());
-    }
-    let script = Script::read([job.file("x/tanker.json"), "0".to_owned()]);
-    let inside = link.run(&script, READING, READING).await.map_err(|e| stopped(host, &e))?;
-    if serde_json::from_slice::<Description>(&inside).ok().as_ref() == Some(backup) {
+fn is_what_it_says(inside: Option<&str>, backup: &Description) -> Result<(), Stopped> {
+    if backup.origin == Origin::Stock || inside.and_then(|text| serde_json::from_str::<Description>(text).ok()).as_ref() == Some(backup) {
         return Ok(());
     }
     let why = "the archive is of another backup than its manifest says; nothing in use was changed".to_owned();
@@ -315,18 +317,17 @@ fn lines<S: AsRef<str>>(items: impl Iterator<Item = S>) -> String {
 }
 
 /// The backup's astute.yaml with the target's network settings; none where /etc/fuel is not restored.
-async fn merge_astute(host: &Host, job: &Job, link: &mut Link, selection: &Selection) -> Result<Option<String>, Ending> {
+fn merge_astute(selection: &Selection, theirs: Option<String>, ours: Option<String>) -> Result<Option<String>, Ending> {
     if !selection.directories.iter().any(|d| d == "/etc/fuel") {
         return Ok(None);
     }
-    let name = job.path().rsplit('/').next().unwrap_or_default();
-    let staged = format!("/etc/.tanker-new-{name}-fuel/astute.yaml");
-    let mut read = async |path: &str| -> Result<String, Ending> {
-        let bytes = link.run(&Script::read([path, "0"]), READING, READING).await.map_err(|e| remote_ending(host, &e))?;
-        String::from_utf8(bytes).map_err(|_| Ending::bad(Severity::Failed, format!("{path} is no UTF-8 text"), None))
+    let failed = |why: String| Ending::bad(Severity::Failed, format!("{why}; nothing in use was changed"), None);
+    let of = |whose: &str, text: Option<String>| match text {
+        None => Err(failed(format!("the {whose} has no astute.yaml in /etc/fuel"))),
+        // What is no text came as this.
+        Some(text) if text.contains(char::REPLACEMENT_CHARACTER) => Err(failed(format!("the {whose}'s astute.yaml is no UTF-8 text"))),
+        Some(text) => Ok(text),
     };
-    let (theirs, ours) = (read(&staged).await?, read("/etc/fuel/astute.yaml").await?);
-    let merged =
-        astute::merge(&theirs, &ours).map_err(|e| Ending::bad(Severity::Failed, format!("{e}; nothing in use was changed"), None))?;
-    Ok(Some(merged))
+    let (theirs, ours) = (of("backup", theirs)?, of("target", ours)?);
+    astute::merge(&theirs, &ours).map(Some).map_err(|e| failed(e.to_string()))
 }

@@ -28,6 +28,8 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     let foreign_were = foreign();
     let (archive, manifest) = backup_of(&lab);
     let (archive_was, manifest_was) = (fs::read(&archive).unwrap(), fs::read_to_string(&manifest).unwrap());
+    // The address that its containers are published at isn't the backup's any more.
+    lab.ask("sed -i 's/^ADMIN_IP=.*/ADMIN_IP=\"127.0.0.1\"/' /etc/dockerctl/config");
     let before = lab.snapshot();
     let damages: [(&str, Box<dyn Fn()>); 3] = [
         ("cut short", Box::new(|| fs::write(&archive, &archive_was[..archive_was.len() - 4096]).unwrap())),
@@ -99,6 +101,9 @@ fn i4_a_damaged_archive_is_refused_before_the_master_is_touched_and_a_failed_cut
     });
     lab.sh("test -e /etc/puppet/later").expect_code(1);
     lab.lab(&["oracle", "m"]).expect_code(0);
+    assert_eq!(lab.ask("grep ^ADMIN_IP= /etc/dockerctl/config"), "ADMIN_IP=\"127.0.0.1\"", "it stays the target's");
+    // What the master's own tools have started lives on, without the job's lock.
+    lab.ask("pgrep -f ^dhcrelay-of-the-lab && flock -n /var/backup/fuel/tanker true");
     lab.tanker(&["status"]).expect_code(0).says("has ended");
 
     // Nobody cleaned up behind that one, and work went on. The same restore once more, which fails before it has replaced anything,
