@@ -3,6 +3,7 @@
 mod around;
 mod awake;
 mod away;
+mod emptying;
 mod homes;
 mod masters;
 mod offsite;
@@ -256,6 +257,7 @@ impl Start {
                     (false, false) => ui::Show::Progress(self.verbose),
                 },
             ),
+            proving: Arc::new(tokio::sync::Semaphore::new(1)),
             clock: Utc::now,
         })
     }

@@ -16,7 +16,8 @@ row() {
 compare() {
   local name=$1 unit=$2 aim=$3 a='' b='' n x y
   for ((n = 1; n <= runs; n++)); do
-    x=$(ours); y=$(theirs)
+    # Whoever comes second finds warmer caches: that is each of them in turn.
+    if [ $((n % 2)) = 1 ]; then x=$(ours); y=$(theirs); else y=$(theirs); x=$(ours); fi
     echo "  $name, run $n of $runs: tanker $x $unit, the other $y $unit" >&2
     a="$a$x
 " b="$b$y

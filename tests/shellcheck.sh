@@ -2,16 +2,17 @@
 # Every shell script of the project, those that run on a master the way they are sent: behind what they share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shellcheck -x tests/*.sh tests/remotes/swift tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,systemctl-over-supervisor,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
+shellcheck -x tests/*.sh tests/remotes/{ceph,swift} tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,systemctl-over-supervisor,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for script in src/scripts/*.sh; do
   name=${script##*/}
   case $name in
-    lib.sh|services.sh|job.sh|freeze.sh|pack.sh|unpack.sh) continue ;;
-    backup.sh) cat src/scripts/{lib,services,job,freeze,pack}.sh "$script" > "$work/$name" ;;
-    prepare.sh|drill.sh|cutover.sh) cat src/scripts/{lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
-    *) cat src/scripts/{lib,services}.sh "$script" > "$work/$name" ;;
+    base.sh|lib.sh|services.sh|job.sh|freeze.sh|pack.sh|unpack.sh) continue ;;
+    backup.sh) cat src/scripts/{base,lib,services,job,freeze,pack}.sh "$script" > "$work/$name" ;;
+    prepare.sh|drill.sh|cutover.sh) cat src/scripts/{base,lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
+    poll.sh|read.sh|files.sh|prove.sh|root.sh) cat src/scripts/base.sh "$script" > "$work/$name" ;;
+    *) cat src/scripts/{base,lib,services}.sh "$script" > "$work/$name" ;;
   esac
   # What is defined twice hides what the shared functions count on.
   twice=$(grep -oE '^[a-z_]+\(\)' "$work/$name" | sort | uniq -d)

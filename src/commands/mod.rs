@@ -17,6 +17,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
+use tokio::sync::Semaphore;
+
 use crate::fleet::{Cancel, Ending};
 use crate::library::{Depth, Entry, Keys, Library, LibraryError, Recipients, Verified, verify};
 use crate::model::facts::{Facts, JobTrace, parse_facts, parse_frames, parse_jobs};
@@ -64,6 +66,8 @@ pub struct Context {
     pub owner: String,
     /// Whether to stop.
     pub cancel: Cancel,
+    /// Held while an archive is decompressed here: lrzip keeps what it unpacks in memory.
+    pub proving: Arc<Semaphore>,
     /// Who is told.
     pub monitor: Arc<dyn Monitor>,
     /// The time.

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 
 use super::verify::hex;
 
-/// The size of a block; the last one may be shorter. The same as in `src/scripts/lib.sh`.
+/// The size of a block; the last one may be shorter. The same as in `src/scripts/base.sh`.
 pub const BLOCK: u64 = 4 << 20;
 
 /// A SHA-256.

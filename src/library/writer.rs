@@ -177,10 +177,10 @@ impl Library {
         }
     }
 
-    /// A backup's folder under its `.partial` name. Folders of earlier attempts that died are removed first: with the lock held
-    /// nobody can be writing them.
+    /// A backup's `.partial` folder. Those of attempts that died are removed first: with the lock held nobody can be writing them.
     pub(super) fn begin_folder(&self, host: &HostName, id: &BackupId, bytes: u64) -> Result<Folder, LibraryError> {
         let host_folder = self.root.join(host.as_str());
+        self.put_back_aside(host)?;
         for entry in fs::read_dir(&host_folder).map_err(LibraryError::file(&host_folder, "can't be read"))?.flatten() {
             // What a later run can go on with is given up by name only.
             if entry.file_name().to_string_lossy().ends_with(".partial") && !super::catalog::goes_on(&entry.path()) {

@@ -12,8 +12,11 @@ use crate::model::text::printable;
 const POLL: Duration = Duration::from_millis(300);
 /// A call that only looks or signals.
 const SHORT: Duration = Duration::from_secs(60);
-/// How long a lost line is tried again while a job runs.
+/// Starting one: what dead ones have left there is removed first.
+const STARTING: Duration = Duration::from_secs(600);
+/// How long a lost line is tried again while a job runs, and when nothing that it does is urgent any more.
 const PATIENCE: Duration = Duration::from_secs(90);
+const LONG_PATIENCE: Duration = Duration::from_secs(300);
 /// A thaw may have to start stopped containers, which run puppet first.
 const CLEANING: Duration = Duration::from_secs(3600);
 
@@ -114,7 +117,7 @@ impl Job {
         }
         input.extend_from_slice(b". 0\n");
         let words = [self.path.clone(), owner.to_owned(), link.keep_jobs().as_secs().to_string()].into_iter().chain(args.iter().cloned());
-        link.run_once(&Script::start(words), &input, SHORT).await.map(drop)
+        link.run_once(&Script::start(words), &input, STARTING).await.map(drop)
     }
 
     /// Follows the event log from `offset` until the job has ended, renewing its lease. Returns the offset behind the last
@@ -125,7 +128,8 @@ impl Job {
     pub async fn follow(&self, link: &mut Link, mut offset: usize, mut on_event: impl FnMut(JobEvent)) -> Result<usize, RemoteError> {
         let (limit, mut log) = (link.step_timeout(), Log::begin());
         loop {
-            let answer = link.run(&Script::poll([self.path.clone(), offset.to_string()]), SHORT, PATIENCE).await?;
+            let patience = if log.thawed { LONG_PATIENCE } else { PATIENCE };
+            let answer = link.run(&Script::poll([self.path.clone(), offset.to_string()]), SHORT, patience).await?;
             let frames = parse_frames(&answer).map_err(|e| RemoteError::Answer(e.to_string()))?;
             offset += log.take(frames.get("events").map_or("", String::as_str), &mut on_event)?;
             if let Some(bytes) = frames.get("growing").and_then(|bytes| bytes.trim().parse().ok()) {
@@ -179,6 +183,8 @@ struct Log {
     events: usize,
     /// Whether the job has said its last word.
     ended: bool,
+    /// Whether what it froze is thawed: what is left to do waits for nobody.
+    thawed: bool,
     /// What it does, for a sentence.
     step: String,
     since: Instant,
@@ -187,7 +193,15 @@ struct Log {
 
 impl Log {
     fn begin() -> Self {
-        Self { bytes: 0, events: 0, ended: false, step: "the job's start".to_owned(), since: Instant::now(), steps: BTreeSet::new() }
+        Self {
+            bytes: 0,
+            events: 0,
+            ended: false,
+            thawed: false,
+            step: "the job's start".to_owned(),
+            since: Instant::now(),
+            steps: BTreeSet::new(),
+        }
     }
 
     /// Takes what was written since the last look, as far as its lines are whole: how many bytes that is. A line that is still being
@@ -202,6 +216,7 @@ impl Log {
         self.events += whole.lines().count();
         for event in whole.lines().filter_map(parse_event) {
             self.ended |= matches!(event, JobEvent::Failed(..) | JobEvent::Finished);
+            self.thawed |= matches!(event, JobEvent::Thawed(_));
             // One that says the same step again and again would have no limit.
             if let JobEvent::Step(name, _) = &event
                 && self.steps.len() < MOST_STEPS

@@ -223,7 +223,7 @@ fn in_words(what: &str) -> &str {
         "poll" => "the question how far the job is",
         "clean" => "cleaning up on the master",
         "thaw" => "thawing",
-        "read" => "reading a file on the master",
+        "read" | "files" => "reading a file on the master",
         "pull" => "the transfer",
         "prove" => "proving the archive on the master",
         "offer" => "the look at what was pushed before",

@@ -1,7 +1,11 @@
 //! The scripts that run on a master: real files under src/scripts, embedded here.
 
 /// Shared by all of them.
+const BASE: &str = include_str!("../scripts/base.sh");
+/// Shared by those that do more than look at a file of a job's.
 const LIB: &str = concat!(include_str!("../scripts/lib.sh"), "\n", include_str!("../scripts/services.sh"));
+/// What is asked for again and again needs no more than the base.
+const LIGHT: [&str; 5] = ["poll", "read", "files", "prove", "root"];
 /// Shared by the long jobs.
 const JOB: &str = include_str!("../scripts/job.sh");
 
@@ -41,6 +45,8 @@ scripts! {
     thaw => "thaw";
     /// `read.sh FILE OFFSET`
     read => "read";
+    /// `files.sh FILE...`
+    files => "files";
     /// `pull.sh JOB`
     pull => "pull";
     /// `prove.sh FILE`
@@ -69,12 +75,13 @@ pub fn job_script(name: &str) -> Option<String> {
         "cutover" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/cutover.sh")),
         _ => return None,
     };
-    Some(format!("{LIB}\n{JOB}\n{body}"))
+    Some(format!("{BASE}\n{LIB}\n{JOB}\n{body}"))
 }
 
 impl Script {
     fn new(name: &'static str, body: &str, args: Vec<String>) -> Self {
-        Self { name, text: format!("{LIB}\n{body}").trim_end().to_owned(), args }
+        let shared = if LIGHT.contains(&name) { BASE.to_owned() } else { format!("{BASE}\n{LIB}") };
+        Self { name, text: format!("{shared}\n{body}").trim_end().to_owned(), args }
     }
 
     /// The command for the far shell. The script's text doesn't stand in it: it comes first on stdin, and runs only when it

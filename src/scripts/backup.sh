@@ -94,20 +94,26 @@ measure() {
   live_bytes=$(stat -c %s "$job"/a/* 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }')
   layers=$(layer_bytes) || { layers=0; note "Docker doesn't say how much the containers have written: the prediction leaves it out"; }
 }
-# What is yet to be written beside what is there: the images into the tar, and the archive, which is taken to be no smaller than the tar.
+# What is yet to be written beside what is there. To the spool: the images into the tar, and the archive, which is taken to be no smaller than the tar;
+# without one, what has changed. To Docker's disk: the containers' own layers, once more each.
 enough_room() {
-  local free need
-  free=$(df -Pk "$job" | awk 'NR == 2 { printf "%d", $4 / 1024 }')
-  need=$(((2 * ($(cat "$job/images.bytes") + layers) + live_bytes) / 1048576 + 16))
-  [ "$free" -ge "$need" ] || fail "the spool has $free MiB free and the rest of the backup needs up to $need: nothing was frozen ('--no-spool' packs on the workstation instead)"
+  local free docker_free need docker_need changed
+  changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
+  need=$((2 * ($(cat "$job/images.bytes") + layers) + live_bytes))
+  [ "$spool" = spool ] || need=$((2 * changed))
+  need=$((need / 1048576 + 16)) docker_need=$((layers / 1048576 + 64))
+  free=$(free_mib "$job") docker_free=$(free_mib /var/lib/docker)
+  if [ "$(stat -c %d "$job")" = "$(stat -c %d /var/lib/docker)" ]; then need=$((need + docker_need)); docker_need=0; fi
+  [ "$free" -ge "$need" ] || fail "the spool has $free MiB free and the rest of the backup needs up to $need: nothing was frozen$([ "$spool" = pipe ] || echo " ('--no-spool' packs on the workstation instead)")"
+  [ "$docker_free" -ge "$docker_need" ] || fail "/var/lib/docker has $docker_free MiB free and the containers' own layers need up to $docker_need: nothing was frozen"
 }
+free_mib() { df -Pk "$1" | awk 'NR == 2 { printf "%d", $4 / 1024 }'; }
 
 # What the freeze will have to do, from what was seen live: list the trees again, copy what has changed in them and in the
 # containers at the rate of the live pass, and call Docker for each container.
 predict() {
   local began listed client changed rate
   began=$(now_ms)
-  : > "$job/changed.bytes"
   each_tree count_changed
   listed=$(($(now_ms) - began))
   began=$(now_ms)
@@ -176,10 +182,20 @@ each_tree() {
 # Through `awk`, for a dump that was cut off in the middle ends like any other.
 dump_database() {
   # shellcheck disable=SC2016 # the container's shell expands it
-  in_container "$1" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/pg_dumpall ] && exec su postgres -s /bin/sh -c $d/pg_dumpall; done; echo "no pg_dumpall" >&2; exit 1' 2>>"$job/log" |
+  in_container "$1" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/pg_dumpall ] && exec su postgres -s /bin/sh -c $d/pg_dumpall; done; echo "no pg_dumpall" >&2; exit 1' 2>>"$job/dump.log" |
     awk '{ print } /PostgreSQL database cluster dump complete/ { whole = 1 } END { exit !whole }'
-  case "${PIPESTATUS[*]}" in "0 0") ;; "0 "*) echo "the dump has no end" >> "$job/log"; return 1 ;; *) return 1 ;; esac
+  case "${PIPESTATUS[*]}" in "0 0") ;; "0 "*) echo "the dump has no end" >> "$job/dump.log"; return 1 ;; *) return 1 ;; esac
 }
+
+# The database's processor and the trees' disk work at once; through a pipe one goes after the other.
+begin_dump() {
+  if [ "$spool" = pipe ]; then into_member "$(cat "$job/dump.name")" dump_database "$postgres"; return; fi
+  into_member "$(cat "$job/dump.name")" dump_database "$postgres" 9>&- & dumping=$!
+}
+# A number that was waited for may be anybody's: none is kept.
+end_dump() { local pid=$dumping; dumping=; wait "$pid"; }
+end_asking() { local pid=$asking; asking=; wait "$pid"; }
+end_removing() { local pid=$removing; removing=; wait "$pid"; }
 
 # Commits go on in the background: what is left to do in the freeze needs none of them.
 begin_commits() {
@@ -198,12 +214,31 @@ end_commits() {
   return $failed
 }
 
+# Containers that were stopped, or had no time for a while, take theirs to answer: of the former, puppet runs in each of them.
+ask_tasks() {
+  local code deadline patience=60
+  [ "$freeze" != stop ] || patience=1800
+  deadline=$(($(uptime_seconds) + patience))
+  while :; do
+    timeout 90 fuel task --list --json > "$job/tasks.out" 2>"$job/tasks.err" </dev/null
+    code=$?
+    # A password that is refused is refused again.
+    ! grep -s Unauthorized "$job/tasks.out" "$job/tasks.err" >/dev/null || break
+    { [ $code -ne 0 ] || ! grep '^ *\[' "$job/tasks.out" >/dev/null; } && [ "$(uptime_seconds)" -lt $deadline ] || break
+    sleep 2
+  done
+  event "tasks $code"
+}
+
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
   release_pipe "$job"
   # Without its job it would go on with all its threads for nothing.
   [ -z "$packing" ] || kill "$packing" 2>/dev/null
+  [ -z "$dumping" ] || kill_tree "$dumping"
+  [ -z "$asking" ] || kill_tree "$asking"
+  [ -z "$removing" ] || wait "$removing"
   # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
   [ $code -eq 0 ] || is_over "$job" || rm -f "$job/thawed"
   # A pause that Docker was slow to take may still come: then the last word is the watchdog's, which looks again and again.
@@ -230,7 +265,7 @@ main() {
   # Through a pipe the line's speed counts, and the guard ends what nobody reads.
   patience=7200
   [ "$spool" = spool ] || patience=604800
-  commits=() packing=
+  commits=() packing='' dumping='' asking='' removing=''
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
   local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n
@@ -239,20 +274,22 @@ main() {
 
   step dump
   postgres=$(awk '$1 ~ /-postgres$/ && $3 == "freeze" { print $1 }' "$job/containers")
-  if [ -n "$postgres" ]; then into_member "$(cat "$job/dump.name")" dump_database "$postgres" || fail "pg_dumpall failed: $(last_words)"
+  if [ -n "$postgres" ]; then begin_dump || fail "pg_dumpall failed: $(words_of "$job/dump.log")"
   else note "postgres does not run: no database dump"; fi
   step live
   began=$(now_ms)
   each_tree live_pass
   live_ms=$(($(now_ms) - began))
+  [ -z "$dumping" ] || end_dump || fail "pg_dumpall failed: $(words_of "$job/dump.log")"
   step predict
   measure
-  [ "$spool" = pipe ] || enough_room
+  : > "$job/changed.bytes"
   # How long containers take to stop and start nobody knows beforehand.
   if [ "$freeze" = pause ] || [ "$freeze" = cgroup ]; then
     predict
     [ "$predicted" -lt $((freeze_timeout * 1000)) ] || fail "the freeze would take about $((predicted / 1000)) s, longer than its limit of $freeze_timeout s: nothing was frozen (--freeze-timeout raises the limit)"
   fi
+  enough_room
   # What was written live is on its way to the disk for seconds yet, and whatever syncs a file meanwhile, as a commit does, waits for all of it. A disk
   # that takes longer than this is no reason to have no backup.
   settle_disk
@@ -287,9 +324,10 @@ main() {
   settle_listed "$job" || note "$(last_words)"
 
   step tasks
-  timeout 90 fuel task --list --json > "$job/tasks.out" 2>"$job/tasks.err" </dev/null; event "tasks $?"
+  # The client takes its time: meanwhile the rest goes on.
+  ask_tasks 9>&- & asking=$!
   step save
-  if [ "$spool" = pipe ]; then send_the_rest; event finished; return; fi
+  if [ "$spool" = pipe ]; then send_the_rest; attempt end_asking; event finished; return; fi
   each_tree join_passes
   mv "$job/description.json" "$job/a/tanker.json"
   (cd "$job/a" && ls -A) > "$job/members"
@@ -301,13 +339,15 @@ main() {
   done < "$job/members"
   attempt save_images
   attempt end_outer
-  remove_images "$job" || note "temporary images could not be removed"
+  remove_images "$job" 9>&- & removing=$!
+  attempt end_asking
   step compress
   echo "$archive" > "$job/growing"
   event "tar $(stat -c %s "$job/outer.tar")"
   mv "$job/outer.tar" "${archive%.lrz}"
   attempt pack "${archive%.lrz}" "$archive"
   rm -f "${archive%.lrz}"
+  end_removing || note "temporary images could not be removed"
   step digest
   attempt digest_archive "$archive"
   rm -f "$job/growing"

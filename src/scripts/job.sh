@@ -12,7 +12,8 @@ say_failure() { [ -n "${failure_said:-}" ] || event "failed $current_step $*"; }
 note() { event "note $*"; }
 
 # Everything that the job prints goes to its log: the last line of it is the reason that is reported.
-last_words() { tail -n 3 "$job/log" 2>/dev/null | tr '\n' ' ' | cut -c1-600; }
+last_words() { words_of "$job/log"; }
+words_of() { tail -n 3 "$1" 2>/dev/null | tr '\n' ' ' | cut -c1-600; }
 attempt() { "$@" || fail "$(printf '%s' "${1##*/}") failed: $(last_words)"; }
 
 begin_job() {

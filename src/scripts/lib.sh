@@ -1,36 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # the scripts behind it use what is set here
-# What every script that tanker runs on a master shares. It is put in front of the script before it is sent.
-# bash 4.1 and coreutils 8.4 (CentOS 6) only.
-set -u
-export LC_ALL=C HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-umask 077
-tanker_root=${TANKER_ROOT:-/var/backup/fuel/tanker}
-# What is compared, sent again and resumed by: the same as in src/library/blocks.rs.
-block_bytes=4194304
-
-# One fact: a name, the length of its value in bytes, the value. The length is what makes any value safe to send.
-emit() { printf '@%s %d\n%s\n' "$1" "${#2}" "$2"; }
-
-die() { echo "$*" >&2; exit 1; }
-# A code of its own: it was refused, and did not fail.
-refuse() { echo "$1" >&2; exit 9; }
-
-# Seconds since boot with hundredths: unlike the clock, nobody sets it back.
-uptime_seconds() { local up; read -r up _ < /proc/uptime; echo "${up%.*}"; }
-now_ms() { local ns; ns=$(date +%s%N); echo $((ns / 1000000)); }
-
-# Under another name first: who reads it meanwhile must not find it empty.
-renew_lease() { uptime_seconds > "$1/lease.$$" && mv "$1/lease.$$" "$1/lease"; }
-
-# A job's folder, refused unless it lies where tanker puts jobs: what follows may remove it.
-job_dir() {
-  case $1 in
-    "$tanker_root"/*[!a-zA-Z0-9._-]*) die "'$1' is no job of tanker" ;;
-    "$tanker_root"/[0-9a-z]*) ;;
-    *) die "'$1' is no job of tanker" ;;
-  esac
-}
+# What the scripts share that work with Docker, containers and jobs. It stands behind base.sh.
 
 # at_least 1.3 1.10.2: is the second version the first or later?
 at_least() {
@@ -220,10 +190,6 @@ end_job() {
   sleep 0.2
 }
 
-# mark_reader FILE PID: says in a job's folder that a process reads this file of it: its owner brings it home, though the job
-# has ended.
-mark_reader() { [ "$(dirname "$(dirname "$1")")" != "$tanker_root" ] || printf '%s %s\n' "$2" "$(process_start "$2")" > "$(dirname "$1")/reader"; }
-
 # Is somebody reading? One whose line is dead hangs in a write for hours, and counts as gone: nothing of it moves.
 being_read() {
   local pid start before
@@ -299,14 +265,6 @@ remove_staged() {
 
 read_words() { local word; eval "$1=()"; while read -r word; do eval "$1+=(\"\$word\")"; done; }
 
-# Alive means: the very process that the job recorded, not another one with its number.
-job_alive() {
-  local pid start
-  read -r pid start 2>/dev/null < "$1/pid" || return 1
-  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]
-}
-process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
-
 # Docker goes on with a commit though its client was ended: what can still come is written down where it outlives the job.
 # shellcheck disable=SC2154 # job is set by who calls it
 leave_orphans() { awk -v now="$(date +%s)" '{ print now, $1 }' "$job/images" >> "$tanker_root/orphans"; }
@@ -335,7 +293,8 @@ remove_images() {
   read_words images < "$1/images"
   [ ${#images[@]} -gt 0 ] || return 0
   # One call, for the start of Docker's client is what takes the time.
-  timeout 1800 docker rmi "${images[@]}" >/dev/null 2>&1 && return 0
+  # Whoever cleans up later has nothing to ask Docker for.
+  timeout 1800 docker rmi "${images[@]}" >/dev/null 2>&1 && { rm -f "$1/images"; return 0; }
   # One that isn't there is no failure: each is asked for, for Docker from 1.10 on ends `inspect` at the first name that it doesn't know.
   for image in "${images[@]}"; do ! timeout 60 docker inspect "$image" >/dev/null 2>&1 || failed=1; done
   [ $failed = 0 ] && docker_answers

@@ -32,28 +32,33 @@ send_second_pass() {
 }
 
 # Moves a member into the outer tar, so that nothing lies on the disk twice for longer than it must. Not by tar's own -r, which reads all that
-# stands there before: the two blocks that end a tar are cut off instead, and put back behind the last member.
+# stands there before: the two blocks that end a tar come behind the last member.
 append() {
   (cd "$job/a" && stat -c '%s %n' "$1") >> "$job/contents" || return 1
-  tar --format=gnu --numeric-owner -b 1 -cf - -C "$job/a" "$1" >> "$job/outer.tar" && truncate -s -1024 "$job/outer.tar" && rm -f "$job/a/$1"
+  make_head "$1" && cat "$job/head" "$job/a/$1" >> "$job/outer.tar" && truncate -s %512 "$job/outer.tar" && rm -f "$job/a/$1" "$job/head"
+}
+# make_head NAME: what stands before it in a tar, by tar itself.
+make_head() {
+  local -a codes
+  # A longer name would need a second head.
+  [ ${#1} -lt 100 ] || { echo "the name $1 is too long for a member"; return 1; }
+  # Where the head ends nobody reads on: tar's own code says nothing.
+  tar --format=gnu --numeric-owner -b 1 -cf - -C "$job/a" "$1" 2>/dev/null | head -c 512 > "$job/head"
+  codes=("${PIPESTATUS[@]}")
+  [ "${codes[1]}" = 0 ] && [ "$(stat -c %s "$job/head")" = 512 ]
 }
 end_outer() { truncate -s +1024 "$job/outer.tar"; }
 
 # append_output NAME COMMAND...: what a command prints, written where it stays. Its head is put in front of it when its size is known: images
 # are most of an archive, and would be written twice and read once more.
 append_output() {
-  local name=$1 at size; local -a codes
+  local name=$1 at size
   shift
-  # A longer name would need a second head.
-  [ ${#name} -lt 100 ] || { echo "the name $name is too long for a member"; return 1; }
   at=$(stat -c %s "$job/outer.tar") && truncate -s +512 "$job/outer.tar" && "$@" >> "$job/outer.tar" || return 1
   size=$(($(stat -c %s "$job/outer.tar") - at - 512))
   echo "$size $name" >> "$job/contents" || return 1
   truncate -s +$(((512 - size % 512) % 512)) "$job/outer.tar" && truncate -s $size "$job/a/$name" || return 1
-  # Where the head ends nobody reads on: tar's own code says nothing.
-  tar --format=gnu --numeric-owner -b 1 -cf - -C "$job/a" "$name" 2>/dev/null | head -c 512 > "$job/head"
-  codes=("${PIPESTATUS[@]}")
-  [ "${codes[1]}" = 0 ] && [ "$(stat -c %s "$job/head")" = 512 ] || return 1
+  make_head "$name" || return 1
   dd if="$job/head" of="$job/outer.tar" bs=512 seek=$((at / 512)) conv=notrunc 2>>"$job/log" && rm -f "$job/a/$name" "$job/head"
 }
 
@@ -70,10 +75,20 @@ lrzip_threads_for() {
 # pack FILE ARCHIVE. The threads would share the cores evenly and end all at once, with nothing to fetch before: the blocks at the front, which
 # are the oldest threads behind the one that reads, are preferred.
 pack() {
-  local cores thread n
-  cores=$(nproc 2>/dev/null || echo 2)
+  local code preferring
   lrzip -q -L 2 -p "$(lrzip_threads_for "$1")" -o "$2" "$1" 9>&- & packing=$!
-  while kill -0 $packing 2>/dev/null; do
+  prefer_the_front & preferring=$!
+  wait "$packing"; code=$?
+  packing=
+  # Its shell would say in the log how it ended.
+  { kill "$preferring"; wait "$preferring"; } 2>/dev/null
+  return $code
+}
+prefer_the_front() {
+  local cores thread n
+  exec 9>&-
+  cores=$(nproc 2>/dev/null || echo 2)
+  while kill -0 "$packing" 2>/dev/null; do
     n=0
     while read -r thread; do
       # One that has just ended can't be preferred any more.
@@ -81,7 +96,6 @@ pack() {
     done < <(printf '%s\n' "/proc/$packing/task"/[0-9]* | sed 's/.*\///' | sort -n)
     sleep 0.5
   done
-  wait $packing
 }
 
 # The digest of each block, in one pass over the archive by as many as there are cores: tanker has most of it by then and waits for this, and

@@ -1,5 +1,5 @@
-# Sends a file from an offset on; of one that still grows, so many bytes.
-# usage: read.sh FILE OFFSET [LENGTH]
+# Sends a file from an offset on; of one that still grows, so many bytes; or several pieces of it, one after another.
+# usage: read.sh FILE OFFSET [LENGTH [OFFSET LENGTH]...]
 
 # Pieces of 64 KiB, where tail and head move 8 at a time, and each byte twice.
 in_pieces() {
@@ -12,6 +12,13 @@ in_pieces() {
 
 main() {
   [ -f "$1" ] || die "$1 is not there"
+  local file=$1
+  shift
+  while [ $# -gt 2 ]; do (send "$file" "$1" "$2") || exit; shift 2; done
+  send "$file" "$@"
+}
+
+send() {
   local from=$2 length=${3:-}
   if [ $((from % 65536)) -eq 0 ]; then
     if [ -z "$length" ]; then in_pieces "$1" skip=$((from / 65536)); return; fi

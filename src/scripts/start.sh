@@ -1,6 +1,6 @@
 # Starts a job that outlives this connection: takes the master's lock, writes what the job needs into its folder, and
 # runs it in a session of its own. The job inherits the lock and so holds it exactly as long as it lives.
-# usage: start.sh JOB OWNER KEEP ARGUMENT...    KEEP: for how many seconds an archive that nobody fetched is kept    stdin: NAME LENGTH, newline, the bytes, for each file; `. 0` ends it
+# usage: start.sh JOB OWNER KEEP ARGUMENT...    KEEP: for how many seconds an archive that nobody fetched, or pushed any further, is kept    stdin: NAME LENGTH, newline, the bytes, for each file; `. 0` ends it
 
 # The lock is on the spool folder itself, which the last job removes: whoever waited on the removed one tries again.
 take_lock() {
@@ -51,9 +51,24 @@ remove_dead_jobs() {
     # Only the list in there says which images are temporary; what takes room needs none.
     remove_images "$left" || { rm -rf "$left"/a "$left"/outer.tar "$left"/fuel_backup_* "$left"/x "$left"/root; continue; }
     remove_staged "$left"
+    # What was pushed the same restore goes on with, if anybody runs it again: the rest of it goes.
+    if was_pushed_lately "$left" "$2"; then forget_preparation "$left"; continue; fi
     rm -rf "$left"
   done
 }
+
+# An archive, or a part of one, that a restore pushed less than so many seconds ago and that was not restored since.
+was_pushed_lately() {
+  local file pushed
+  [ -z "${1##*/restore-*}" ] && [ ! -e "$1/parameters" ] || return 1
+  for file in "$1/archive.tar.lrz" "$1/archive.tar.lrz.part.blocks"; do
+    [ -s "$file" ] && pushed=$(stat -c %Y "$file") && [ $(($(date +%s) - pushed)) -lt "$2" ] && return 0
+  done
+  return 1
+}
+
+# The mark first: whoever prepared it comes back to a cutover that finds nothing to cut over to.
+forget_preparation() { rm -f "$1/prepared" && find "$1" -mindepth 1 -maxdepth 1 ! -name owner ! -name 'archive.tar.lrz*' -exec rm -rf --one-file-system {} +; }
 
 has_packed() { grep -q '^[0-9]* archive ' "$1/events" 2>/dev/null; }
 

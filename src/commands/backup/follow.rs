@@ -24,6 +24,8 @@ const IN_FLIGHT: usize = 256;
 const WORTH_IT: u64 = 256 << 10;
 /// What `read.sh` sends at a time, where it begins and ends there.
 const PIECE: u64 = 64 << 10;
+/// So many blocks are asked for again at once: they lie in memory.
+const AT_ONCE: usize = 4;
 /// So much stays free here while nobody knows how large the archive becomes.
 const SPARE: u64 = 1 << 30;
 /// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that arrives
@@ -49,16 +51,22 @@ pub(super) struct Follower<'a> {
     pub line: Link,
     /// The file on the master.
     pub file: String,
-    /// The list of its blocks there.
-    pub list: String,
 }
 
 impl Follower<'_> {
     /// Fetches the archive as it grows, until `size` says that it is whole and every byte is here.
     pub(super) async fn fetch(&mut self, mut writer: Writer, size: &mut watch::Receiver<Size>) -> Result<Writer, NotHome> {
+        // What was seen last, and before that.
+        let (mut newest, mut older) = (0, 0);
         loop {
             let (there, whole) = match *size.borrow_and_update() {
-                Size::Growing(bytes) => (bytes, false),
+                // lrzip goes back to the head of the piece it wrote last when it writes the next one: what lay there before that is as it stays.
+                Size::Growing(bytes) => {
+                    if bytes > newest {
+                        (newest, older) = (bytes, newest);
+                    }
+                    (older, false)
+                }
                 Size::Whole(bytes) => (bytes, true),
             };
             let have = writer.bytes();
@@ -69,7 +77,7 @@ impl Follower<'_> {
                 return Err(self.failed("the archive became smaller while it was fetched"));
             }
             if whole {
-                writer.room_for(self.library, there).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+                writer.room_for(self.library, there).map_err(|e| NotHome::Later(library_ending(&e)))?;
             }
             // lrzip patches what it has written, and what is encrypted can't be patched. Where it would get tight here, its end is waited for:
             // a master that writes without end must not fill this disk.
@@ -113,7 +121,7 @@ impl Follower<'_> {
                 }
             };
             let stored = disk.await.map_err(|e| self.failed(&format!("tanker failed: {e}")))?;
-            writer = stored.map_err(|e| NotHome::Failed(library_ending(&e)))?;
+            writer = stored.map_err(|e| NotHome::of_library(&e))?;
             let error = match pulled {
                 Ok(()) if writer.bytes() > from => continue,
                 Ok(()) => return Err(self.failed("the archive became smaller while it was fetched")),
@@ -136,18 +144,21 @@ impl Follower<'_> {
         }
     }
 
-    /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ.
-    pub(super) async fn settle(&mut self, mut writer: Writer, list_sha256: &str) -> Result<Writer, NotHome> {
+    /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ, some at a time.
+    pub(super) async fn settle(&mut self, mut writer: Writer, list: &str, list_sha256: &str) -> Result<Writer, NotHome> {
         let bytes = writer.bytes();
-        let script = Script::read([self.list.clone(), "0".to_owned()]);
-        let text = self.line.run(&script, READING, PATIENCE).await.map_err(|e| self.broken(&e))?;
-        let sums: Vec<Sum> = parse_sums(&String::from_utf8_lossy(&text), bytes, list_sha256).map_err(|e| self.failed(&e))?;
-        let differing = writer.differing(&sums);
-        for index in &differing {
-            let at = *index as u64 * BLOCK;
-            let script = Script::read([self.file.clone(), at.to_string(), (bytes - at).min(BLOCK).to_string()]);
-            let block = self.line.run_limited(&script, READING * 10, PATIENCE).await.map_err(|e| self.broken(&e))?;
-            writer.replace(*index, &block).map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        let sums: Vec<Sum> = parse_sums(list, bytes, list_sha256).map_err(|e| self.failed(&e))?;
+        let length = |index: usize| (bytes - index as u64 * BLOCK).min(BLOCK);
+        for some in writer.differing(&sums).chunks(AT_ONCE) {
+            let pieces = some.iter().flat_map(|index| [(*index as u64 * BLOCK).to_string(), length(*index).to_string()]);
+            let script = Script::read([self.file.clone()].into_iter().chain(pieces));
+            let limit = READING * 10 * u32::try_from(some.len()).unwrap_or(1);
+            let mut came = &self.line.run_limited(&script, limit, PATIENCE).await.map_err(|e| self.broken(&e))?[..];
+            for index in some {
+                let block = usize::try_from(length(*index)).ok().and_then(|length| came.split_off(..length));
+                let block = block.ok_or_else(|| self.failed("the master sent less than it was asked for"))?;
+                writer.replace(*index, block).map_err(|e| NotHome::of_library(&e))?;
+            }
         }
         if !writer.differing(&sums).is_empty() {
             return Err(self.failed("blocks of the archive arrive otherwise than the master lists them"));

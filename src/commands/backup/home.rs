@@ -1,6 +1,7 @@
 //! From a job that captures to an archive here that is whole and proven: followed while it is packed, held against the master's digests,
 //! decompressed. The same for a run that goes on with what another one began.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,7 +14,10 @@ use super::follow::{Follower, Size};
 use super::seen::Seen;
 use super::{NotHome, pipes};
 use crate::fleet::Ending;
-use crate::library::{Library, Packed, Parcel, Received, Source, Writer, lrzip_is_here, walk};
+use crate::library::{
+    Blocks, LRZIP_REFUSES, Library, LibraryError, Packed, Parcel, Received, Source, Sum, Writer, lrzip_is_here, parse_sum, walk,
+};
+use crate::model::facts::parse_frames;
 use crate::model::inventory::Host;
 use crate::model::manifest::{FORMAT, Freeze, FreezeMethod, Manifest, Member, Proof, ProofPlace, TaskRecord, archive_name};
 use crate::model::pending::Pending;
@@ -86,31 +90,35 @@ impl Way<'_> {
             library: self.library,
             line: link.another_for_bulk().await,
             file: self.job.file(&file),
-            list: self.job.file("blocks"),
         };
         let sealing = writer.is_sealing();
         let writer = if sealing {
-            // Only who has a key could decompress it here: the master does, before hours of transfer that can't be gone on with.
+            // Only who has a key could decompress it here: the master does, while it is on its way.
             self.follow_job(link, seen, tell).await?;
-            self.prove_there(link, &file).await?;
-            self.attended(link, async |_: &mut Link| Ok(()), follower.fetch(writer, &mut size)).await?
+            // On a line of its own: the other one says there that the archive is in use.
+            let mut own = link.another();
+            let both = async { tokio::try_join!(self.prove_there(&mut own, &file), follower.fetch(writer, &mut size)).map(|both| both.1) };
+            let writer = Box::pin(self.attended(link, async |_: &mut Link| Ok(()), both)).await?;
+            own.close().await;
+            writer
         } else {
             let packing = async |link: &mut Link| self.follow_job(link, seen, tell).await;
-            self.attended(link, packing, follower.fetch(writer, &mut size)).await?
+            Box::pin(self.attended(link, packing, follower.fetch(writer, &mut size))).await?
         };
         let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
         }
-        let tasks = self.judge_tasks_after(link, seen.tasks_code).await?;
-        let members = self.read_members(link).await?;
+        let said = self.read_files(link, &["tasks.out", "tasks.err", "contents", "blocks"]).await?;
+        let tasks = self.judge_tasks_after(&said, seen.tasks_code)?;
+        let members = members_in(&said[2]);
         self.ctx.step(self.host, Step::Transfer);
         if writer.bytes() != bytes {
             return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes", writer.bytes())));
         }
-        let writer = follower.settle(writer, &list_sha256).await?;
+        let writer = Box::pin(follower.settle(writer, &said[3], &list_sha256)).await?;
         follower.close().await;
-        let proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
+        let mut proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
         if proven == ProofPlace::Master && !sealing {
             self.prove_there(link, &file).await?;
         }
@@ -118,15 +126,34 @@ impl Way<'_> {
         // To bring it to the disk and hash it as a whole is the disk's and one core's work; to decompress it, the others'.
         let finish = async {
             let received = tokio::task::spawn_blocking(move || writer.finish()).await.map_err(|e| failed(e.to_string()))?;
-            received.map_err(|e| NotHome::Failed(library_ending(&e)))
+            received.map_err(|e| NotHome::of_library(&e))
         };
         let received = if proven == ProofPlace::Workstation {
             self.ctx.step(self.host, Step::Prove);
-            tokio::try_join!(finish, self.prove_here(&path, &members, seen.tar_bytes))?.0
+            let (received, unproven) = tokio::try_join!(finish, self.prove_here(&path, &members, seen.tar_bytes))?;
+            // Whether lrzip had no room here or the archive is at fault, the master's lrzip tells; but what lies on the disk must be what the master has.
+            if let Some(why) = unproven {
+                self.lies_here_as_there(&path, &said[3]).await?;
+                self.ctx.note(self.host, format!("it could not be decompressed here, and the master does it instead: {why}"));
+                self.prove_there(link, &file).await?;
+                proven = ProofPlace::Master;
+            }
+            received
         } else {
             finish.await?
         };
         Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
+    }
+
+    /// Whether the disk gives back what was written to it.
+    async fn lies_here_as_there(&self, archive: &Path, list: &str) -> Result<(), NotHome> {
+        let path = archive.to_owned();
+        let here = tokio::task::spawn_blocking(move || Blocks::of(&mut File::open(path)?)).await;
+        let here = here.map_err(|e| failed(e.to_string()))?;
+        let later = |why: String| NotHome::Later(Ending::bad(Severity::Failed, why, Some("look at this disk".into())));
+        let sums = here.map_err(|e| later(format!("what has arrived can't be read here: {e}")))?.sums();
+        let there: Option<Vec<Sum>> = list.lines().map(parse_sum).collect();
+        if there == Some(sums) { Ok(()) } else { Err(later("this disk gives back other bytes than were written to it".into())) }
     }
 
     /// lrzip tests the archive on the master; a line that breaks meanwhile is made again.
@@ -140,8 +167,8 @@ impl Way<'_> {
         }
     }
 
-    /// Decompresses it whole, which says how far of the tar it is.
-    async fn prove_here(&self, archive: &Path, members: &[Member], tar_bytes: u64) -> Result<(), NotHome> {
+    /// Decompresses it whole, which says how far of the tar it is. Returns why lrzip could not, where that is its word.
+    async fn prove_here(&self, archive: &Path, members: &[Member], tar_bytes: u64) -> Result<Option<String>, NotHome> {
         let damaged =
             |reason: String| NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {reason}"), None));
         let (monitor, name, so_far) = (Arc::clone(&self.ctx.monitor), self.host.name.clone(), AtomicU64::new(0));
@@ -149,15 +176,20 @@ impl Way<'_> {
             let bytes = so_far.fetch_add(more, Ordering::Relaxed) + more;
             monitor.event(&name, Event::Progress { bytes, total: Some(tar_bytes).filter(|total| bytes <= *total) });
         }));
+        // lrzip takes all cores, and memory by the size of what it unpacks: one archive at a time.
+        let _alone = self.ctx.proving.acquire().await;
         let walked = tokio::task::spawn_blocking(move || walk(source)).await;
-        let walked = walked.map_err(|e| damaged(e.to_string()))?.map_err(damaged)?;
+        let walked = match walked.map_err(|e| damaged(e.to_string()))? {
+            Err(why) if why.starts_with(LRZIP_REFUSES) => return Ok(Some(why)),
+            walked => walked.map_err(damaged)?,
+        };
         if walked.members != members {
             return Err(damaged("its members are not those that the master packed".into()));
         }
         if walked.description.as_ref() != Some(&self.pending.description) {
             return Err(damaged("its description is not the one that was sent".into()));
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Fetches while the job runs, and when it has ended goes on to say there that its archive is being fetched: nothing there reads
@@ -229,25 +261,33 @@ impl Way<'_> {
     ) -> Result<Captured, NotHome> {
         let parcel = pipes::collect(self.ctx, self.host, self.job, link, parcel, most, seen).await.map_err(NotHome::Failed)?;
         // There is nothing to go on from, wherever the line breaks.
-        let tasks = self.judge_tasks_after(link, seen.tasks_code).await.map_err(NotHome::for_good)?;
+        let said = self.read_files(link, &["tasks.out", "tasks.err"]).await.map_err(NotHome::for_good)?;
+        let tasks = self.judge_tasks_after(&said, seen.tasks_code).map_err(NotHome::for_good)?;
         self.ctx.step(self.host, Step::Compress);
         let name = archive_name(&self.pending.description.stock_id);
+        let alone = self.ctx.proving.acquire().await;
         let packed = tokio::task::spawn_blocking(move || parcel.pack(&name)).await.map_err(|e| failed(e.to_string()))?;
+        drop(alone);
         let Packed { received, members, tar_bytes } = packed.map_err(|e| failed(e.to_string()))?;
         self.ctx.step(self.host, Step::Prove);
-        self.prove_here(&received.archive, &members, tar_bytes).await?;
+        if let Some(why) = self.prove_here(&received.archive, &members, tar_bytes).await? {
+            return Err(NotHome::Failed(Ending::bad(Severity::Damaged, format!("the archive does not prove: {why}"), None)));
+        }
         Ok(Captured { received, members, tar_bytes, tasks, proven: ProofPlace::Workstation })
     }
 
-    /// A task that began while the capture ran changed what was being captured.
-    async fn judge_tasks_after(&self, link: &mut Link, code: Option<i64>) -> Result<TaskRecord, NotHome> {
-        let mut read = async |name: &str| -> Result<String, NotHome> {
-            let script = Script::read([self.job.file(name), "0".to_owned()]);
-            let bytes = link.run(&script, READING, READING).await.map_err(|e| NotHome::of(self.host, &e))?;
-            Ok(String::from_utf8_lossy(&bytes).into_owned())
-        };
-        let (out, err) = (read("tasks.out").await?, read("tasks.err").await?);
-        let after = parse_tasks(code.unwrap_or(-1), &out, &err);
+    /// What stands in these files of the job's, in one answer.
+    async fn read_files(&self, link: &mut Link, names: &[&str]) -> Result<Vec<String>, NotHome> {
+        let paths: Vec<String> = names.iter().map(|name| self.job.file(name)).collect();
+        let answer = link.run(&Script::files(paths.clone()), READING, READING).await.map_err(|e| NotHome::of(self.host, &e))?;
+        let mut frames = parse_frames(&answer).map_err(|e| failed(e.to_string()))?;
+        Ok(paths.iter().map(|path| frames.remove(path).unwrap_or_default()).collect())
+    }
+
+    /// A task that began while the capture ran changed what was being captured. `said`: what the client printed, and its complaints.
+    fn judge_tasks_after(&self, said: &[String], code: Option<i64>) -> Result<TaskRecord, NotHome> {
+        let (out, err) = (&said[0], &said[1]);
+        let after = parse_tasks(code.unwrap_or(-1), out, err);
         let before = &self.pending.tasks;
         let Some(before) = before.as_ref().filter(|before| before.unfinished().is_empty()) else {
             let unfinished = before.iter().flat_map(|list| list.unfinished()).cloned().collect();
@@ -264,32 +304,37 @@ impl Way<'_> {
             Some("run the backup again when it has ended".into()),
         )))
     }
+}
 
-    async fn read_members(&self, link: &mut Link) -> Result<Vec<Member>, NotHome> {
-        let script = Script::read([self.job.file("contents"), "0".to_owned()]);
-        let text = link.run(&script, READING, READING).await.map_err(|e| NotHome::of(self.host, &e))?;
-        let line =
-            |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
-        Ok(String::from_utf8_lossy(&text).lines().filter_map(line).collect())
-    }
+/// The list of an archive's members: SIZE NAME, a line each.
+fn members_in(contents: &str) -> Vec<Member> {
+    let line =
+        |line: &str| line.split_once(' ').and_then(|(bytes, name)| Some(Member { name: name.to_owned(), bytes: bytes.parse().ok()? }));
+    contents.lines().filter_map(line).collect()
 }
 
 impl NotHome {
     pub(super) fn of(host: &Host, error: &crate::remote::RemoteError) -> Self {
         let ending = remote_ending(host, error);
         // A login that was refused this time may be let in the next.
-        if error.is_broken_line() || error.is_unreachable() { Self::LineLost(ending) } else { Self::Failed(ending) }
+        if error.is_broken_line() || error.is_unreachable() { Self::Later(ending) } else { Self::Failed(ending) }
+    }
+
+    /// What the disk here doesn't take now it may take later: hours of packing, and a freeze, are not thrown away for it.
+    pub(super) fn of_library(error: &LibraryError) -> Self {
+        let ending = library_ending(error);
+        if matches!(error, LibraryError::File { .. }) { Self::Later(ending) } else { Self::Failed(ending) }
     }
 
     /// Stopped by a signal. Where the workstation goes down nobody has thought better of it: a later run goes on, if there is a file to go on with.
     pub(super) fn stopped(ctx: &Context, no_spool: bool) -> Self {
         let ending = Ending::bad(Severity::Interrupted, "stopped as told to", None);
-        if ctx.cancel.is_going_down() && !no_spool { Self::LineLost(ending) } else { Self::Failed(ending) }
+        if ctx.cancel.is_going_down() && !no_spool { Self::Later(ending) } else { Self::Failed(ending) }
     }
 
     fn for_good(self) -> Self {
         match self {
-            Self::LineLost(ending) | Self::Failed(ending) => Self::Failed(ending),
+            Self::Later(ending) | Self::Failed(ending) => Self::Failed(ending),
         }
     }
 }

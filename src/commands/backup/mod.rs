@@ -134,7 +134,7 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
         if plan.no_spool {
             let parcel = library.begin_parcel(lock, name, id, plan.packing_bytes).map_err(|e| NotHome::Failed(library_ending(&e)))?;
             let most = plan.packing_bytes.saturating_mul(4).saturating_add(1 << 30);
-            return way.bring_members_home(&mut link, parcel, most, &mut seen).await;
+            return Box::pin(way.bring_members_home(&mut link, parcel, most, &mut seen)).await;
         }
         let note = serde_json::to_vec_pretty(&pending).map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
         let file = archive_name(&pending.description.stock_id);
@@ -142,7 +142,8 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
             .begin(lock, name, id, &Arrival { name: &file, bytes: 0, note: Some(&note), to: recipients })
             .map_err(|e| NotHome::Failed(library_ending(&e)))?;
         writer.keep();
-        way.bring_home(&mut link, writer, &mut seen).await
+        // Large ones, one inside the other, are more than a thread's stack holds.
+        Box::pin(way.bring_home(&mut link, writer, &mut seen)).await
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -155,8 +156,8 @@ async fn backup_host(ctx: &Context, name: &HostName, options: Options) -> Result
 enum NotHome {
     /// It will not come: everything is cleaned up.
     Failed(Ending),
-    /// The line is lost: the master goes on packing, and a later run goes on from here.
-    LineLost(Ending),
+    /// The line is lost, or this disk takes no more: the master goes on packing, and a later run goes on from here.
+    Later(Ending),
 }
 
 /// Goes on, on each host, with what an earlier run did not bring to its end.
@@ -211,7 +212,7 @@ async fn resume_pending(
         let why = format!("the master has nothing left of {id}: it was rebuilt, or cleaned up");
         return Err(Ending::bad(Severity::Failed, why, Some("run a new backup".into())));
     };
-    let mut seen = Seen { is_past: !trace.frozen && trace.packed.is_some(), ..Seen::default() };
+    let mut seen = Seen { is_past: !trace.frozen && trace.packed.is_some(), is_resumed: true, ..Seen::default() };
     let job = Job::new(&pending.job);
     let way = Way { ctx, host, job: &job, library: &library, pending: &pending };
     let work = async {
@@ -220,9 +221,9 @@ async fn resume_pending(
         // What has arrived is read again, which takes a while.
         let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file, to.as_deref())).await;
         let writer = writer.map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
-        let writer = writer.map_err(|e| NotHome::Failed(library_ending(&e)))?;
+        let writer = writer.map_err(|e| NotHome::of_library(&e))?;
         ctx.note(host, format!("{} of {id} are here already", human_bytes(writer.bytes())));
-        way.bring_home(&mut link, writer, &mut seen).await
+        Box::pin(way.bring_home(&mut link, writer, &mut seen)).await
     };
     let outcome = tokio::select! {
         outcome = work => outcome,
@@ -238,16 +239,25 @@ async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome
         Ok(captured) => {
             let (received, manifest) = captured.describe(ctx, pending, seen);
             ctx.step(host, Step::Publish);
-            received.commit(&manifest).map_err(|e| library_ending(&e))
+            received.commit(&manifest).map_err(|e| NotHome::of_library(&e))
         }
+        Err(e) => Err(e),
+    };
+    let published = match published {
+        Ok(entry) => Ok(entry),
         // Only a capture that is over can be gone on with.
-        Err(NotHome::LineLost(mut ending)) if seen.is_packing() => {
+        Err(NotHome::Later(mut ending)) if seen.is_packing() && library.pending(&host.name).is_ok_and(|pending| pending.is_some()) => {
             link.close().await;
             ending.summary = format!("{}; the master goes on packing {}", ending.summary, pending.description.id);
-            ending.hint = Some(format!("'tanker backup --resume {}' goes on where this stopped", host.name));
+            let before = ending
+                .hint
+                .take()
+                .filter(|_| ending.severity != Severity::Interrupted)
+                .map_or(String::new(), |hint| format!("{hint}; then "));
+            ending.hint = Some(format!("{before}'tanker backup --resume {}' goes on where this stopped", host.name));
             return Err(ending);
         }
-        Err(NotHome::LineLost(ending) | NotHome::Failed(ending)) => Err(ending),
+        Err(NotHome::Later(ending) | NotHome::Failed(ending)) => Err(ending),
     };
     ctx.step(host, Step::Clean);
     let cleaned = tokio::select! {

@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub(super) notes: Vec<String>,
     /// An earlier run's job that has packed: its freeze is over, whatever of its log was read by now.
     pub(super) is_past: bool,
+    /// An earlier run's job: it is left as it was found where this run can't go on with it.
+    pub(super) is_resumed: bool,
 }
 
 impl Seen {
@@ -74,7 +76,9 @@ impl Seen {
 
     /// Whether the capture is over and nothing is frozen any more: what is left needs nobody.
     pub(super) fn is_packing(&self) -> bool {
-        self.failed.is_none() && self.stuck.is_none() && (self.is_past || self.steps.iter().any(|(name, _)| name == "save"))
+        self.failed.is_none()
+            && self.stuck.is_none()
+            && (self.is_past || self.is_resumed || self.steps.iter().any(|(name, _)| name == "save"))
     }
 
     /// The steps of the freeze with their milliseconds.

@@ -39,6 +39,8 @@ const MOST_STREAMS: usize = 16;
 const STREAMS_ON_A_LINE: usize = 2;
 /// What an sshd of old lets in at once.
 const MOST_LINES: usize = 8;
+/// What somebody else ends.
+const FOR_EVER: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The exit code of `seal.sh` where what arrived is not what was sent.
 const WRONG: u32 = 8;
 
@@ -161,13 +163,31 @@ async fn push_what_is_missing(
     });
     let began = Instant::now();
     let sending = send(ctx, host, &lines, &queue, streams);
-    let outcome = tokio::try_join!(sending, async { Ok(link.run_once(&seal, b"", limit).await) });
+    let outcome = tokio::try_join!(sending, async { Ok(sealed(link, &seal, &queue.arrived, limit).await) });
     // What is known of a line that broke: fewer streams at once, and each of their blocks is over sooner.
     let sent = queue.sent.load(Ordering::Relaxed).saturating_sub(present);
     if began.elapsed() >= TELLING {
         course.rate = host.bwlimit.or(Some(sent / began.elapsed().as_secs()));
     }
     outcome?.1.map(drop)
+}
+
+/// Waits for the master's word that all of it is there. Its time begins anew with every block that arrives.
+async fn sealed(link: &mut Link, seal: &Script, arrived: &AtomicU64, limit: Duration) -> Result<Vec<u8>, RemoteError> {
+    let mut sealing = std::pin::pin!(link.run_once(seal, b"", FOR_EVER));
+    let (mut seen, mut since) = (arrived.load(Ordering::Relaxed), Instant::now());
+    loop {
+        tokio::select! {
+            done = &mut sealing => return done,
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+        let now = arrived.load(Ordering::Relaxed);
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() > limit {
+            return Err(RemoteError::TimedOut { what: seal.name.to_owned(), seconds: limit.as_secs() });
+        }
+    }
 }
 
 /// The blocks that the master has as they should be. Anything else in its list is none (I8).

@@ -246,15 +246,18 @@ async fn drain(read: &mut ChannelReadHalf, sink: mpsc::Sender<Bytes>) -> Result<
     }
     match (code, signal) {
         (Some(code), _) => Ok(Ended { code, stderr }),
-        (None, Some(signal)) => Ok(killed(&signal, &stderr)),
+        // So ends what nobody wants any more, or what there was no memory for: doing it again would change nothing.
+        (None, Some(signal)) if signal == "KILL" => Ok(Ended { code: 255, stderr: killed(&signal, &stderr).into_bytes() }),
+        // The master goes down.
+        (None, Some(signal)) => Err(RemoteError::Lost(killed(&signal, &stderr))),
         (None, None) => Err(RemoteError::Lost("it ended without an exit status".into())),
     }
 }
 
 /// The signal comes first: what was said before it may be longer than what is shown.
-fn killed(signal: &str, said: &[u8]) -> Ended {
-    let stderr = [format!("killed by {signal}").as_bytes(), if said.is_empty() { b"" } else { b": " }, said].concat();
-    Ended { code: 255, stderr }
+fn killed(signal: &str, said: &[u8]) -> String {
+    let said = printable(&String::from_utf8_lossy(said));
+    format!("on the master it was killed by {signal}{}{said}", if said.is_empty() { "" } else { ": " })
 }
 
 fn finish(script: &Script, ended: Ended, stdout: Stdout) -> Result<Stdout, RemoteError> {
@@ -277,9 +280,9 @@ mod tests {
     #[test]
     fn what_ends_by_a_signal_says_so_before_all_else() {
         let script = Script::root([""; 0]);
-        let said = finish(&script, killed("TERM", "x".repeat(2000).as_bytes()), Vec::new()).unwrap_err().to_string();
-        assert!(said.starts_with("killed by TERM: xxx"), "{said}");
-        assert_eq!(finish(&script, killed("KILL", b""), Vec::new()).unwrap_err().to_string(), "killed by KILL");
+        let said = killed("TERM", "x".repeat(2000).as_bytes());
+        assert!(said.starts_with("on the master it was killed by TERM: xxx"), "{said}");
+        assert_eq!(killed("KILL", b""), "on the master it was killed by KILL");
         assert!(Script::facts([""; 0]).longest_output() < script.longest_output());
     }
 }

@@ -310,9 +310,10 @@ impl Bench {
         if self.tanker(&["status"], &[0]).contains("HALF RESTORED") {
             self.tanker(&["restore", "--to", "m", "--rollback", "--yes"], &[0]);
         }
-        // A restore that was cut off before its cutover may be gone on with for a moment; then the next run removes it.
+        // A restore that was cut off before its cutover counts as under way for a moment; then what was pushed waits to be gone on with.
         if self.tanker(&["status"], &[0]).contains("restore-") {
             std::thread::sleep(Duration::from_secs(20));
+            self.tanker(&["clean", "m", "--yes"], &[0]);
         }
         // Before anything else comes to the master and thaws or starts what it finds.
         wait_until("nothing is frozen", Duration::from_secs(MARGIN), || self.lab.sh(FROZEN).stdout.trim() == "0");

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Lab, end, signal, wait_until};
+use super::{Lab, Ran, end, signal, wait_until};
 
 /// Long enough that only a thaw ends it, not the commit.
 const SLOW_COMMIT: &str = "sleep 120";
@@ -79,6 +79,21 @@ fn i1_the_master_thaws_itself_when_tanker_is_killed_or_the_line_is_cut() {
     wait_until("the lease runs out", Duration::from_secs(60), || lab.paused().is_empty());
     signal(&child, "CONT");
     end(child).expect_code(1).says("tanker was not heard of for 5 s");
+    lab.assert_clean();
+
+    lab.break_docker("commit", "sleep 20");
+    // What one workstation has frozen another one sees and thaws, though the first would still have time.
+    let child = lab.command(&lab.inventory_with("lease = 120\nfreeze_timeout = 120"), &["backup"]).spawn().unwrap();
+    wait_until("containers are frozen for longer", Duration::from_secs(60), || lab.paused().len() == 11);
+    let elsewhere = |verb: &str| {
+        let home = tempfile::tempdir().unwrap();
+        let mut command = lab.command(&lab.inventory(), &["--library", home.path().to_str().unwrap(), verb]);
+        Ran::of(&command.env("HOME", home.path()).env("XDG_STATE_HOME", home.path().join("state")).output().unwrap())
+    };
+    elsewhere("status").expect_code(0).says("containers frozen now");
+    elsewhere("thaw").expect_code(0).says("11 containers are thawed");
+    assert_eq!(lab.paused(), [""; 0]);
+    end(child).expect_code(1).says("void");
     lab.assert_clean();
 
     lab.heal();
@@ -176,7 +191,24 @@ fn stopped_to_freeze(instance: &str, release: &str) {
     let inventory = lab.inventory_with("lease = 5\nfreeze = \"stop\"");
     let running = "supervisorctl status | grep -c RUNNING; /usr/bin/docker ps -q | wc -l";
     lab.ask(&format!("supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-{release}-rsyslog"));
+    // On a real master puppet runs in each container first: nailgun takes its time to answer.
+    lab.ask(&format!(
+        "mv /var/lab/bin/fuel /var/lab/bin/fuel.real; cat > /var/lab/bin/fuel <<'END'
+#!/bin/bash
+since=$(date -d \"$(/usr/bin/docker inspect -f '{{{{.State.StartedAt}}}}' fuel-core-{release}-nailgun)\" +%s)
+[ $(($(date +%s) - since)) -ge 8 ] || {{ echo '502 Bad Gateway' >&2; exit 1; }}
+exec /var/lab/bin/fuel.real \"$@\"
+END
+chmod 755 /var/lab/bin/fuel; sleep 8; fuel task --list"
+    ));
     lab.tanker_with(&inventory, &["backup"]).expect_code(0).says("frozen");
+    lab.ask("mv /var/lab/bin/fuel.real /var/lab/bin/fuel");
+    // In the order in which they are started, what the others need first; and the database was not killed.
+    let started = lab.ask("for c in $(/usr/bin/docker ps --format '{{.Names}}'); do /usr/bin/docker inspect -f '{{.State.StartedAt}} {{.Name}}' $c; done | sort | sed 's/.*-//'");
+    let order: Vec<&str> = started.lines().collect();
+    assert_eq!(order, ["postgres", "rabbitmq", "keystone", "rsync", "astute", "nailgun", "ostf", "nginx", "cobbler", "mcollective"]);
+    let log = lab.ask(&format!("/usr/bin/docker exec fuel-core-{release}-postgres cat /var/log/postgres.log"));
+    assert!(log.contains("database system is shut down") && !log.contains("not properly shut down"), "{log}");
     lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"stop\"").says("\"consistent\": true");
     assert_eq!(lab.ask(running), "10\n10", "what did not run before does not run now");
     lab.ask("supervisorctl start docker-rsyslog");

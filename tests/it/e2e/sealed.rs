@@ -64,4 +64,12 @@ fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_don
         listed["backups"].as_array().unwrap().iter().map(|backup| backup["record"]["drills"].as_array().map_or(0, Vec::len)).collect();
     assert_eq!(drills, [1, 0]);
     lab.assert_clean();
+    // It brings back what it holds: from 6.1 on no image, but all state.
+    lab.ask("echo later > /etc/puppet/later");
+    lab.sql("insert into nodes (uuid, name, mac) values ('later', 'later', 'x')");
+    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(0).says("not all containers are made anew");
+    lab.sh("test -e /etc/puppet/later").expect_code(1);
+    assert_eq!(lab.sql("select count(*) from nodes where uuid = 'later'"), "0");
+    lab.lab(&["oracle", "m"]).expect_code(0).says("\nconsistent");
+    lab.assert_clean();
 }

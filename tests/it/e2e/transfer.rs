@@ -113,16 +113,26 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
         let there = format!("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge {count} ]");
         wait_until("blocks have arrived", Duration::from_secs(90), || lab.sh(&there).code == Some(0));
     };
-    let restore = || lab.command(&inventory, &["restore", "m@latest", "--to", "m", "--yes"]).spawn().unwrap();
+    let listed: serde_json::Value = serde_json::from_str(&lab.tanker(&["list", "--json"]).expect_code(0).stdout).unwrap();
+    let first = listed["backups"][0]["name"].as_str().unwrap();
+    let restore = || lab.command(&inventory, &["restore", first, "--to", "m", "--yes"]).spawn().unwrap();
     let mut child = restore();
     blocks(1);
     // Killed, and run again at once: what hashes for the dead one is nobody's push.
     signal(&child, "KILL");
     child.wait().unwrap();
-    let child = restore();
+    let mut child = restore();
     blocks(2);
+    // What nobody goes on with for a while waits for its days: another job of this master removes none of it.
+    signal(&child, "KILL");
+    child.wait().unwrap();
+    std::thread::sleep(Duration::from_secs(21));
+    lab.tanker(&["backup"]).expect_code(0);
+    lab.tanker(&["status"]).expect_code(0).says("restore-");
+    let child = restore();
+    blocks(3);
     // Another one's push of the same backup is let be.
-    lab.tanker(&["restore", "m@latest", "--to", "m", "--yes"]).expect_code(3).says("another tanker pushes the same backup to this master");
+    lab.tanker(&["restore", first, "--to", "m", "--yes"]).expect_code(3).says("another tanker pushes the same backup to this master");
     lab.sh("pkill -KILL -f '^sshd: root'");
     let ran = end(child).expect_code(0).says("restored m@");
     assert!(ran.stderr.contains("of the archive are there already"), "{}", ran.stderr);
