@@ -6,7 +6,7 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Away, Copied, Entry, Library, LibraryError, Offsite, Problem, in_the_way, meant};
+use tanker::library::{Away, Copied, Depth, Entry, Keys, Library, LibraryError, Offsite, Problem, in_the_way, meant, none_ahead, verify};
 use tanker::model::id::{BackupRef, Which};
 use tanker::model::inventory::{Inventory, Remote};
 use tanker::model::pattern::closest;
@@ -123,9 +123,15 @@ impl Start {
         })
     }
 
-    /// Whether this very backup is in the library.
-    fn is_here(&self, away: &Away) -> Result<bool, Report> {
-        Ok(self.find(&away.manifest.description.named())?.is_ok_and(|entry| entry.manifest == away.manifest))
+    /// Whether this very backup is in the library, and what of it is known.
+    fn is_here(&self, away: &Away) -> Result<Here, Report> {
+        Ok(match self.find(&away.manifest.description.named())? {
+            Ok(entry) if entry.manifest != away.manifest => Here::No,
+            Ok(entry) if entry.record.damage().is_some() => Here::Damaged,
+            Ok(entry) => Here::Listed(Box::new(entry)),
+            Err(LibraryError::Damaged { .. }) => Here::Damaged,
+            Err(_) => Here::No,
+        })
     }
 
     async fn get_all(&self, remote: &str, patterns: &[String], backups: &[BackupRef]) -> Result<Severity, Report> {
@@ -150,11 +156,12 @@ impl Start {
             }
         }
         for away in wanted {
-            if self.is_here(away)? {
+            let here = self.is_here(away)?;
+            if let Here::Listed(_) = here {
                 ui::out(&format!("{}  was there already\n", away.name()));
                 continue;
             }
-            match self.get_one(&inventory, &offsite, away).await {
+            match self.get_one(&inventory, &offsite, away, matches!(here, Here::Damaged)).await {
                 Ok(entry) => ui::out(&format!("{}  copied  {}\n", entry.name(), entry.folder.display())),
                 Err(e) => worst = worst.max(complain(&e)),
             }
@@ -162,14 +169,15 @@ impl Start {
         Ok(worst)
     }
 
-    async fn get_one(&self, inventory: &Inventory, offsite: &Offsite, away: &Away) -> Result<Entry, LibraryError> {
+    /// `instead` of one here that is damaged.
+    async fn get_one(&self, inventory: &Inventory, offsite: &Offsite, away: &Away, instead: bool) -> Result<Entry, LibraryError> {
         let host = &away.manifest.description.host;
         let root = inventory.host(host).map_or(&inventory.library, |host| &host.library);
         let library = Library::at(expand(root, &self.home));
         let lock = library.lock(host, &crate::owner())?;
         let _awake = Awake::hold("copy");
         let progress = ui::Progress::begin("copy", away.manifest.archive.bytes);
-        let entry = offsite.get(away, &library, lock, &|bytes| progress.add(bytes)).await;
+        let entry = offsite.get(away, &library, lock, instead, &|bytes| progress.add(bytes)).await;
         progress.end();
         let entry = entry?;
         record_copy(&entry, &offsite.name, true);
@@ -188,13 +196,25 @@ impl Start {
         }
     }
 
-    /// Brings it into the library, unless it is there already.
+    /// Brings it into the library, unless it is there already and whole.
     pub(crate) async fn fetch_for_restore(&self, offsite: &Offsite, away: &Away) -> Result<Result<BackupRef, LibraryError>, Report> {
         let named = away.manifest.description.named();
-        if self.is_here(away)? {
-            return Ok(Ok(named));
-        }
-        Ok(self.get_one(&self.inventory()?, offsite, away).await.map(|_| named))
+        let instead = match self.is_here(away)? {
+            Here::No => false,
+            Here::Damaged => true,
+            // Its own home has it.
+            Here::Listed(entry) if !entry.is_here() => return Ok(Ok(named)),
+            // Who says where it shall come from may know why.
+            Here::Listed(entry) => match tokio::task::block_in_place(|| verify(&entry, &Keys::default(), Depth::Hashed, &mut |_| {})) {
+                Ok(_) => return Ok(Ok(named)),
+                Err(e @ (LibraryError::Damaged { .. } | LibraryError::File { .. })) => {
+                    ui::err(&format!("tanker: {e}: it comes from the remote {}\n", offsite.name));
+                    true
+                }
+                Err(e) => return Ok(Err(e)),
+            },
+        };
+        Ok(self.get_one(&self.inventory()?, offsite, away, instead).await.map(|_| named))
     }
 
     pub(crate) async fn sync(&self, args: &cli::Sync) -> Result<Severity, Report> {
@@ -245,11 +265,24 @@ impl Start {
     }
 }
 
+/// What is known here of a backup that is at a remote.
+enum Here {
+    /// Nothing, or another one has its name.
+    No,
+    /// What a check has found, or its listing.
+    Damaged,
+    Listed(Box<Entry>),
+}
+
 /// A damaged newest one is not passed over in silence for an older one.
 pub(crate) fn find_away<'a>(away: &'a [Away], problems: &[Problem], backup: &BackupRef) -> Result<&'a Away, String> {
     let of_host = || away.iter().filter(|away| away.manifest.description.host == backup.host);
     let found = match &backup.which {
-        Which::Latest => of_host().next_back(),
+        Which::Latest => {
+            let begun = of_host().map(|away| (away.manifest.description.started, &away.manifest.description.id));
+            none_ahead(&backup.host, begun, Utc::now()).map_err(|why| format!("{why};"))?;
+            of_host().next_back()
+        }
         Which::Id(id) => of_host().find(|away| away.manifest.description.id == *id),
         Which::Beginning(beginning) => {
             let fitting: Vec<_> = of_host().filter(|away| away.manifest.description.id.as_str().starts_with(beginning)).collect();

@@ -13,6 +13,7 @@ use tanker::library::{Away, Depth, Entry, Keys, LibraryError, Offsite, Problem, 
 use tanker::model::id::HostName;
 use tanker::model::record::Check;
 use tanker::model::report::Severity;
+use tanker::model::text::is_ahead;
 use tanker::ui;
 
 use crate::Start;
@@ -172,16 +173,17 @@ fn tell_broken(problems: &[Problem], json: bool) -> Severity {
     Problem::severity_of(problems)
 }
 
-/// So much of the library, in bytes, what was looked at so deep longest ago first. Where that can't be written down comes last, or it would be
+/// So much of the library, in bytes, what was looked at so deep longest ago first; what came in since has been proven then, and waits its turn. Where that can't be written down comes last, or it would be
 /// chosen for ever.
 fn sample(mut entries: Vec<Entry>, share: f64, depth: Depth) -> Vec<Entry> {
     let seen = |entry: &Entry| {
-        let proven = Some(entry.manifest.proof.at).filter(|_| depth == Depth::Hashed);
+        // What a clock that was ahead has proven would wait for its turn for years.
+        let proven = Some(entry.manifest.proof.at).filter(|at| !is_ahead(*at, Utc::now()));
         // Without its key an encrypted one can't be looked at any deeper.
         let counts = |check: &&Check| depth == Depth::Hashed || check.depth == depth.word() || check.depth == "sealed";
-        entry.record.checks.iter().filter(counts).map(|check| check.at).max().or(proven)
+        entry.record.checks.iter().filter(counts).map(|check| check.at).chain(proven).max()
     };
-    entries.sort_by_cached_key(|entry| (entry.unreadable_record.is_some(), seen(entry), entry.manifest.proof.at));
+    entries.sort_by_cached_key(|entry| (entry.unreadable_record.is_some(), seen(entry)));
     let all: u64 = entries.iter().map(|entry| entry.manifest.archive.bytes).sum();
     #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)] // a share need not be exact
     let wanted = (all as f64 * share / 100.0).ceil() as u64;

@@ -7,8 +7,8 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Entry, Keys, Library, LibraryError, Problem, Source, diff, export, extract, list_files, lrzip_is_here};
-use tanker::model::id::{BackupRef, HostName};
+use tanker::library::{Entry, Keys, Library, LibraryError, Problem, Source, diff, export, extract, list_files, lrzip_is_here, none_ahead};
+use tanker::model::id::{BackupRef, HostName, Which};
 use tanker::model::inventory::{Inventory, parse_inventory};
 use tanker::model::pattern::Choice;
 use tanker::model::report::Severity;
@@ -91,6 +91,14 @@ impl Start {
         for library in libraries {
             match library.find(backup) {
                 Err(e @ LibraryError::NoSuchBackup { .. }) => missing = missing.or(Some(e)),
+                Ok(entry) if backup.which == Which::Latest => {
+                    let (entries, _) = match library.list(Some(&backup.host)) {
+                        Ok(all) => all,
+                        Err(e) => return Ok(Err(e)),
+                    };
+                    let begun = entries.iter().map(|entry| (entry.manifest.description.started, &entry.manifest.description.id));
+                    return Ok(none_ahead(&backup.host, begun, Utc::now()).map(|()| entry).map_err(LibraryError::Missing));
+                }
                 found => return Ok(found),
             }
         }

@@ -1,6 +1,6 @@
 //! The verbs that look after the library: what is kept, marked, forgotten, encrypted anew.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +9,9 @@ use chrono::Utc;
 use color_eyre::eyre::Report;
 
 use tanker::cli;
-use tanker::library::{Entry, HostLock, Library, LibraryError, Problem, rekey};
+use tanker::library::{Entry, Library, LibraryError, Problem, rekey};
 use tanker::model::id::{BackupId, BackupRef, HostName};
 use tanker::model::manifest::{Contents, Manifest};
-use tanker::model::purge::purge;
 use tanker::model::record::Record;
 use tanker::model::report::Severity;
 use tanker::model::retention::{Candidate, Policy, decide};
@@ -20,6 +19,7 @@ use tanker::platform::interrupted;
 use tanker::ui;
 
 use crate::Start;
+use crate::emptying::{due, empty_trash};
 use crate::shelf::{complain, of_folder};
 
 /// What became of one host's backups.
@@ -117,23 +117,6 @@ fn accept_sizes(entries: &mut [Entry]) -> Result<(), LibraryError> {
     Ok(())
 }
 
-fn empty_trash(library: &Library, lock: &HostLock, host: &HostName, days: Duration) -> Result<Severity, LibraryError> {
-    let mut worst = Severity::Ok;
-    let listed: Vec<Candidate> = library.list(Some(host))?.0.iter().map(candidate).collect();
-    let lying = library.trashed(host)?.0;
-    let trashed: Vec<_> = lying.iter().map(|trashed| (candidate(&trashed.entry), trashed.deleted)).collect();
-    let purge = purge(&listed, &trashed, chrono::Duration::from_std(days).unwrap_or(chrono::Duration::MAX), Utc::now());
-    for id in &purge.stays {
-        ui::err(&format!(
-            "tanker: {host}@{id} stays in the trash beyond its days: it is protected, or nothing that is listed is as good and as new\n"
-        ));
-    }
-    for trashed in lying.iter().filter(|trashed| purge.goes.contains(&trashed.entry.manifest.description.id)) {
-        worst = worst.max(library.purge(lock, trashed).map_or_else(|e| complain(&e), |()| Severity::Ok));
-    }
-    Ok(worst)
-}
-
 impl Start {
     pub(crate) fn tag(&self, args: &cli::Tag) -> Result<Severity, Report> {
         if args.add.is_empty() && args.remove.is_empty() {
@@ -188,11 +171,19 @@ impl Start {
         for ((root, host), entries) in hosts {
             let own = inventory.as_ref().and_then(|inventory| inventory.upkeep(&host).keep.clone());
             let policy = args.policy().or(own).unwrap_or_default();
+            let days = inventory.as_ref().map_or(Duration::from_secs(7 * 86_400), |inventory| inventory.upkeep(&host).trash);
             let judged = if args.yes {
-                let days = inventory.as_ref().map_or(Duration::from_secs(7 * 86_400), |inventory| inventory.upkeep(&host).trash);
                 carry_out(&Library::at(root), &host, &policy, args.accept_small, days)
             } else {
-                Ok(judge(host.clone(), entries, &policy, args.accept_small))
+                let listed: Vec<Candidate> = entries.iter().map(candidate).collect();
+                let judged = judge(host.clone(), entries, &policy, args.accept_small);
+                let due = if judged.0.withheld.is_some() { Ok(vec![]) } else { due(&Library::at(root), &host, &listed, days) };
+                due.map(|due| {
+                    for trashed in due {
+                        ui::err(&format!("tanker: {} would leave the trash for good: its days are over\n", trashed.entry.name()));
+                    }
+                    judged
+                })
             };
             match judged {
                 Ok((forgotten, severity)) => {
@@ -264,7 +255,13 @@ impl Start {
 
     pub(crate) fn stats(&self, args: &cli::Stats) -> Result<Severity, Report> {
         let (entries, problems) = self.everything_of(&args.pattern)?;
-        ui::out(&if args.json { ui::stats_json(&entries) } else { ui::stats_table(&entries, Utc::now()) });
+        let hosts: BTreeSet<_> =
+            entries.iter().map(|entry| (of_folder(entry).root().to_owned(), &entry.manifest.description.host)).collect();
+        let mut trashed = Vec::new();
+        for (root, host) in hosts {
+            trashed.extend(Library::at(root).trashed(host)?.0);
+        }
+        ui::out(&if args.json { ui::stats_json(&entries, &trashed) } else { ui::stats_table(&entries, &trashed, Utc::now()) });
         for problem in &problems {
             ui::err(&format!("tanker: {}: {}\n", problem.name(), problem.reason));
         }

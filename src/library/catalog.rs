@@ -136,7 +136,10 @@ impl Library {
             if only.is_some_and(|only| *only != host) {
                 continue;
             }
-            let inside = match folders(&host_folder) {
+            let inside = match fs::metadata(&host_folder)
+                .map_err(LibraryError::file(&host_folder, "can't be looked at"))
+                .and_then(|_| folders(&host_folder))
+            {
                 Ok(inside) => inside,
                 // One host's folder hides no other's.
                 Err(e) if only.is_some() => return Err(e),
@@ -149,17 +152,40 @@ impl Library {
                 if name.ends_with(".partial") {
                     continue;
                 }
+                // One that can't be looked at may be the newest.
+                if let Err(e) = fs::metadata(&folder) {
+                    problems.push(Problem { path: folder, reason: format!("it can't be looked at: {e}") });
+                    continue;
+                }
                 match read_entry(&host, &name, folder.clone()) {
                     Ok(entry) => entries.push(entry),
                     Err(reason) => problems.push(Problem { path: folder, reason }),
                 }
             }
         }
+        if only.is_none() {
+            problems.extend(self.misnamed()?);
+        }
         entries.sort_by(|a, b| {
             let key = |e: &Entry| (e.manifest.description.started, e.manifest.description.host.clone(), e.manifest.description.id.clone());
             key(a).cmp(&key(b))
         });
         Ok((entries, problems))
+    }
+
+    /// Folders with backups in them whose name is no host's.
+    fn misnamed(&self) -> Result<Vec<Problem>, LibraryError> {
+        let mut problems = Vec::new();
+        for (_, path) in folders(&self.root)?.into_iter().filter(|(name, _)| name.parse::<HostName>().is_err()) {
+            // What else lies in one that nobody may read is no matter of ours.
+            let inside = folders(&path).unwrap_or_default();
+            let backups = inside.iter().filter(|(name, _)| name.parse::<BackupId>().is_ok());
+            problems.extend(backups.map(|(_, folder)| Problem {
+                path: folder.clone(),
+                reason: "the name of the folder it lies in is no host's, so it is listed nowhere: give that its name again".into(),
+            }));
+        }
+        Ok(problems)
     }
 
     /// The hosts that have a folder here.
@@ -213,7 +239,13 @@ pub(super) fn folders(path: &Path) -> Result<Vec<(String, PathBuf)>, LibraryErro
     for entry in entries {
         let entry = entry.map_err(LibraryError::file(path, "can't be read"))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if !name.starts_with('.') && entry.path().is_dir() {
+        // What can't be looked at, a link into a disk that isn't there among it, is not taken for nothing.
+        let is_one = match fs::metadata(entry.path()) {
+            Ok(about) => about.is_dir(),
+            // Unless it has gone since the folder was read.
+            Err(_) => entry.path().symlink_metadata().is_ok(),
+        };
+        if !name.starts_with('.') && is_one {
             found.push((name, entry.path()));
         }
     }

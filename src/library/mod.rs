@@ -9,6 +9,7 @@ mod catalog;
 mod crypt;
 mod diff;
 mod digests;
+mod entries;
 mod export;
 mod extract;
 mod files;
@@ -26,7 +27,9 @@ mod writer;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-pub use archive::{Seen, Source, Walked, lrzip_is_here, walk, walk_deep};
+use chrono::{DateTime, Utc};
+
+pub use archive::{LRZIP_REFUSES, Seen, Source, Walked, lrzip_is_here, walk, walk_deep};
 pub use blocks::{BLOCK, Blocks, Sum, parse_sum, parse_sums, sum_of_sums};
 pub use catalog::{Entry, Problem, in_the_way};
 pub use crypt::{Ask, Keys, PASSPHRASE, Plain, Recipients};
@@ -46,7 +49,7 @@ pub use writer::{Arrival, HashedFile, Received, Writer};
 use crate::model::id::{BackupId, BackupRef, HostName, Which, is_day};
 use crate::model::pattern::closest;
 use crate::model::report::Severity;
-use crate::model::text::printable_path;
+use crate::model::text::{is_ahead, printable_path};
 use crate::platform;
 
 /// The manifest's file name.
@@ -229,6 +232,24 @@ fn named<'a>(name: &BackupRef, entries: &'a [Entry], problems: &[Problem]) -> Re
         Some(problem) => Err(LibraryError::Damaged { name: problem.name(), reason: problem.reason.clone() }),
         None => Ok(found),
     }
+}
+
+/// Which of a host's backups is the latest nobody can tell while one of them was begun by a clock that was ahead: it would be that one for years.
+/// Each with its beginning, oldest first.
+///
+/// # Errors
+/// With the sentence that says so.
+pub fn none_ahead<'a>(
+    host: &HostName,
+    begun: impl Iterator<Item = (DateTime<Utc>, &'a BackupId)>,
+    now: DateTime<Utc>,
+) -> Result<(), String> {
+    let (ahead, past): (Vec<_>, Vec<_>) = begun.partition(|(started, _)| is_ahead(*started, now));
+    let Some((_, ahead)) = ahead.first() else { return Ok(()) };
+    let instead = past.last().map(|(_, id)| format!(", as {host}@{id}")).unwrap_or_default();
+    Err(format!(
+        "{host}@{ahead} was begun in the future, when a clock was wrong, so nobody can tell which one is the latest: name one by its id{instead}"
+    ))
 }
 
 /// What was meant by a backup that isn't there, with the ids there are of its host and the hosts there are: ` (did you mean …?)`, or nothing.

@@ -71,11 +71,30 @@ pub fn rekey(library: &Library, _lock: &HostLock, entry: &Entry, keys: &Keys, to
 }
 
 impl Library {
+    /// Where two folders could not change names in one step, one that was killed between the steps has left the listed one aside.
+    ///
+    /// # Errors
+    /// When it can't be put back.
+    pub(super) fn put_back_aside(&self, host: &HostName) -> Result<(), LibraryError> {
+        for (name, folder) in folders(&self.root.join(host.as_str()))? {
+            let Some(id) = name.strip_suffix(&format!(".{}", platform::ASIDE)) else { continue };
+            let listed = folder.with_file_name(id);
+            if listed.exists() {
+                // The other one has come into its place.
+                fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "is the old one, and can't be removed"))?;
+            } else {
+                fs::rename(&folder, &listed).map_err(LibraryError::file(&folder, "can't be put back"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Removes what of a host nothing goes on with: an encryption that was cut off can leave an archive in the clear so.
     ///
     /// # Errors
     /// When it can't be removed.
     pub fn sweep_partial(&self, _lock: &HostLock, host: &HostName) -> Result<(), LibraryError> {
+        self.put_back_aside(host)?;
         for (name, folder) in folders(&self.root.join(host.as_str()))? {
             if name.ends_with(".partial") && !goes_on(&folder) {
                 fs::remove_dir_all(&folder).map_err(LibraryError::file(&folder, "is left from an earlier run and can't be removed"))?;

@@ -99,7 +99,7 @@ pub fn verify(entry: &Entry, keys: &Keys, depth: Depth, seen: &mut dyn FnMut(u64
     if entry.is_encrypted() && !keys.is_empty() {
         plain = match entry.open(keys) {
             // Keys of others are no reason not to hold what can be held without.
-            Err(LibraryError::Missing(_)) if depth == Depth::Hashed => None,
+            Err(LibraryError::Missing(_)) => None,
             opened => Some(opened?),
         };
     }

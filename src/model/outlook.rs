@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::id::HostName;
 use super::manifest::{FreezeMethod, Manifest, TaskRecord};
 use super::record::Record;
-use super::text::human_age;
+use super::text::{age_since, is_ahead};
 
 /// What counts as too old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,17 +71,19 @@ impl Outlook<'_> {
 pub fn outlook<'a>(host: HostName, backups: Vec<Seen<'a>>, broken: &[String], limits: Limits, now: DateTime<Utc>) -> Outlook<'a> {
     let mut concerns = Vec::new();
     let mut add = |weight, kind, text: String| concerns.push(Concern { weight, kind, text });
-    let age = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
+    let age = |time: DateTime<Utc>| age_since(time, now);
     let good = |seen: &&Seen<'_>| seen.record.damage().is_none();
-    match backups.iter().rev().find(good) {
+    for seen in backups.iter().filter(|seen| is_ahead(seen.manifest.description.started, now)) {
+        add(Weight::Risk, "clock", format!("{} was begun in the future: a clock was wrong", seen.manifest.description.id));
+    }
+    // It hides no other's age.
+    let dated = backups.iter().rev().filter(good).find(|seen| !is_ahead(seen.manifest.description.started, now));
+    match dated.or_else(|| backups.iter().rev().find(good)) {
         None if backups.is_empty() && broken.is_empty() => add(Weight::Risk, "none", "there is no backup of it".into()),
         None if backups.is_empty() => {}
         None => add(Weight::Risk, "damaged", "all of its backups are damaged".into()),
         Some(newest) => {
             let started = newest.manifest.description.started;
-            if started - now > Duration::days(1) {
-                add(Weight::Risk, "clock", format!("{} was begun in the future: a clock was wrong", newest.manifest.description.id));
-            }
             if now - started > limits.backup {
                 add(Weight::Risk, "old", format!("its newest good backup is {} old", age(started)));
             }

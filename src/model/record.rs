@@ -144,8 +144,11 @@ impl Record {
     pub fn add_check(&mut self, check: Check) {
         self.checks.push(check);
         while self.checks.len() > MOST_CHECKS {
+            // The newest of each depth: a sample takes what was seen so deep longest ago.
+            let newest = |at: &usize| !self.checks[at + 1..].iter().any(|later| later.depth == self.checks[*at].depth);
             let stay = [self.standing_damage(), self.checks.iter().rposition(Check::saw_it_encrypted)];
-            self.checks.remove((0..3).find(|at| !stay.contains(&Some(*at))).unwrap_or(0));
+            let goes = (0..self.checks.len()).find(|at| !stay.contains(&Some(*at)) && !newest(at)).unwrap_or(0);
+            self.checks.remove(goes);
         }
     }
 
@@ -276,8 +279,15 @@ mod tests {
         for n in 44..80 {
             add(n, "hashed", None);
         }
-        assert!(record.checks.len() == 20 && record.checks[0].depth == SEALED, "that it was encrypted is not forgotten");
-        assert_eq!(record.closest_check().unwrap().at, DateTime::from_timestamp(79, 0).unwrap());
+        let of =
+            |depth: &str| record.checks.iter().filter(|check| check.depth == depth).map(|check| check.at.timestamp()).collect::<Vec<_>>();
+        assert_eq!(record.checks.len(), 20);
+        assert_eq!(
+            (of(SEALED), of("deep")),
+            (vec![42], vec![40]),
+            "neither that it was encrypted is forgotten, nor when it was seen how deep"
+        );
+        assert_eq!(of("hashed").last(), Some(&79));
     }
 
     #[test]

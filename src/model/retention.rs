@@ -9,6 +9,7 @@ use chrono::{DateTime, Datelike, Duration, Utc};
 
 use super::id::BackupId;
 use super::manifest::Contents;
+use super::text::is_ahead;
 
 /// How many to keep, and which.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -74,7 +75,7 @@ impl Candidate {
     }
 
     pub(super) fn is_ahead(&self, now: DateTime<Utc>) -> bool {
-        self.started - now > AHEAD
+        is_ahead(self.started, now)
     }
 }
 
@@ -103,9 +104,6 @@ pub struct Verdict {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct Withheld(pub String);
-
-/// A backup that was begun later than this from now was begun by a wrong clock.
-const AHEAD: Duration = Duration::days(1);
 
 /// Decides over one master's backups, newest first in what it returns. `accept_small`: the newest may be far smaller than those before.
 /// One that was begun in the future stays, and stands for nothing.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 /// The longest text of a master's that is shown in one message, in characters.
 const LONGEST: usize = 600;
 /// So many of a list stand in one message.
@@ -95,6 +97,18 @@ pub fn human_age(age: Duration) -> String {
         s @ 3600..86400 => format!("{} h", s / 3600),
         s => format!("{} d", s / 86400),
     }
+}
+
+/// Whether something was begun by a wrong clock: more than a day from now.
+#[must_use]
+pub fn is_ahead(then: DateTime<Utc>, now: DateTime<Utc>) -> bool {
+    then - now > TimeDelta::days(1)
+}
+
+/// How long ago something was, as [`human_age`] has it; `in the future` where a clock was wrong.
+#[must_use]
+pub fn age_since(then: DateTime<Utc>, now: DateTime<Utc>) -> String {
+    if is_ahead(then, now) { "in the future".into() } else { human_age((now - then).to_std().unwrap_or_default()) }
 }
 
 #[cfg(test)]

@@ -125,12 +125,30 @@ pub fn sync_folder(folder: &Path) -> io::Result<()> {
     here::sync_folder(folder)
 }
 
-/// Two folders change names, in one step where the system can.
+/// Two folders change names, in one step where the system and the file system can. Elsewhere in three: killed between them, `other` is called
+/// [`ASIDE`] for as long as nobody puts it back.
 ///
 /// # Errors
 /// When they can't; both have their own names then.
 pub fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    here::exchange(one, other)
+    match here::exchange(one, other) {
+        // NFS and SMB say the latter.
+        Err(e) if [io::ErrorKind::Unsupported, io::ErrorKind::InvalidInput].contains(&e.kind()) => one_after_another(one, other),
+        exchanged => exchanged,
+    }
+}
+
+/// The ending of the name of what is on its way between two names.
+pub const ASIDE: &str = "aside";
+
+fn one_after_another(one: &Path, other: &Path) -> io::Result<()> {
+    let aside = one.with_extension(ASIDE);
+    std::fs::rename(other, &aside)?;
+    if let Err(e) = std::fs::rename(one, other) {
+        std::fs::rename(&aside, other)?;
+        return Err(e);
+    }
+    std::fs::rename(&aside, one)
 }
 
 /// Free bytes on a folder's disk; none where that can't be known.

@@ -57,15 +57,8 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     folder.metadata().map(drop)
 }
 
-/// In three steps: killed between them, the one has a third name, beside the two.
-pub(super) fn exchange(one: &Path, other: &Path) -> io::Result<()> {
-    let aside = one.with_extension("aside");
-    std::fs::rename(other, &aside)?;
-    if let Err(e) = std::fs::rename(one, other) {
-        std::fs::rename(&aside, other)?;
-        return Err(e);
-    }
-    std::fs::rename(&aside, one)
+pub(super) fn exchange(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
 }
 
 /// The standard library doesn't tell: a disk that is full says so when it is written.

@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::report::word;
 use crate::model::manifest::FreezeMethod;
 use crate::model::outlook::{Outlook, Seen, Weight};
-use crate::model::text::{human_age, human_bytes, human_duration, printable};
+use crate::model::text::{age_since, human_bytes, human_duration, printable};
 
 const STYLE: &str = include_str!("report.css");
 /// The timeline's width in its own units; it is scaled to its place.
@@ -106,7 +106,7 @@ fn backups(html: &mut String, backups: &[Seen<'_>], now: DateTime<Utc>) {
     html.push_str(
         "<div class=\"scroll\"><table><thead><tr><th>Backup</th><th>Age</th><th>Size</th><th>Freeze</th><th>Proven</th><th>Drilled</th><th>Copies</th></tr></thead><tbody>",
     );
-    let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
+    let ago = |time: DateTime<Utc>| age_since(time, now);
     for seen in backups.iter().rev() {
         let manifest = seen.manifest;
         let proven = match seen.record.closest_check() {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::render::table;
 use crate::model::outlook::{Outlook, Weight};
-use crate::model::text::{human_age, human_bytes, printable};
+use crate::model::text::{age_since, human_bytes, printable};
 
 /// When a restore was last tried out with success.
 fn last_drill(outlook: &Outlook<'_>) -> Option<DateTime<Utc>> {
@@ -19,7 +19,7 @@ fn last_drill(outlook: &Outlook<'_>) -> Option<DateTime<Utc>> {
 #[must_use]
 pub fn report(outlooks: &[Outlook<'_>], now: DateTime<Utc>) -> String {
     let mut rows = vec![["HOST", "STATE", "NEWEST", "SIZE", "BACKUPS", "COPIES", "DRILLED"].map(str::to_owned)];
-    let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
+    let ago = |time: DateTime<Utc>| age_since(time, now);
     for outlook in outlooks {
         let newest = outlook.backups.last();
         let drilled = last_drill(outlook);

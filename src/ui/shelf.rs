@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use super::render::table;
 use crate::library::{Entry, FileEntry, FileKind, Problem};
 use crate::model::manifest::{Contents, FreezeMethod, ProofPlace, TaskRecord};
-use crate::model::text::{human_age, human_bytes, human_duration, printable};
+use crate::model::text::{age_since, human_bytes, human_duration, printable};
 
 /// The library as a table, oldest first.
 #[must_use]
@@ -16,7 +16,6 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
     let mut rows = vec![["BACKUP", "TAKEN (UTC)", "AGE", "SIZE", "FREEZE", "FUEL", "PROVEN", "TAGS", "COPIES"].map(str::to_owned)];
     for entry in entries {
         let manifest = &entry.manifest;
-        let age = (now - manifest.description.started).to_std().unwrap_or_default();
         let freeze = match manifest.freeze.method {
             FreezeMethod::None => "none".to_owned(),
             FreezeMethod::Pause | FreezeMethod::Cgroup | FreezeMethod::Stop => {
@@ -26,7 +25,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
         rows.push([
             entry.name(),
             manifest.description.started.format("%Y-%m-%d %H:%M:%S").to_string(),
-            human_age(age),
+            age_since(manifest.description.started, now),
             human_bytes(manifest.archive.bytes),
             freeze,
             manifest.description.release.to_string(),
@@ -40,7 +39,7 @@ pub fn list_table(entries: &[Entry], now: DateTime<Utc>) -> String {
 
 /// How, when and how well a backup was proven, and when it was last drilled.
 fn proven(entry: &Entry, now: DateTime<Utc>) -> String {
-    let ago = |time: DateTime<Utc>| human_age((now - time).to_std().unwrap_or_default());
+    let ago = |time: DateTime<Utc>| age_since(time, now);
     let mut text = match (entry.record.damaging_check(), entry.record.closest_check()) {
         (Some(check), _) => format!("DAMAGED ({})", ago(check.at)),
         (None, Some(check)) => format!("{} ({})", check.depth, ago(check.at)),
@@ -89,13 +88,12 @@ pub fn show(entry: &Entry, now: DateTime<Utc>) -> String {
     let mut line = |name: &str, value: String| {
         let _ = writeln!(text, "  {name:<11} {value}");
     };
-    let age = (now - about.started).to_std().unwrap_or_default();
     line(
         "taken",
         format!(
             "{} (age: {}), by tanker {}",
             about.started.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
-            human_age(age),
+            age_since(about.started, now),
             printable(&about.tanker)
         ),
     );

@@ -10,7 +10,7 @@ use super::render::table;
 use crate::library::{Away, Depth, Difference, Entry, LibraryError, Problem, Trashed, Verified};
 use crate::model::id::HostName;
 use crate::model::manifest::Manifest;
-use crate::model::text::{human_age, human_bytes, printable};
+use crate::model::text::{age_since, human_bytes, printable};
 
 /// A host, its backups with why they are kept, and why nothing of it goes at all.
 pub type Plan<'a> = (&'a HostName, &'a [(Manifest, Vec<String>)], Option<&'a str>);
@@ -66,13 +66,11 @@ pub fn verified_json(results: &[(&Entry, &Result<Verified, LibraryError>)], brok
     format!("{:#}\n", json!({ "format": 1, "backups": list, "problems": problems }))
 }
 
-/// How many there are of each host and what they take.
+/// How many there are of each host and what they take; what lies in the trash takes as much.
 #[must_use]
-pub fn stats_table(entries: &[Entry], now: DateTime<Utc>) -> String {
+pub fn stats_table(entries: &[Entry], trashed: &[Trashed], now: DateTime<Utc>) -> String {
     let mut rows = vec![["HOST", "BACKUPS", "SIZE", "UNPACKED", "OLDEST", "NEWEST", "LAST ONE", "COPIES", "DRILLED"].map(str::to_owned)];
-    let age = |entry: Option<&&Entry>| {
-        entry.map_or("-".into(), |e| human_age((now - e.manifest.description.started).to_std().unwrap_or_default()))
-    };
+    let age = |entry: Option<&&Entry>| entry.map_or("-".into(), |e| age_since(e.manifest.description.started, now));
     let mut all = (0, 0, 0);
     for (host, of) in by_host(entries) {
         let (bytes, unpacked) = sums(&of);
@@ -105,12 +103,20 @@ pub fn stats_table(entries: &[Entry], now: DateTime<Utc>) -> String {
         "".into(),
         "".into(),
     ]);
-    table(&rows)
+    let trash = match trashed {
+        [] => String::new(),
+        some => format!("and {} in the trash, {}: 'tanker list --trash'\n", some.len(), human_bytes(trashed_bytes(some))),
+    };
+    table(&rows) + &trash
 }
 
-/// The same as JSON: `hosts` (host, backups, bytes, unpacked_bytes, oldest, newest, newest_bytes).
+fn trashed_bytes(trashed: &[Trashed]) -> u64 {
+    trashed.iter().map(|trashed| trashed.entry.manifest.archive.bytes).sum()
+}
+
+/// The same as JSON: `hosts` (host, backups, bytes, unpacked_bytes, oldest, newest, newest_bytes) and `trash` (backups, bytes).
 #[must_use]
-pub fn stats_json(entries: &[Entry]) -> String {
+pub fn stats_json(entries: &[Entry], trashed: &[Trashed]) -> String {
     let hosts: Vec<Value> = by_host(entries)
         .into_iter()
         .map(|(host, of)| {
@@ -123,7 +129,7 @@ pub fn stats_json(entries: &[Entry]) -> String {
             })
         })
         .collect();
-    format!("{:#}\n", json!({ "format": 1, "hosts": hosts }))
+    format!("{:#}\n", json!({ "format": 1, "hosts": hosts, "trash": { "backups": trashed.len(), "bytes": trashed_bytes(trashed) } }))
 }
 
 fn by_host(entries: &[Entry]) -> BTreeMap<&HostName, Vec<&Entry>> {
@@ -243,7 +249,7 @@ pub fn trash_table(found: &[Trashed], now: DateTime<Utc>) -> String {
             trashed.entry.name(),
             manifest.description.started.format("%Y-%m-%d %H:%M:%S").to_string(),
             human_bytes(manifest.archive.bytes),
-            trashed.deleted.map_or("nobody knows when".into(), |at| human_age((now - at).to_std().unwrap_or_default())),
+            trashed.deleted.map_or("nobody knows when".into(), |at| age_since(at, now)),
         ]);
     }
     table(&rows)
@@ -268,7 +274,7 @@ pub fn away_table(away: &[Away], now: DateTime<Utc>) -> String {
         rows.push([
             found.name(),
             manifest.description.started.format("%Y-%m-%d %H:%M:%S").to_string(),
-            human_age((now - manifest.description.started).to_std().unwrap_or_default()),
+            age_since(manifest.description.started, now),
             human_bytes(manifest.archive.bytes),
             manifest.description.release.to_string(),
             if manifest.archive.encryption.is_some() { "encrypted".into() } else { String::new() },

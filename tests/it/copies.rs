@@ -134,3 +134,40 @@ fn what_a_copy_left_that_nobody_went_on_with_is_told_of_and_never_removed() {
     shelf.tanker(&forget).code(0).says("east@2026-11-19-02_00 holds 4.9 KiB and no manifest, written 3 d ago");
     assert_eq!(fs::read_dir(&left).unwrap().count(), 1);
 }
+
+#[test]
+fn i2_what_is_damaged_here_is_exchanged_for_the_whole_one_from_a_remote() {
+    let (shelf, _) = with_a_disk(&[20], None);
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
+    shelf.tanker(&["tag", "east@latest", "--add", "golden"]).code(0);
+    let entry = shelf.library().list(None).unwrap().0.remove(0);
+    let whole = fs::read(entry.archive()).unwrap();
+    crate::upkeep::rot(&entry);
+    // Nobody knows yet.
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0).says("was there already");
+    shelf.tanker(&["verify", "--all"]).code(5);
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0).says("copied");
+    assert_eq!(fs::read(entry.archive()).unwrap(), whole);
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    let back = shelf.library().list(None).unwrap().0.remove(0);
+    assert_eq!((back.record.damage(), back.record.tags.as_slice()), (None, &["golden".to_owned()][..]));
+    // One whose manifest rotted is no backup any more.
+    fs::write(entry.folder.join("manifest.json"), "{").unwrap();
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0).says("copied");
+    shelf.tanker(&["verify", "--all", "--deep"]).code(0);
+    shelf.tanker(&["list", "--tag", "golden"]).code(0).says("east@2026-11-20-02_00");
+    let left: Vec<_> = fs::read_dir(shelf.path("tanker/east")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(left.iter().all(|name| name.starts_with('.') || name == "2026-11-20-02_00"), "{left:?}");
+}
+
+#[test]
+fn what_lies_in_the_trash_is_put_back_from_there_and_not_fetched_beside_it() {
+    let (shelf, _) = with_a_disk(&[20, 21], None);
+    shelf.tanker(&["copy", "east", "--to", "disk"]).code(0);
+    shelf.tanker(&["forget", "--keep-last", "1", "--yes"]).code(0);
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(3).says("'tanker undelete east@2026-11-20-02_00'");
+    shelf.tanker(&["stats"]).code(0).says("and 1 in the trash");
+    shelf.tanker(&["stats", "--json"]).code(0).says("\"trash\"");
+    shelf.tanker(&["undelete", "east@2026-11-20"]).code(0);
+    shelf.tanker(&["copy", "east@2026-11-20", "--from", "disk"]).code(0).says("was there already");
+}

@@ -5,12 +5,14 @@ use std::fs;
 use sha2::{Digest, Sha256};
 
 use super::super::digests::{SEAL, SUMS, is_seal, sums, sync_folder, write_private};
-use super::super::records::{FILE as RECORD, parse_sheet, read_record};
+use super::super::records::{FILE as RECORD, lock_records, parse_sheet, read_record, write_record};
+use super::super::trash::TRASH;
 use super::super::verify::hex;
 use super::super::writer::{Folder, HashedFile, PENDING, remove};
 use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
 use super::{AT_ONCE, Away, Offsite};
 use crate::model::record::Record;
+use crate::platform;
 
 /// How much of an archive is asked for at a time, and in what pieces.
 const WINDOW: u64 = 32 << 20;
@@ -104,13 +106,21 @@ impl Offsite {
         Ok(())
     }
 
-    /// Copies a backup from there into a library, where it is listed once it is whole. One that was cut off goes on where it stopped.
+    /// Copies a backup from there into a library, where it is listed once it is whole. One that was cut off goes on where it stopped. Where what
+    /// is listed under its name is known to be damaged, it takes its place in one step, marks and all.
     ///
     /// # Errors
-    /// When it isn't whole, or the library can't take it.
-    pub async fn get(&self, away: &Away, library: &Library, lock: HostLock, seen: &(dyn Fn(u64) + Sync)) -> Result<Entry, LibraryError> {
+    /// When it isn't whole, or the library can't take it; what was listed before is then listed still.
+    pub async fn get(
+        &self,
+        away: &Away,
+        library: &Library,
+        lock: HostLock,
+        instead: bool,
+        seen: &(dyn Fn(u64) + Sync),
+    ) -> Result<Entry, LibraryError> {
         let archive = &away.manifest.archive;
-        let (folder, mut file) = library.begin_copy(away)?;
+        let (folder, mut file) = library.begin_copy(away, instead)?;
         seen(file.bytes());
         let from = file.bytes();
         self.download(away, from, &mut |chunk| {
@@ -153,7 +163,21 @@ impl Offsite {
         }
         remove(&folder.partial.join(COPYING))?;
         sync_folder(&folder.partial)?;
-        fs::rename(&folder.partial, &folder.published).map_err(LibraryError::file(&folder.published, "can't be published"))?;
+        if folder.published.exists() {
+            let marks = lock_records(folder.published.parent().unwrap_or(&folder.published))?;
+            if let Ok(mut record) = read_record(&folder.published) {
+                // What was found of it is of bytes that go.
+                record.checks.retain(|check| check.damage.is_none());
+                write_record(&folder.partial, &record)?;
+            }
+            platform::exchange(&folder.partial, &folder.published)
+                .map_err(LibraryError::file(&folder.published, "can't be exchanged for the one that is whole"))?;
+            drop(marks);
+            folder.published.parent().map_or(Ok(()), sync_folder)?;
+            fs::remove_dir_all(&folder.partial).map_err(LibraryError::file(&folder.partial, "is the damaged one, and can't be removed"))?;
+        } else {
+            fs::rename(&folder.partial, &folder.published).map_err(LibraryError::file(&folder.published, "can't be published"))?;
+        }
         folder.keep = true;
         folder.published.parent().map_or(Ok(()), sync_folder)?;
         drop(lock);
@@ -167,13 +191,22 @@ impl Offsite {
 
 impl Library {
     /// Begins, or goes on, to take a copy back.
-    fn begin_copy(&self, away: &Away) -> Result<(Folder, HashedFile), LibraryError> {
+    fn begin_copy(&self, away: &Away, instead: bool) -> Result<(Folder, HashedFile), LibraryError> {
         let about = &away.manifest.description;
         let (host, id) = (&about.host, &about.id);
         let host_folder = self.root.join(host.as_str());
         let (partial, published) = (host_folder.join(format!("{id}.partial")), host_folder.join(id.as_str()));
-        if published.exists() {
+        if published.exists() && !instead {
             return Err(LibraryError::Missing(format!("{} is in the library already", away.name())));
+        }
+        // Nobody reads there which backup it is; ids hold no minutes, and it may be another one.
+        let sums = || fs::read_to_string(published.join(SUMS)).is_ok_and(|sums| sums.contains(&away.manifest.archive.sha256));
+        if published.symlink_metadata().is_ok() && fs::read(published.join(MANIFEST)).ok().as_ref() != Some(&away.text) && !sums() {
+            let why = "what lies there under its name can't be read, and may be another backup: move it out of the library first";
+            return Err(LibraryError::Missing(format!("{}: {why}: {}", away.name(), published.display())));
+        }
+        if fs::read(host_folder.join(TRASH).join(id.as_str()).join(MANIFEST)).is_ok_and(|text| text == away.text) {
+            return Err(LibraryError::Missing(format!("{0} lies in the trash: 'tanker undelete {0}' puts it back", away.name())));
         }
         let archive = partial.join(&away.manifest.archive.file);
         if fs::read(partial.join(COPYING)).is_ok_and(|text| text == away.text) {

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, TryLockError};
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -179,6 +178,10 @@ impl Offsite {
         if host.join(GONE).join(about.id.as_str()).exists() {
             return Ok(());
         }
+        // Another workstation's of the same id: one that is on its way here must not find its place taken when it has come.
+        if host.join(format!("{}.partial", about.id)).exists() {
+            return Ok(());
+        }
         // Where records are written in place, half of one is no rot.
         let was_seen = [&listed, &trashed].into_iter().any(|folder| folder.join(SEEN).exists());
         if was_seen && record.as_deref().is_none_or(is_rotten) {
@@ -300,24 +303,12 @@ fn take_the_place(mirror: &Library, host: &Path, new: &Path, there: &Path, wante
         }
     }
     if there == wanted {
-        // Not every file system exchanges two names in one step; nothing that isn't at home is lost where this stops half way.
-        let exchanged = match platform::exchange(new, there) {
-            Err(e) if [ErrorKind::Unsupported, ErrorKind::InvalidInput].contains(&e.kind()) => one_after_another(new, there),
-            exchanged => exchanged,
-        };
-        exchanged.map_err(LibraryError::file(there, "can't be exchanged for what is at home"))?;
+        platform::exchange(new, there).map_err(LibraryError::file(there, "can't be exchanged for what is at home"))?;
         there.parent().map_or(Ok(()), sync_folder)?;
         return fs::remove_dir_all(new).map_err(LibraryError::file(new, "can't be removed"));
     }
     fs::remove_dir_all(there).map_err(LibraryError::file(there, "can't be removed"))?;
     place(new, wanted)
-}
-
-fn one_after_another(new: &Path, there: &Path) -> std::io::Result<()> {
-    let aside = new.with_extension("aside");
-    fs::rename(there, &aside)?;
-    fs::rename(new, there)?;
-    fs::rename(&aside, new)
 }
 
 /// A record that rotted here, or is lost, is not one that was marked here: what was seen at home takes its place.
