@@ -24,6 +24,9 @@ const IN_FLIGHT: usize = 256;
 const WORTH_IT: u64 = 256 << 10;
 /// What `read.sh` sends at a time, where it begins and ends there.
 const PIECE: u64 = 64 << 10;
+/// How `pack.sh` chooses lrzip's threads, of which each packs a piece, and the least that lrzip gives one.
+const BYTES_A_THREAD: u64 = 16 << 20;
+const LEAST_PIECE: u64 = 10 << 20;
 /// So many blocks are asked for again at once: they lie in memory.
 const AT_ONCE: usize = 4;
 /// So much stays free here while nobody knows how large the archive becomes.
@@ -36,10 +39,17 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 /// How much of the archive there is on the master.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Size {
-    /// So much by now.
+    /// So much by now that stays as it is.
     Growing(u64),
     /// So much, and that is all.
     Whole(u64),
+}
+
+/// What of an archive of `written` bytes, packed from a tar of so many, lrzip doesn't go back to: when it writes a piece it patches the head of the
+/// one before, and a piece is never larger than what it was packed from.
+pub(super) fn settled(written: u64, tar_bytes: u64) -> u64 {
+    let threads = (tar_bytes / BYTES_A_THREAD).clamp(32, 128);
+    written.saturating_sub((tar_bytes / threads).max(LEAST_PIECE) + (1 << 20))
 }
 
 /// An archive on its way.
@@ -56,17 +66,9 @@ pub(super) struct Follower<'a> {
 impl Follower<'_> {
     /// Fetches the archive as it grows, until `size` says that it is whole and every byte is here.
     pub(super) async fn fetch(&mut self, mut writer: Writer, size: &mut watch::Receiver<Size>) -> Result<Writer, NotHome> {
-        // What was seen last, and before that.
-        let (mut newest, mut older) = (0, 0);
         loop {
             let (there, whole) = match *size.borrow_and_update() {
-                // lrzip goes back to the head of the piece it wrote last when it writes the next one: what lay there before that is as it stays.
-                Size::Growing(bytes) => {
-                    if bytes > newest {
-                        (newest, older) = (bytes, newest);
-                    }
-                    (older, false)
-                }
+                Size::Growing(bytes) => (bytes, false),
                 Size::Whole(bytes) => (bytes, true),
             };
             let have = writer.bytes();
@@ -199,4 +201,19 @@ fn store(
         }
     }
     Ok(writer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_piece_is_not_followed_before_the_next_one_is_there() {
+        let mib = 1 << 20;
+        assert_eq!(settled(5 * mib, 500 * mib), 0);
+        assert_eq!(settled(100 * mib, 500 * mib), (100 - 500 / 32 - 1) * mib - 500 * mib / 32 % mib);
+        assert_eq!(settled(100 * mib, 30 * mib), 89 * mib);
+        // A hundred gigabytes are cut into 128 pieces.
+        assert_eq!(settled(2000 * mib, 128_000 * mib), 999 * mib);
+    }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::super::{Context, READING, library_ending, remote_ending};
-use super::follow::{Follower, Size};
+use super::follow::{Follower, Size, settled};
 use super::seen::Seen;
 use super::{NotHome, pipes};
 use crate::fleet::Ending;
@@ -233,7 +233,7 @@ impl Way<'_> {
                     JobEvent::Growing(bytes) => drop(tell.send_if_modified(|size| {
                         let grows = matches!(size, Size::Growing(_));
                         if grows {
-                            *size = Size::Growing(bytes);
+                            *size = Size::Growing(settled(bytes, seen.tar_bytes));
                         }
                         grows
                     })),

@@ -108,7 +108,7 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     assert_eq!(lab.listed(), 1);
 
     // A push is cut, and goes on with the blocks that are missing.
-    let inventory = lab.inventory_with("bwlimit = \"500K\"");
+    let inventory = lab.inventory_with("bwlimit = \"800K\"");
     let blocks = |count: usize| {
         let there = format!("[ $(cat /var/backup/fuel/tanker/restore-*/archive.tar.lrz.part.blocks | wc -l) -ge {count} ]");
         wait_until("blocks have arrived", Duration::from_secs(90), || lab.sh(&there).code == Some(0));
