@@ -88,6 +88,20 @@ impl BackupId {
         }
     }
 
+    /// The same in a library that other workstations share and that none of them sees as it is at this moment: with the minute, and a number that
+    /// is another one for everybody. The archive bears its id inside; of two with the same one only the first could ever get there.
+    #[must_use]
+    pub fn at_a_shared_home(time: DateTime<Utc>, who: &str, taken: impl Fn(&Self) -> bool) -> Self {
+        let mut n = who.bytes().fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        loop {
+            let id = Self(format!("{}-{}{:04}", time.format("%Y-%m-%d-%H_%S"), time.format("%M"), n % 10_000));
+            if !taken(&id) {
+                return id;
+            }
+            n += 1;
+        }
+    }
+
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -219,6 +233,10 @@ mod tests {
     #[test]
     fn an_id_is_the_specifications_form_and_a_taken_one_gets_a_number() {
         let time = Utc.with_ymd_and_hms(2026, 11, 22, 14, 33, 7).unwrap();
+        let shared = |who: &str| BackupId::at_a_shared_home(time, who, |_| false);
+        assert_ne!(shared("ops@one 4711"), shared("ops@two 4711"));
+        assert_eq!(shared("ops@one 4711").as_str().parse::<BackupId>().unwrap(), shared("ops@one 4711"));
+        assert_ne!(BackupId::at_a_shared_home(time, "ops@one", |id| *id == shared("ops@one")), shared("ops@one"));
         let first = BackupId::at(time, |_| false);
         assert_eq!(first.as_str(), "2026-11-22-14_07");
         let second = BackupId::at(time, |id| *id == first);

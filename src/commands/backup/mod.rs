@@ -353,9 +353,11 @@ fn would_do(plan: &BackupPlan) -> String {
 
 fn describe(ctx: &Context, host: &Host, facts: &Facts, plan: &BackupPlan, library: &Library) -> Description {
     let started = (ctx.clock)();
+    let taken = |id: &BackupId| library.is_taken(&host.name, id);
+    let id = if library.is_mirror() { BackupId::at_a_shared_home(started, &ctx.owner, taken) } else { BackupId::at(started, taken) };
     Description {
         host: host.name.clone(),
-        id: BackupId::at(started, |id| library.is_taken(&host.name, id)),
+        id,
         stock_id: stock_id(started),
         started,
         tanker: env!("CARGO_PKG_VERSION").to_owned(),
