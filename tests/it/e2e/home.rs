@@ -71,18 +71,16 @@ fn i2_a_backup_whose_home_is_a_remote_is_lost_by_no_kill_no_full_disk_and_no_los
     assert_eq!(lab.ask("cat /etc/puppet/precious"), "precious");
     lab.assert_clean();
 
-    // What else looks into an archive, or brings one, works on it as on any library.
+    // What else looks into an archive works on it as on any library.
     tanker(&["drill", "m@latest", "--on", "m"]).expect_code(0).says("restores: pushed in");
     let out = lab.path("out");
     tanker(&["extract", "m@latest", "/etc/puppet/precious", "--to", out.to_str().unwrap()]).expect_code(0);
     assert_eq!(fs::read_to_string(out.join("etc/puppet/precious")).unwrap(), "precious\n");
     let stock = lab.path("stock");
     tanker(&["export", "m@latest", "--to", stock.to_str().unwrap()]).expect_code(0);
-    let file = fs::read_dir(&stock).unwrap().next().unwrap().unwrap().path();
-    tanker(&["import", file.to_str().unwrap(), "--host", "old"]).expect_code(0);
-    tanker(&["list"]).expect_code(0).says("old@");
+    assert_eq!(fs::read_dir(&stock).unwrap().count(), 1);
     lab.assert_clean();
-    assert_eq!(disk.archives(), 2);
+    assert_eq!(disk.archives(), 1);
     let here = Command::new("find").arg(lab.state()).args(["-name", "*.lrz"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&here.stdout), "", "nothing of it stays on this disk");
 }
