@@ -94,13 +94,13 @@ measure() {
   live_bytes=$(stat -c %s "$job"/a/* 2>/dev/null | awk '{ sum += $1 } END { printf "%d", sum }')
   layers=$(layer_bytes) || { layers=0; note "Docker doesn't say how much the containers have written: the prediction leaves it out"; }
 }
-# What is yet to be written beside what is there. To the spool: the images into the tar, and the archive, which is taken to be no smaller than the tar;
-# without one, what has changed. To Docker's disk: the containers' own layers, once more each.
+# What is yet to be written beside what is there. To the spool: what has changed, the images into the tar, and the archive, which is taken to be no
+# smaller than the tar; with `--no-spool`, only what has changed. To Docker's disk: the containers' own layers, once more each.
 enough_room() {
   local free docker_free need docker_need changed
   changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
-  need=$((2 * ($(cat "$job/images.bytes") + layers) + live_bytes))
-  [ "$spool" = spool ] || need=$((2 * changed))
+  need=$((2 * changed))
+  [ "$spool" = pipe ] || need=$((need + 2 * ($(cat "$job/images.bytes") + layers) + live_bytes))
   need=$((need / 1048576 + 16)) docker_need=$((layers / 1048576 + 64))
   free=$(free_mib "$job") docker_free=$(free_mib /var/lib/docker)
   if [ "$(stat -c %d "$job")" = "$(stat -c %d /var/lib/docker)" ]; then need=$((need + docker_need)); docker_need=0; fi

@@ -165,7 +165,7 @@ place_astute() {
 # The stock tool publishes its containers at this address, and asks there whether they are ready: it is the network's, and so this master's own.
 place_admin_ip() {
   local new directory line
-  line=$(sed -n 's/^ADMIN_IP=.*/&/p' /etc/dockerctl/config 2>/dev/null | tail -n 1)
+  line=$(grep '^ADMIN_IP=' /etc/dockerctl/config 2>/dev/null | tail -n 1)
   [ -n "$line" ] || return 0
   while read -r new directory; do
     [ "$directory" = /etc/dockerctl ] && [ -f "$new/config" ] || continue

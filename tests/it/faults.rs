@@ -1,7 +1,6 @@
 //! What goes wrong on the way to a remote: errors, cuts, a slow line, a tanker that is killed.
 
 use std::collections::VecDeque;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -9,7 +8,7 @@ use std::time::Duration;
 
 use chrono::{TimeZone, Utc};
 
-use crate::offsite::{MASTER, Server, free_port_of_five, spawn, wait_for};
+use crate::offsite::{MASTER, Server, remote_of_ours, wait_for};
 use crate::upkeep::{Ran, Shelf};
 
 /// What goes wrong between tanker and a remote, connection by connection.
@@ -87,10 +86,7 @@ struct Cloud {
 impl Cloud {
     fn up() -> Self {
         let shelf = Shelf::new("");
-        let (folder, port) = (shelf.path("swift"), free_port_of_five());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
-        let server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
-        wait_for("Swift", || folder.join("ready").exists());
+        let (server, port) = remote_of_ours(&shelf, "swift");
         Self { shelf, port, _server: server }
     }
 

@@ -1,11 +1,10 @@
 //! Copies in buckets with object lock, at a real gateway of Ceph's.
 
-use std::path::Path;
 use std::process::Command;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::offsite::{MASTER, Server, add, free_port_of_five, spawn, wait_for};
+use crate::offsite::{MASTER, Server, add, remote_of_ours};
 use crate::upkeep::Shelf;
 
 /// A Ceph with three buckets: one without object lock, one with it, one that holds whatever comes for a day.
@@ -18,10 +17,7 @@ struct Ceph {
 impl Ceph {
     fn up() -> Self {
         let shelf = Shelf::new("");
-        let (folder, port) = (shelf.path("ceph"), free_port_of_five());
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/ceph");
-        let server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
-        wait_for("Ceph", || folder.join("ready").exists());
+        let (server, port) = remote_of_ours(&shelf, "ceph");
         let ceph = Self { shelf, port, _server: server };
         assert_eq!(ceph.s3("PUT", "plain", &[]).0, 200);
         for bucket in ["lockable", "holding"] {

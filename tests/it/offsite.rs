@@ -39,7 +39,7 @@ fn answers(port: u16) -> bool {
     std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
 }
 
-pub(crate) fn spawn(command: &mut Command) -> Server {
+fn spawn(command: &mut Command) -> Server {
     Server(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
 }
 
@@ -287,10 +287,7 @@ fn copies_live_a_whole_life_in_swift_by_its_own_protocol_and_by_s3() {
     let shelf = Shelf::new("");
     add(&shelf, 20, None);
     add(&shelf, 21, None);
-    let (folder, port) = (shelf.path("swift"), free_port_of_five());
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes/swift");
-    let _server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
-    wait_for("Swift", || folder.join("ready").exists());
+    let (folder, (_server, port)) = (shelf.path("swift"), remote_of_ours(&shelf, "swift"));
     let read = |name: &str| fs::read_to_string(folder.join(name)).unwrap().trim().to_owned();
     shelf.inventory(&format!(
         "{MASTER}[remotes.swift]\nurl = 'swift://backups/one'\nendpoint = '{}'\ntoken = 'env:SWIFT_TOKEN'\n\
@@ -311,8 +308,17 @@ fn copies_live_a_whole_life_in_swift_by_its_own_protocol_and_by_s3() {
     shelf.tanker(&["list", "--remote", "swift"]).code(2).says("SWIFT_TOKEN, which is not set");
 }
 
+/// One of tests/remotes, ready, its folder beside the library under its name; and its port.
+pub(crate) fn remote_of_ours(shelf: &Shelf, name: &str) -> (Server, u16) {
+    let (folder, port) = (shelf.path(name), free_port_of_five());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes").join(name);
+    let server = spawn(Command::new(script).arg(&folder).arg(port.to_string()));
+    wait_for(name, || folder.join("ready").exists());
+    (server, port)
+}
+
 /// The first of five that are free, for servers that listen side by side.
-pub(crate) fn free_port_of_five() -> u16 {
+fn free_port_of_five() -> u16 {
     (0..100).map(|_| free_port()).find(|port| (0..5).all(|n| std::net::TcpListener::bind(("127.0.0.1", port + n)).is_ok())).unwrap()
 }
 

@@ -235,14 +235,11 @@ async fn resume_pending(
 /// Publishes what is home and cleans the master up; leaves both sides as they are where a later run can go on.
 async fn finish(way: &Way<'_>, mut link: Link, outcome: Result<Captured, NotHome>, seen: &Seen) -> Result<Ending, Ending> {
     let Way { ctx, host, job, library, pending } = way;
-    let published = match outcome {
-        Ok(captured) => {
-            let (received, manifest) = captured.describe(ctx, pending, seen);
-            ctx.step(host, Step::Publish);
-            received.commit(&manifest).map_err(|e| NotHome::of_library(&e))
-        }
-        Err(e) => Err(e),
-    };
+    let published = outcome.and_then(|captured| {
+        let (received, manifest) = captured.describe(ctx, pending, seen);
+        ctx.step(host, Step::Publish);
+        received.commit(&manifest).map_err(|e| NotHome::of_library(&e))
+    });
     let published = match published {
         Ok(entry) => Ok(entry),
         // Only a capture that is over can be gone on with.
