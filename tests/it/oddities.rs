@@ -69,3 +69,21 @@ fn one_that_no_key_here_opens_holds_up_no_other_in_a_deep_sample() {
     look().code(0).says("2026-11-22-02_00");
     look().code(3).says("2026-11-20-02_00 was held from outside only");
 }
+
+#[test]
+fn i2_what_was_on_its_way_between_two_names_when_the_power_went_is_listed_again() {
+    let shelf = Shelf::new("");
+    let [older, newer] = <[_; 2]>::try_from(shelf.days(2)).unwrap();
+    let aside = |entry: &tanker::library::Entry| entry.folder.with_extension("aside");
+    let look = |args: &[&str]| shelf.tanker(&[&["--library", "tanker"], args].concat());
+    // Where a file system can't exchange two names: the listed one was put aside, and the other one had not come into its place.
+    fs::rename(&newer.folder, aside(&newer)).unwrap();
+    look(&["list"]).code(5).says("2026-11-22-02_00.aside");
+    look(&["forget", "--keep-last", "5", "--yes"]).code(0);
+    look(&["list"]).code(0).says("2026-11-22-02_00");
+    // It had come: what is aside is the old one.
+    fs::create_dir(aside(&older)).unwrap();
+    look(&["forget", "--keep-last", "5", "--yes"]).code(0);
+    assert!(older.folder.exists() && !aside(&older).exists());
+    look(&["verify", "--all"]).code(0);
+}

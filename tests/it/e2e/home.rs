@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use super::{Lab, signal, wait_until};
 
-/// A disk in memory, for the remote.
-struct Disk(std::path::PathBuf);
+/// A disk in memory, for a remote or a library.
+pub(super) struct Disk(pub(super) std::path::PathBuf);
 
 impl Disk {
-    fn mount(&self, options: &str) {
+    pub(super) fn mount(&self, options: &str) {
         let done = Command::new("mount").args(["-t", "tmpfs", "-o", options, "tanker-home"]).arg(&self.0).status().unwrap();
         assert!(done.success(), "{} can't be mounted with {options}", self.0.display());
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use super::home::Disk;
 use super::{Lab, end, signal, wait_until};
 
 fn library(lab: &Lab) -> PathBuf {
@@ -50,6 +51,19 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.tanker(&["verify", "--all", "--deep"]).expect_code(0).says("decompressed, every member");
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("none unfinished, none began meanwhile");
     lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
+
+    // A disk here that is too small costs no backup: the master keeps what it has packed until there is room.
+    let small = Disk(lab.path("small"));
+    fs::create_dir_all(&small.0).unwrap();
+    small.mount("size=8m");
+    let there = |args: &[&str]| lab.tanker(&[&["--library", small.0.to_str().unwrap()], args].concat());
+    there(&["backup"]).expect_code(3).says("and the archive needs").says("'tanker backup --resume m' goes on");
+    lab.tanker(&["status"]).expect_code(0).says("PACKED: ");
+    assert_eq!(there(&["list"]).expect_code(0).stdout.lines().count(), 1, "nothing is listed");
+    small.mount("remount,size=200m");
+    there(&["backup", "--resume"]).expect_code(0).says("frozen");
+    there(&["verify", "--all", "--deep"]).expect_code(0);
+    lab.assert_clean();
 
     // A new backup takes the place of one that was not gone on with, and the master was restarted meanwhile.
     ended_by("KILL", &["backup"], 1_000_000);
