@@ -2,15 +2,16 @@
 # Every shell script of the project, those that run on a master the way they are sent: behind what they share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-shellcheck -x tests/*.sh tests/remotes/{ceph,swift} tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,systemctl-over-supervisor,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
+shellcheck -x tests/*.sh tests/remotes/{ceph,swift} tests/lab/lab .ci/run tests/lab/image/{boot,factory,build-inner,fuel,dockerctl-of-the-lab,dockerctl-stock,lxc-attach,start-docker,docker-played-old} tests/lab/image/inner/{service,postgres,token-writer,nailgun}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 for script in src/scripts/*.sh; do
   name=${script##*/}
   case $name in
-    base.sh|lib.sh|services.sh|job.sh|freeze.sh|pack.sh|unpack.sh) continue ;;
+    base.sh|lib.sh|services.sh|job.sh|freeze.sh|pack.sh|unpack.sh|ready.sh) continue ;;
     backup.sh) cat src/scripts/{base,lib,services,job,freeze,pack}.sh "$script" > "$work/$name" ;;
-    prepare.sh|drill.sh|cutover.sh) cat src/scripts/{base,lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
+    drill.sh) cat src/scripts/{base,lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
+    prepare.sh|cutover.sh) cat src/scripts/{base,lib,services,job,ready,unpack}.sh "$script" > "$work/$name" ;;
     poll.sh|read.sh|files.sh|prove.sh|root.sh) cat src/scripts/base.sh "$script" > "$work/$name" ;;
     *) cat src/scripts/{base,lib,services}.sh "$script" > "$work/$name" ;;
   esac

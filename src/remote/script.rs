@@ -70,9 +70,21 @@ pub fn job_script(name: &str) -> Option<String> {
             "\n",
             include_str!("../scripts/backup.sh")
         ),
-        "prepare" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/prepare.sh")),
+        "prepare" => concat!(
+            include_str!("../scripts/ready.sh"),
+            "\n",
+            include_str!("../scripts/unpack.sh"),
+            "\n",
+            include_str!("../scripts/prepare.sh")
+        ),
         "drill" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/drill.sh")),
-        "cutover" => concat!(include_str!("../scripts/unpack.sh"), "\n", include_str!("../scripts/cutover.sh")),
+        "cutover" => concat!(
+            include_str!("../scripts/ready.sh"),
+            "\n",
+            include_str!("../scripts/unpack.sh"),
+            "\n",
+            include_str!("../scripts/cutover.sh")
+        ),
         _ => return None,
     };
     Some(format!("{BASE}\n{LIB}\n{JOB}\n{body}"))

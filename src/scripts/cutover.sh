@@ -38,51 +38,23 @@ volume_path() {
 
 # fill_volumes LIST FOLDER: puts what lies in FOLDER/MEMBER into the volumes of the containers that are there now.
 fill_volumes() {
-  local member service path name to
+  local member service path name to; local -a services=() names=()
   [ -s "$1" ] || return 0
+  while read -r service; do
+    services+=("$service") names+=("$(everyone | awk -v s="$service" '$1 == s { print $2; exit }')")
+  done < <(cut -d' ' -f2 "$1" | sort -u)
+  # Whoever started them may have handed them to their supervisor, which would start them again meanwhile.
+  unsupervise "$supervisor" "${services[@]}" || return 1
+  timeout 900 docker stop "${names[@]}" >/dev/null || return 1
+  for name in "${names[@]}"; do ! is_running "$name" || { echo "$name doesn't stay stopped"; return 1; }; done
   while read -r member service path; do
     name=$(everyone | awk -v s="$service" '$1 == s { print $2; exit }')
     [ -d "$2/$member" ] || { echo "there is nothing to fill $path of $name from"; return 1; }
-    # Whoever started it may have handed it to its supervisor, which would start it again meanwhile.
-    unsupervise "$supervisor" "$service" || return 1
-    ! is_running "$name" || timeout 300 docker stop "$name" >/dev/null || return 1
-    ! is_running "$name" || { echo "$name doesn't stay stopped"; return 1; }
     to=$(volume_path "$name" "$path")
     case $to in /*/*) ;; *) echo "$name has no volume at $path"; return 1 ;; esac
     find "$to" -mindepth 1 -delete && cp -a "$2/$member/." "$to/" || return 1
   done < "$1"
-  while read -r service; do ctl start "$service" || return 1; done < <(cut -d' ' -f2 "$1" | sort -u)
-}
-
-# ---- readiness -------------------------------------------------------------------------------------------------------
-
-# Does a service do its work? The rest is asked through `dockerctl check`, the master's own word.
-# shellcheck disable=SC2016 # the container's shell expands it
-answers() {
-  # One that hangs is asked again, and doesn't answer.
-  local patience=60
-  is_running "$2" || return 1
-  case $1 in
-    postgres) in_container "$2" /bin/sh -c 'for d in /usr/pgsql-*/bin /usr/lib/postgresql/*/bin /usr/bin; do [ -x $d/psql ] && exec su postgres -s /bin/sh -c "$d/psql -qtAc \"select 1\" postgres"; done; exit 1' >/dev/null 2>&1 ;;
-    nailgun) nailgun_answers ;;
-  esac
-}
-
-# Stock archives of 8.0 leave the client's own password out: that nailgun refuses it is an answer too.
-nailgun_answers() {
-  local said
-  # Of 6.1 it ends with 0 also where what it got is no list.
-  said=$(timeout 90 fuel task --list --json 2>&1 </dev/null) && { printf '%s\n' "$said" | grep '^ *\[' >/dev/null; return $?; }
-  case $said in *Unauthorized*) ;; *) return 1 ;; esac
-  note "nailgun answers, but refuses the fuel client's password: put that of FUEL_ACCESS in /etc/fuel/astute.yaml into the client's settings (/root/.config/fuel/fuel_client.yaml, to 7.0 /etc/fuel/client/config.yaml)"
-}
-
-# stock_check SECONDS SERVICE: what the master's own tool says. That of 5.1 ends with 0 also where a service failed to start, and only says so.
-stock_check() {
-  local said
-  said=$(timeout "$1" dockerctl check "$2" </dev/null 2>&1 9>&-) || { printf '%s\n' "$said"; return 1; }
-  printf '%s\n' "$said"
-  case $said in *"failed to start"*) return 1 ;; esac
+  for service in "${services[@]}"; do ctl start "$service" || return 1; done
 }
 
 # check_all LIST: SERVICE NAME of those that must be ready.
@@ -91,9 +63,9 @@ check_all() {
   deadline=$(($(uptime_seconds) + ready))
   total=$(wc -l < "$1")
   while read -r service name; do
-    until answers "$service" "$name" </dev/null; do
+    until is_running "$name" && answers "$service" "$name" </dev/null; do
       [ "$(uptime_seconds)" -lt "$deadline" ] || { echo "$service was not ready within $ready s"; return 1; }
-      sleep 0.5
+      sleep 0.2
     done
     # It waits by itself for as long as a service may take.
     left=$((deadline - $(uptime_seconds)))
@@ -102,32 +74,26 @@ check_all() {
     event "checked $count $total $service"
   done < "$1"
   # One that was up for a moment only is not up.
-  while read -r service name; do is_running "$name" || { echo "$name has stopped again"; return 1; }; done < "$1"
+  name=$(not_running_of "$1") || return 1
+  name=${name%%$'\n'*}
+  [ -z "$name" ] || { echo "${name##* } has stopped again"; return 1; }
 }
-
-# What worked before is what must work again where it is put back: a restore may be there to mend the rest.
-note_what_works() {
-  local service name pid _; local -a pids=()
-  while read -r service name _; do note_if_it_answers "$service" "$name" & pids+=($!); done < "$job/before.containers" > "$job/answering"
-  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || { echo "what works could not be written down"; return 1; }; done
-  # One after another: the stock tool of 8.0 has a lock.
-  while read -r service name; do ! stock_check 60 "$service" >/dev/null || echo "$service $name" || return 1; done < "$job/answering" > "$job/working"
-}
-note_if_it_answers() { ! answers "$1" "$2" </dev/null >/dev/null 2>&1 || echo "$1 $2"; }
 
 # A mark that can't be made would hide from the way back what it has to undo.
 mark() { : > "$job/$1"; }
 
 # ---- cutover ---------------------------------------------------------------------------------------------------------
 
-# Of a container that is replaced, what it was.
+# Of a container that is replaced, what it was. Docker works on all of them at once.
 keep_aside() {
-  local service name image member path from
+  local service name image member path from pid failed=0; local -a pids=()
   while read -r service name image; do
     is_replaced "$service" || continue
-    echo "${image}_before_$stock_id" >> "$job/images" || return 1
-    timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null || return 1
+    echo "${image}_before_$stock_id" >> "$job/images" || failed=1
+    timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null 9>&- & pids+=($!)
   done < "$job/before.containers"
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
+  [ $failed = 0 ] || return 1
   while read -r member service path; do
     name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/before.containers")
     from=$(volume_path "$name" "$path")
@@ -228,21 +194,23 @@ retag() {
 
 # The stock tool calls it a failure to destroy what isn't there; one that can't be destroyed doesn't keep the others.
 destroy_replaced() {
-  local service name failed=0 _
-  while read -r service name _; do
-    is_there "$name" || continue
-    ctl destroy "$service"
-    ! is_there "$name" || { echo "$name could not be destroyed"; failed=1; }
-  done < <(tac "$job/containers")
-  [ $failed = 0 ] && docker_answers
+  local service left _
+  present_of "$job/containers" > "$job/present" || return 1
+  while read -r service _; do ctl destroy "$service"; done < <(tac "$job/present")
+  left=$(present_of "$job/containers") || return 1
+  [ -z "$left" ] || { echo "could not be destroyed: $(printf '%s\n' "$left" | cut -d' ' -f2 | tr '\n' ' ')"; return 1; }
 }
-is_there() { timeout 60 docker inspect "$1" >/dev/null 2>&1; }
 recreate() { destroy_replaced && ctl start all; }
 
 # What was stopped before a restore is stopped again where it is put back.
-note_what_was_stopped() {
-  local service name _
-  while read -r service name _; do is_running "$name" || echo "$service $name"; done < "$job/before.containers" > "$job/stopped" && docker_answers
+note_what_was_stopped() { not_running_of "$job/before.containers" > "$job/stopped"; }
+# By the preparation, a moment ago.
+was_noted_lately() {
+  local noted age
+  [ "$mode" = forward ] && noted=$(cat "$job/noted" 2>/dev/null) || return 1
+  # One from before a reboot lies in the future.
+  age=$(($(uptime_seconds) - noted))
+  [ "$age" -ge 0 ] && [ "$age" -lt 300 ]
 }
 # Not `start all`, which would make what wasn't there.
 start_what_was_there() {
@@ -335,7 +303,7 @@ not_begun() { rm -f "$job/cutover"; say_failure "$1"; event rolled-back; exit 1;
 cut_over() {
   rules > "$job/rules.before"
   attempt note_what_was_stopped
-  attempt note_what_works
+  was_noted_lately || attempt note_what_works
   attempt list_everyone
   attempt all_is_staged
   attempt keep_key

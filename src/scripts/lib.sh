@@ -22,6 +22,23 @@ container_id() { docker inspect "$1" 2>/dev/null | sed -n 's/^ *"I[Dd]": "\([0-9
 
 is_running() { [ "$(timeout 60 docker inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 
+# The names of the containers that run, with -a of all: one call of Docker's client, whose start is what takes the time.
+container_names() {
+  local said
+  said=$(timeout 60 docker ps --no-trunc "$@") || { echo "Docker doesn't answer" >&2; return 1; }
+  # Old ones name a container also as the others that are linked to it do.
+  printf '%s\n' "$said" | awk 'NR > 1 { n = split($NF, names, ","); for (i = 1; i <= n; i++) print names[i] }'
+}
+# The lines of a list, SERVICE NAME and more, whose container runs, doesn't run, is there.
+running_of() { by_container 1 "$1"; }
+not_running_of() { by_container 0 "$1"; }
+present_of() { by_container 1 "$1" -a; }
+by_container() {
+  local wanted=$1 list=$2 names; shift 2
+  names=$(container_names "$@") || return 1
+  awk -v wanted="$wanted" 'NR == FNR { there[$1] = 1; next } ($2 in there) == wanted' <(printf '%s\n' "$names") "$list"
+}
+
 # The cgroup of a process in the freezer hierarchy: where `docker pause` writes too.
 freezer_of() {
   local path mount

@@ -1,7 +1,7 @@
 # The part of a restore that changes nothing the master uses (I4): unpacks the archive that was pushed, stages the host
 # directories beside the ones in use, loads the images under names of their own.
 # usage: run.sh JOB STOCK_ID     (and the files containers, directories, volumes, members)
-# containers: a line each: SERVICE NAME IMAGE of those to be replaced;  brought: IMAGE of all that the archive has;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
+# before.containers: a line each: SERVICE NAME IMAGE of what is there now;  containers: of those to be replaced;  brought: IMAGE of all that the archive has;  directories: /PATH;  volumes: MEMBER SERVICE PATH;  members: SIZE NAME
 
 load_images() {
   local file service image
@@ -24,6 +24,14 @@ load_images() {
 begin_loading() { load_images > "$job/loading" 2>&1 & loader=$!; }
 end_loading() { local code=0; wait "$loader" || code=$?; loader=; [ $code -eq 0 ] || cat "$job/loading"; return $code; }
 
+# What works is asked while the archive is unpacked: the cutover, which needs to know it, begins the sooner.
+begin_noting() { note_what_works > "$job/noting" 2>&1 9>&- & noting=$!; }
+end_noting() {
+  local pid=$noting; noting=
+  wait "$pid" || { cat "$job/noting"; return 1; }
+  uptime_seconds > "$job/noted"
+}
+
 on_exit() {
   local code=$?
   trap '' TERM INT HUP
@@ -31,6 +39,7 @@ on_exit() {
   say_failure "stopped with code $code: $(last_words)"
   # An image that came when the others had been removed would stay.
   if [ -n "$loader" ]; then kill_tree "$loader"; wait "$loader" 2>/dev/null; sleep 1; fi
+  [ -z "$noting" ] || kill_tree "$noting"
   remove_staged "$job"; remove_images "$job" || note "loaded images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/archive.tar"
 }
@@ -38,12 +47,12 @@ on_exit() {
 # What an earlier run of the same restore left is in the way; only the archive that was pushed is used again.
 begin_anew() {
   remove_staged "$job"
-  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/used" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged" "$job/loading"
+  rm -rf --one-file-system "$job/prepared" "$job/swapped" "$job/touched" "$job/replaced" "$job/used" "$job/before" "$job/x" "$job/root" "$job/volume" "$job/archive.tar" "$job/staged" "$job/loading" "$job/noted"
 }
 
 main() {
   job=$1; job_dir "$job"
-  loader=
+  loader='' noting=''
   [ ! -e "$job/cutover" ] || die "a restore is half done in $job"
   : > "$job/events"
   sign_job "$1"; begin_job
@@ -52,6 +61,7 @@ main() {
   local member service
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
+  begin_noting
   step unpack
   attempt unpack_archive
   attempt check_members
@@ -62,6 +72,7 @@ main() {
   attempt stage_directories
   step load
   attempt end_loading
+  attempt end_noting
   : > "$job/prepared"
   # The cutover begins with all of this on the disk: it is on its way there while tanker looks at the master once more.
   setsid sync </dev/null >/dev/null 2>&1 9>&- &

@@ -70,15 +70,18 @@ unsupervise_postgres() {
   wait "$pid"
 }
 
-# stop_services KIND CONTAINER...: in the order given.
+# stop_services KIND CONTAINER...: in the order given. Most have been stopped by who supervised them.
 stop_services() {
-  local kind=$1 name; local -a others=()
+  local kind=$1 name running; local -a others=()
   shift
   for name in "$@"; do case $name in *-postgres) ;; *) others+=("$(service_of "$name")") ;; esac; done
   unsupervise "$kind" ${others[@]+"${others[@]}"} || return 1
+  running=$(container_names) || return 1
   for name in "$@"; do
     case $name in *-postgres) unsupervise_postgres "$kind" "$name" || return 1 ;; esac
-    ! is_running "$name" || ctl stop "$(service_of "$name")" || return 1
-    ! is_running "$name" || { echo "$name did not stop"; return 1; }
+    ! is_among "$name" "$running" || ctl stop "$(service_of "$name")" || return 1
   done
+  running=$(container_names) || return 1
+  for name in "$@"; do ! is_among "$name" "$running" || { echo "$name did not stop"; return 1; }; done
 }
+is_among() { case $'\n'$2$'\n' in *$'\n'"$1"$'\n'*) ;; *) return 1 ;; esac; }

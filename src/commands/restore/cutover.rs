@@ -1,11 +1,10 @@
 //! The cutover as seen from here: begun, followed to its end, and what it came to. The master needs nobody for it.
 
 use super::super::{Context, READING, remote_ending};
-use super::lines;
+use super::{Chosen, lines};
 use crate::fleet::Ending;
-use crate::model::facts::{Container, Facts};
+use crate::model::facts::Container;
 use crate::model::inventory::Host;
-use crate::model::manifest::Description;
 use crate::model::report::Severity;
 use crate::model::restore_parts::Selection;
 use crate::monitor::{Event, Step};
@@ -24,18 +23,6 @@ pub enum Way {
     Rollback,
 }
 
-/// What a cutover forward needs to know.
-pub(super) struct Forward<'a> {
-    /// The backup.
-    pub backup: &'a Description,
-    /// What of it.
-    pub selection: &'a Selection,
-    /// The master as it was found.
-    pub facts: &'a Facts,
-    /// The astute.yaml to put in place.
-    pub merged: Option<String>,
-}
-
 /// What the script is to do.
 struct Order<'a> {
     way: Way,
@@ -46,10 +33,19 @@ struct Order<'a> {
 }
 
 /// From here on the master goes on by itself and ends in one of two ways: restored, or as it was.
-pub(super) async fn cut_over(ctx: &Context, host: &Host, job: &Job, link: &mut Link, forward: Forward<'_>) -> Ending {
-    let Forward { backup, selection, facts, merged } = forward;
+///
+/// `merged` is the astute.yaml to put in place.
+pub(super) async fn cut_over(
+    ctx: &Context,
+    host: &Host,
+    job: &Job,
+    link: &mut Link,
+    chosen: &Chosen<'_>,
+    merged: Option<String>,
+) -> Ending {
+    let (backup, Chosen { selection, facts, .. }) = (&chosen.entry.manifest.description, chosen);
     let mut files = vec![
-        ("before.containers", lines(facts.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()),
+        ("before.containers", chosen.before()),
         ("before.volumes", lines(facts.containers.iter().flat_map(|c| volumes_that_change(c, selection))).into_bytes()),
     ];
     if let Some(merged) = merged {

@@ -8,7 +8,6 @@ mod push;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use cutover::Forward;
 pub use cutover::Way;
 pub(super) use cutover::show as show_event;
 pub(super) use push::push;
@@ -133,12 +132,12 @@ async fn keep(job: &Job, link: &mut Link) -> Infallible {
 /// Carries a prepared restore out.
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     let Prepared { entry, verified, host, facts, mut link, plan, ignore_tasks, began, .. } = prepared;
-    let selection = plan.selection;
+    let chosen = Chosen { entry: &entry, selection: &plan.selection, facts: &facts };
     // Two hosts' backups can have one id: the archive's own digest tells them apart.
     let job =
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let bring_over_and_look = async {
-        let merged = bring_over(ctx, &host, &job, &mut link, &entry, verified, &selection).await?;
+        let merged = bring_over(ctx, &host, &job, &mut link, &chosen, verified).await?;
         look_again(ctx, &host, &job, &mut link, ignore_tasks).await?;
         Ok(merged)
     };
@@ -155,10 +154,7 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
         }
     };
     let ending = match ready {
-        Ok(merged) => {
-            let forward = Forward { backup: &entry.manifest.description, selection: &selection, facts: &facts, merged };
-            cutover::cut_over(ctx, &host, &job, &mut link, forward).await
-        }
+        Ok(merged) => cutover::cut_over(ctx, &host, &job, &mut link, &chosen, merged).await,
         Err(Stopped::Keep(ending)) => ending,
         Err(Stopped::Clean(ending)) => {
             ctx.step(&host, Step::Clean);
@@ -171,6 +167,22 @@ pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     link.close().await;
     ctx.monitor.event(&host.name, Event::Finished);
     report(&host.name, ending, began)
+}
+
+/// What is restored, onto what.
+struct Chosen<'a> {
+    entry: &'a Entry,
+    /// What of it.
+    selection: &'a Selection,
+    /// The master as it was found.
+    facts: &'a Facts,
+}
+
+impl Chosen<'_> {
+    /// The containers that are there, as `SERVICE NAME IMAGE`.
+    fn before(&self) -> Vec<u8> {
+        lines(self.facts.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()
+    }
 }
 
 /// A restore that came to no end, and waits for a yes to be ended.
@@ -273,14 +285,15 @@ async fn bring_over(
     host: &Host,
     job: &Job,
     link: &mut Link,
-    entry: &Entry,
+    chosen: &Chosen<'_>,
     verified: Verified,
-    selection: &Selection,
 ) -> Result<Option<String>, Stopped> {
+    let Chosen { entry, selection, .. } = chosen;
     let manifest = &entry.manifest;
     push(ctx, host, job, link, entry, verified).await?;
     let backup = &manifest.description;
     let files = [
+        ("before.containers", chosen.before()),
         ("containers", lines(selection.containers.iter().map(|c| format!("{} {} {}", c.service, c.name, c.image))).into_bytes()),
         ("brought", lines(backup.containers.iter().map(|c| c.image.as_str())).into_bytes()),
         ("directories", lines(selection.directories.iter().map(String::as_str)).into_bytes()),
