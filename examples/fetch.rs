@@ -1,7 +1,8 @@
-//! Fetches one file from a host the way a backup does: pulled, hashed by blocks and as a whole, written. For benchmarks.
+//! Fetches one file from a host the way a backup does: pulled, hashed by blocks and as a whole, written. For benchmarks. Prints how long it took from
+//! where a backup begins with it: a line is open, those for the file are not.
 //!
-//! usage: fetch INVENTORY HOST FILE TO
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
+//! usage: fetch INVENTORY HOST FILE BYTES TO
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::print_stdout, clippy::print_stderr)]
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -9,14 +10,14 @@ use std::sync::Arc;
 
 use tanker::library::Blocks;
 use tanker::model::inventory::parse_inventory;
-use tanker::remote::Script;
+use tanker::remote::bulk::Bulk;
 use tanker::remote::link::Link;
 use tanker::remote::ssh::{Asker, Keyring, complete};
 
 #[tokio::main]
 async fn main() {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [inventory, host, file, to] = args.as_slice() else { panic!("usage: fetch INVENTORY HOST FILE TO") };
+    let [inventory, host, file, length, to] = args.as_slice() else { panic!("usage: fetch INVENTORY HOST FILE BYTES TO") };
     let text = std::fs::read_to_string(inventory).unwrap();
     let mut inventory = parse_inventory(inventory, &text).unwrap();
     // What the inventory says, and no SSH configuration.
@@ -27,6 +28,7 @@ async fn main() {
     let home = PathBuf::from("/nonexistent");
     let keyring = Arc::new(Keyring::load([host], &home, None, &mut |_: &str| None).await.unwrap());
     let mut link = Link::open(host, &keyring, home).await.unwrap();
+    let began = std::time::Instant::now();
     let (sink, mut source) = tokio::sync::mpsc::channel::<bytes::Bytes>(256);
     let mut out = std::fs::File::create(to).unwrap();
     let disk = tokio::task::spawn_blocking(move || {
@@ -37,10 +39,11 @@ async fn main() {
         }
         (blocks.bytes(), blocks.sums().len())
     });
-    let mut bulk = link.another_for_bulk().await;
-    bulk.session().await.unwrap().pull(&Script::read([file.as_str(), "0"]), sink).await.unwrap();
+    let mut bulk = Bulk::beside(&mut link).await;
+    bulk.pull(file, 0, length.parse().unwrap(), sink).await.unwrap();
     let (bytes, blocks) = disk.await.unwrap();
-    println!("{bytes} bytes in {blocks} blocks");
+    eprintln!("{bytes} bytes in {blocks} blocks");
+    println!("{:.2}", began.elapsed().as_secs_f64());
     bulk.close().await;
     link.close().await;
 }

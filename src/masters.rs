@@ -228,7 +228,7 @@ impl Start {
         };
         let only: Vec<_> = args.only.iter().copied().map(Into::into).collect();
         let options = RestoreOptions { ignore_tasks: args.ignore_tasks, only: &only };
-        let prepared = match restore::prepare(&ctx, found, &args.to, options).await {
+        let prepared = match restore::prepare(&ctx, found, &args.to, options, args.yes && !args.dry_run).await {
             Ok(prepared) => prepared,
             Err(report) => {
                 return Ok(run.end(&report).await);

@@ -47,7 +47,8 @@ tanker() { XDG_STATE_HOME=$work/state target/release/tanker -q -i "$work/invento
 # ---- one file ---------------------------------------------------------------------------------------------------------
 line "$trip" 0
 if wanted pull; then
-ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
+# From where a backup begins with it: a line is open. Both log in once.
+ours() { target/release/examples/fetch "$work/inventory.toml" m /root/long $((2 << 30)) "$work/got"; }
 # shellcheck disable=SC2046 # a list of words
 theirs() { seconds scp $(ssh_options) root@127.0.0.1:/root/long "$work/got"; }
 compare "pull of 2 GB at $trip ms, against scp" s "1/15"
@@ -73,7 +74,7 @@ fi
 
 line 0 0
 if wanted cpu; then
-ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long "$work/got"; }
+ours() { cpu target/release/examples/fetch "$work/inventory.toml" m /root/long $((2 << 30)) "$work/got"; }
 # shellcheck disable=SC2016 # the inner shell expands it
 theirs() { cpu bash -c 'rm -f "$3"; mkfifo "$3"; sha256sum < "$3" & ssh $1 root@127.0.0.1 cat /root/long | tee "$3" > "$2"; wait' x "$(ssh_options)" "$work/got" "$work/fifo"; }
 compare "CPU of a pull with digest on loopback, against ssh, tee, sha256sum" "CPU s" "1"

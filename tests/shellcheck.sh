@@ -12,7 +12,7 @@ for script in src/scripts/*.sh; do
     backup.sh) cat src/scripts/{base,lib,services,job,freeze,pack}.sh "$script" > "$work/$name" ;;
     drill.sh) cat src/scripts/{base,lib,services,job,unpack}.sh "$script" > "$work/$name" ;;
     prepare.sh|cutover.sh) cat src/scripts/{base,lib,services,job,ready,unpack}.sh "$script" > "$work/$name" ;;
-    poll.sh|read.sh|files.sh|prove.sh|root.sh) cat src/scripts/base.sh "$script" > "$work/$name" ;;
+    poll.sh|read.sh|stripe.sh|files.sh|keep.sh|prove.sh|root.sh) cat src/scripts/base.sh "$script" > "$work/$name" ;;
     *) cat src/scripts/{base,lib,services}.sh "$script" > "$work/$name" ;;
   esac
   # What is defined twice hides what the shared functions count on.

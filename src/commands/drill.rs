@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::restore::{Stopped, push, show_event, stopped};
+use super::restore::{Opening, Stopped, push, show_event, stopped};
 use super::{Context, library_ending, prove};
 use crate::fleet::Ending;
 use crate::library::{Depth, Entry, LibraryError, Verified};
@@ -87,7 +87,7 @@ enum Tried {
 
 async fn try_out(ctx: &Context, host: &Host, job: &Job, link: &mut Link, entry: &Entry, verified: Verified) -> Result<Tried, Stopped> {
     let began = Instant::now();
-    push(ctx, host, job, link, entry, verified).await?;
+    push(ctx, host, job, link, entry, verified, Opening::default()).await?;
     let pushed = began.elapsed();
     let about = &entry.manifest.description;
     let lines = |items: Vec<String>| items.iter().map(|item| format!("{item}\n")).collect::<String>().into_bytes();

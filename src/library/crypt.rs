@@ -1,8 +1,9 @@
-//! Encryption at rest, in age's format (age-encryption.org/v1): the only place that names age. What is written is encrypted before it
+//! Encryption at rest, in age's format (age-encryption.org/v1): with resume.rs the only place that names age. What is written is encrypted before it
 //! reaches the disk; `age -d` and lrzip read it without tanker.
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::iter;
 use std::path::Path;
 use std::str::FromStr;
 
@@ -11,6 +12,7 @@ use age::stream::{StreamReader, StreamWriter};
 use age::{Decryptor, Encryptor};
 use sha2::{Digest, Sha256};
 
+use super::resume::{Overheard, ResumeKey};
 use super::verify::hex;
 use super::{Entry, LibraryError};
 use crate::model::manifest::Encryption;
@@ -84,8 +86,14 @@ impl Recipients {
         entry.manifest.archive.encryption.as_ref().is_some_and(by_passphrase) && entry.open(&self.own).is_ok()
     }
 
-    fn encryptor(&self) -> io::Result<Encryptor> {
-        Encryptor::with_recipients(self.list.iter().map(|r| r.as_ref() as &dyn age::Recipient)).map_err(io::Error::other)
+    /// And the key that the one file hangs on which is encrypted by it.
+    fn encryptor(&self) -> io::Result<(Encryptor, ResumeKey)> {
+        let none = || io::Error::other("there is nobody to encrypt to");
+        let (first, others) = self.list.split_first().ok_or_else(none)?;
+        let first = Overheard::of(first.as_ref());
+        let all = iter::once(&first as &dyn age::Recipient).chain(others.iter().map(|r| r.as_ref() as &dyn age::Recipient));
+        let encryptor = Encryptor::with_recipients(all).map_err(io::Error::other)?;
+        Ok((encryptor, first.key().ok_or_else(none)?))
     }
 }
 
@@ -195,7 +203,11 @@ impl Write for Hashing {
 }
 
 /// A file that is encrypted while it is written, from its beginning to its end.
-pub(super) struct Sealer(StreamWriter<Hashing>);
+pub(super) struct Sealer {
+    stream: StreamWriter<Hashing>,
+    /// For a later run, should this one not come to its end.
+    pub(super) key: ResumeKey,
+}
 
 /// What a sealed file is on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,15 +218,17 @@ pub(super) struct Sealed {
 
 impl Sealer {
     pub(super) fn new(file: File, to: &Recipients) -> io::Result<Self> {
-        to.encryptor()?.wrap_output(Hashing { file, bytes: 0, sum: Sha256::new() }).map(Self)
+        let (encryptor, key) = to.encryptor()?;
+        let stream = encryptor.wrap_output(Hashing { file, bytes: 0, sum: Sha256::new() })?;
+        Ok(Self { stream, key })
     }
 
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.0.write_all(bytes)
+        self.stream.write_all(bytes)
     }
 
     pub(super) fn finish(self) -> io::Result<Sealed> {
-        let Hashing { file, bytes, sum } = self.0.finish()?;
+        let Hashing { file, bytes, sum } = self.stream.finish()?;
         file.sync_all()?;
         Ok(Sealed { bytes, sha256: hex(&sum.finalize()) })
     }

@@ -5,8 +5,9 @@ use std::io::{self, BufReader, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::hashed::HashedFile;
 use super::verify::sha256_of;
-use super::writer::{Folder, HashedFile};
+use super::writer::Folder;
 use super::{HostLock, Library, LibraryError, Received};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::Member;

@@ -5,9 +5,10 @@ use std::io::Read;
 
 use super::catalog::{folders, goes_on};
 use super::digests::{sync_folder, write_private};
+use super::hashed::HashedFile;
 use super::records::{FILE as RECORD, lock_records, read_record, write_record};
 use super::verify::Depth;
-use super::writer::{HashedFile, write_manifest};
+use super::writer::write_manifest;
 use super::{Entry, HostLock, Keys, Library, LibraryError, Recipients, verify};
 use crate::model::id::HostName;
 use crate::model::manifest::{Encryption, FORMAT, archive_name, encrypted_name};

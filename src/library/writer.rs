@@ -1,13 +1,13 @@
 //! A backup on its way into the library: hashed while it is written, published by a rename, or removed.
 
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::blocks::{BLOCK, Blocks, Sum};
-use super::crypt::{Sealed, Sealer};
+use super::blocks::{BLOCK, Sum};
+use super::crypt::Sealed;
 use super::digests::{SEAL, SUMS, seal, sums, sync_folder, write_private};
-use super::verify::{hex, sha256_of};
+use super::hashed::HashedFile;
+use super::resume::{ResumeKey, what_has_come};
 use super::{Entry, HostLock, Library, LibraryError, MANIFEST, Recipients};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::{Archive, Encryption, Manifest, Member, encrypted_name};
@@ -18,19 +18,8 @@ use crate::platform;
 /// What lies beside an archive that has not arrived whole, for a later run that goes on with it.
 pub(super) const PENDING: &str = "pending.json";
 
-/// A file that is hashed, block by block and as a whole, while it is written.
-pub struct HashedFile {
-    path: PathBuf,
-    sink: Sink,
-    blocks: Blocks,
-}
-
-/// Where its bytes go.
-enum Sink {
-    Plain(File),
-    /// Encrypted before they reach the disk.
-    Sealed(Box<Sealer>),
-}
+/// What is behind the name of an encrypted archive that an earlier run began, while it is written again.
+const ASIDE: &str = ".before";
 
 /// An archive that is to come.
 #[derive(Clone, Copy)]
@@ -118,7 +107,7 @@ impl Library {
     }
 
     /// Goes on with an archive that an earlier run began: what has arrived is read again, for nobody knows what of it reached the disk.
-    /// One that is encrypted begins anew: nobody here can read what has arrived.
+    /// One that is encrypted needs the key that [`Writer::key`] told then, and begins anew without.
     ///
     /// # Errors
     /// When it can't be read or written.
@@ -128,7 +117,7 @@ impl Library {
         host: &HostName,
         id: &BackupId,
         archive_name: &str,
-        to: Option<&Recipients>,
+        to: Option<(&Recipients, Option<&ResumeKey>)>,
     ) -> Result<Writer, LibraryError> {
         let host_folder = self.root.join(host.as_str());
         let folder = Folder { published: host_folder.join(id.as_str()), partial: host_folder.join(format!("{id}.partial")), keep: true };
@@ -138,16 +127,18 @@ impl Library {
         }
         let archive = match to {
             None => {
-                remove(&folder.partial.join(encrypted_name(archive_name)))?;
+                for left in [encrypted_name(archive_name), before(archive_name)] {
+                    remove(&folder.partial.join(left))?;
+                }
                 HashedFile::reopen(folder.partial.join(archive_name))?
             }
-            Some(_) => {
+            Some((to, key)) => {
                 remove(&folder.partial.join(archive_name))?;
-                remove(&folder.partial.join(encrypted_name(archive_name)))?;
-                HashedFile::begin(&folder.partial, archive_name, to)?
+                go_on(&folder.partial, archive_name, to, key)?
             }
         };
-        Ok(Writer { folder, archive, recipients: to.map(|to| to.names.clone()).unwrap_or_default(), lock })
+        let recipients = to.map(|(to, _)| to.names.clone()).unwrap_or_default();
+        Ok(Writer { folder, archive, recipients, lock })
     }
 
     /// What an earlier run of a host did not bring to its end, as it described it: its id and the note of [`Self::begin`].
@@ -195,6 +186,32 @@ impl Library {
     }
 }
 
+/// What an earlier run left of an encrypted archive, while a later one writes it again.
+fn before(archive_name: &str) -> String {
+    encrypted_name(archive_name) + ASIDE
+}
+
+/// What was aside already is what an earlier attempt at this went on from: it may have got less far than that, or all the way.
+fn go_on(partial: &Path, name: &str, to: &Recipients, key: Option<&ResumeKey>) -> Result<HashedFile, LibraryError> {
+    let (came, aside) = (partial.join(encrypted_name(name)), partial.join(before(name)));
+    let opens = |path: &Path| key.is_some_and(|key| what_has_come(path, key).is_some());
+    if opens(&came) || !opens(&aside) {
+        remove(&aside)?;
+        if came.exists() {
+            fs::rename(&came, &aside).map_err(LibraryError::file(&came, "can't be put aside"))?;
+        }
+    } else {
+        remove(&came)?;
+    }
+    if let Some(key) = key
+        && let Some(file) = HashedFile::go_on(partial, name, to, &aside, key)?
+    {
+        return Ok(file);
+    }
+    remove(&aside)?;
+    HashedFile::begin(partial, name, Some(to))
+}
+
 /// Removes a file that need not be there.
 pub(super) fn remove(path: &Path) -> Result<(), LibraryError> {
     match fs::remove_file(path) {
@@ -203,89 +220,10 @@ pub(super) fn remove(path: &Path) -> Result<(), LibraryError> {
     }
 }
 
-fn create_private(path: &Path) -> std::io::Result<File> {
-    platform::private().read(true).write(true).create_new(true).open(path)
-}
-
-impl HashedFile {
-    pub(super) fn create(path: PathBuf) -> Result<Self, LibraryError> {
-        let file = create_private(&path).map_err(LibraryError::file(&path, "can't be made"))?;
-        Ok(Self { path, sink: Sink::Plain(file), blocks: Blocks::default() })
-    }
-
-    /// An archive of this name, with its ending where it is encrypted.
-    pub(super) fn begin(folder: &Path, name: &str, to: Option<&Recipients>) -> Result<Self, LibraryError> {
-        let Some(to) = to else { return Self::create(folder.join(name)) };
-        let path = folder.join(encrypted_name(name));
-        let sealer = create_private(&path).and_then(|file| Sealer::new(file, to));
-        let sealer = sealer.map_err(LibraryError::file(&path, "can't be encrypted"))?;
-        Ok(Self { path, sink: Sink::Sealed(Box::new(sealer)), blocks: Blocks::default() })
-    }
-
-    pub(super) fn reopen(path: PathBuf) -> Result<Self, LibraryError> {
-        let file = platform::private().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = file.map_err(LibraryError::file(&path, "can't be opened"))?;
-        let blocks = Blocks::of(&mut file).map_err(LibraryError::file(&path, "can't be read"))?;
-        Ok(Self { path, sink: Sink::Plain(file), blocks })
-    }
-
-    /// How many bytes it has.
-    #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.blocks.bytes()
-    }
-
-    /// Takes the next bytes.
-    ///
-    /// # Errors
-    /// When the disk doesn't take them.
-    pub fn write(&mut self, bytes: &[u8]) -> Result<(), LibraryError> {
-        let written = match &mut self.sink {
-            Sink::Plain(file) => file.write_all(bytes),
-            Sink::Sealed(sealer) => sealer.write(bytes),
-        };
-        written.map_err(LibraryError::file(&self.path, "can't be written"))?;
-        self.blocks.update(bytes);
-        Ok(())
-    }
-
-    fn replace(&mut self, index: usize, bytes: &[u8]) -> Result<(), LibraryError> {
-        let Sink::Plain(file) = &mut self.sink else {
-            return Err(LibraryError::Missing(
-                "what is encrypted can't be changed any more: the master's archive changed under the transfer".into(),
-            ));
-        };
-        platform::write_all_at(file, bytes, index as u64 * BLOCK).map_err(LibraryError::file(&self.path, "can't be written"))?;
-        self.blocks.replace(index, bytes);
-        Ok(())
-    }
-
-    /// All bytes are there: brings them to the disk, and tells their SHA-256 in hex.
-    ///
-    /// # Errors
-    /// When the disk doesn't confirm.
-    pub fn finish(self) -> Result<String, LibraryError> {
-        self.close().map(|(sum, _)| sum)
-    }
-
-    pub(super) fn close(self) -> Result<(String, Option<Sealed>), LibraryError> {
-        let unconfirmed = LibraryError::file(&self.path, "can't be brought to the disk");
-        let sealed = match self.sink {
-            Sink::Plain(file) => file.sync_all().map(|()| None),
-            Sink::Sealed(sealer) => sealer.finish().map(Some),
-        };
-        let sealed = sealed.map_err(unconfirmed)?;
-        match self.blocks.whole() {
-            Some(sum) => Ok((hex(&sum), sealed)),
-            None => sha256_of(&self.path).map(|(_, sum)| (sum, sealed)),
-        }
-    }
-}
-
 impl Writer {
     /// Its file, still under a `.partial` folder.
     pub fn path(&self) -> &Path {
-        &self.archive.path
+        self.archive.path()
     }
 
     /// How many bytes it has.
@@ -313,7 +251,7 @@ impl Writer {
     /// Which blocks are not as they should be.
     #[must_use]
     pub fn differing(&self, sums: &[Sum]) -> Vec<usize> {
-        let ours = self.archive.blocks.sums();
+        let ours = self.archive.blocks().sums();
         (0..sums.len()).filter(|n| ours.get(*n) != sums.get(*n)).collect()
     }
 
@@ -337,7 +275,27 @@ impl Writer {
     /// Whether it is encrypted, and so can only be written from its beginning to its end.
     #[must_use]
     pub fn is_sealing(&self) -> bool {
-        matches!(self.archive.sink, Sink::Sealed(_))
+        self.archive.is_sealed()
+    }
+
+    /// What a later run needs to go on with it, where it is encrypted: to be kept by who has the archive in the clear.
+    #[must_use]
+    pub fn key(&self) -> Option<&ResumeKey> {
+        self.archive.key()
+    }
+
+    /// That key is kept: what an earlier run had left, under another one, is not needed any more.
+    ///
+    /// # Errors
+    /// When it can't be removed.
+    pub fn is_kept(&self) -> Result<(), LibraryError> {
+        self.remove_aside()
+    }
+
+    fn remove_aside(&self) -> Result<(), LibraryError> {
+        let mut aside = self.archive.path().as_os_str().to_owned();
+        aside.push(ASIDE);
+        remove(Path::new(&aside))
     }
 
     /// All bytes are there: brings them to the disk.
@@ -345,7 +303,8 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
-        let (archive, bytes) = (self.archive.path.clone(), self.archive.bytes());
+        self.remove_aside()?;
+        let (archive, bytes) = (self.archive.path().to_owned(), self.archive.bytes());
         let (sha256, sealed) = self.archive.close()?;
         let sealed = sealed.map(|sealed| (sealed, self.recipients));
         Ok(Received { folder: self.folder, archive, bytes, sha256, sealed, lock: self.lock })

@@ -31,15 +31,29 @@ impl Link {
     /// Another line to the same master, which is connected when it is first used.
     #[must_use]
     pub fn another(&self) -> Self {
-        Self { host: self.host.clone(), keyring: Arc::clone(&self.keyring), home: self.home.clone(), window: WINDOW, session: None }
+        self.another_with(WINDOW)
     }
 
-    /// The same for what much comes over: this line tells how long a question takes, and so how much has to be on its way to fill it. One that
-    /// doesn't answer is taken for a long one.
-    pub async fn another_for_bulk(&mut self) -> Self {
+    /// The same, with so many bytes that may be on their way to us unasked.
+    pub(super) fn another_with(&self, window: u32) -> Self {
+        Self { host: self.host.clone(), keyring: Arc::clone(&self.keyring), home: self.home.clone(), window, session: None }
+    }
+
+    /// Whether bulk data may not come as fast as it can.
+    pub(super) fn is_limited(&self) -> bool {
+        self.keyring.is_limited(&self.host)
+    }
+
+    /// How long a question takes there and back, asked over the line that is open; as long as can be where that isn't answered.
+    pub async fn round_trip(&mut self) -> Duration {
         let asked = async { self.session().await?.round_trip().await };
-        let round_trip = tokio::time::timeout(Duration::from_secs(10), asked).await.ok().and_then(Result::ok);
-        Self { window: window_for(round_trip.unwrap_or(Duration::MAX)), ..self.another() }
+        tokio::time::timeout(Duration::from_secs(10), asked).await.ok().and_then(Result::ok).unwrap_or(Duration::MAX)
+    }
+
+    /// Another line for one stream that much comes over.
+    pub async fn another_for_bulk(&mut self) -> Self {
+        let window = window_for(self.round_trip().await);
+        self.another_with(window)
     }
 
     /// The session, made anew if it was lost.
@@ -96,7 +110,7 @@ impl Link {
     /// # Errors
     /// The last one, when patience is over; any other than a lost line at once.
     pub async fn run(&mut self, script: &Script, limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
-        self.repeat(script, limit, patience, false).await
+        self.repeat(script, b"", limit, patience, false).await
     }
 
     /// The same for an answer that is a piece of an archive: see [`Session::run_limited`].
@@ -104,16 +118,31 @@ impl Link {
     /// # Errors
     /// As [`Self::run`].
     pub async fn run_limited(&mut self, script: &Script, limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
-        self.repeat(script, limit, patience, true).await
+        self.repeat(script, b"", limit, patience, true).await
     }
 
-    async fn repeat(&mut self, script: &Script, limit: Duration, patience: Duration, bulk: bool) -> Result<Stdout, RemoteError> {
+    /// The same with something on stdin.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub async fn send(&mut self, script: &Script, input: &[u8], limit: Duration, patience: Duration) -> Result<Stdout, RemoteError> {
+        self.repeat(script, input, limit, patience, false).await
+    }
+
+    async fn repeat(
+        &mut self,
+        script: &Script,
+        input: &[u8],
+        limit: Duration,
+        patience: Duration,
+        bulk: bool,
+    ) -> Result<Stdout, RemoteError> {
         let mut lost: Option<Instant> = None;
         let mut pause = Duration::from_millis(200);
         loop {
             let result = match self.session().await {
                 Ok(session) if bulk => session.run_limited(script, limit).await,
-                Ok(session) => session.run(script, b"", limit).await,
+                Ok(session) => session.run(script, input, limit).await,
                 Err(e) => Err(e),
             };
             let error = match result {

@@ -3,6 +3,7 @@
 //! Owns: quoting, the embedded scripts, what can go wrong on the way. Only `ssh` names russh.
 //! Must never: put a secret into an argument (I6), trust a length or a text that came back (I8).
 
+pub mod bulk;
 pub mod job;
 pub mod link;
 mod script;
@@ -224,7 +225,8 @@ fn in_words(what: &str) -> &str {
         "clean" => "cleaning up on the master",
         "thaw" => "thawing",
         "read" | "files" => "reading a file on the master",
-        "pull" => "the transfer",
+        "pull" | "stripe" => "the transfer",
+        "keep" => "leaving a key on the master",
         "prove" => "proving the archive on the master",
         "offer" => "the look at what was pushed before",
         "take" => "the push",

@@ -5,7 +5,7 @@ const BASE: &str = include_str!("../scripts/base.sh");
 /// Shared by those that do more than look at a file of a job's.
 const LIB: &str = concat!(include_str!("../scripts/lib.sh"), "\n", include_str!("../scripts/services.sh"));
 /// What is asked for again and again needs no more than the base.
-const LIGHT: [&str; 5] = ["poll", "read", "files", "prove", "root"];
+const LIGHT: [&str; 7] = ["poll", "read", "stripe", "files", "keep", "prove", "root"];
 /// Shared by the long jobs.
 const JOB: &str = include_str!("../scripts/job.sh");
 
@@ -45,8 +45,12 @@ scripts! {
     thaw => "thaw";
     /// `read.sh FILE OFFSET`
     read => "read";
+    /// `stripe.sh FILE FROM TO STEP [reader]`
+    stripe => "stripe";
     /// `files.sh FILE...`
     files => "files";
+    /// `keep.sh JOB NAME`, the bytes on stdin.
+    keep => "keep";
     /// `pull.sh JOB`
     pull => "pull";
     /// `prove.sh FILE`

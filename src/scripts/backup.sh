@@ -34,12 +34,12 @@ into_member() {
 
 # What a tree looks like now: one line a file, newlines in names turned into NUL so that line tools can work on it.
 list_tree() {
-  local root=$1; local -a codes; shift
+  local root=$1 said=$job/find.said.$BASHPID; local -a codes; shift
   # What a list lacks counts as removed: one that is not whole fails the backup.
-  (cd "$root" || exit 9; find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>"$job/find.said" | tr '\0\n' '\n\0' | sort
+  (cd "$root" || exit 9; find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>"$said" | tr '\0\n' '\n\0' | sort
   codes=("${PIPESTATUS[@]}")
-  cat "$job/find.said" >> "$job/log"
-  [ "${codes[1]}${codes[2]}" = 00 ] && { [ "${codes[0]}" -eq 0 ] || { [ "${codes[0]}" -eq 1 ] && only_vanished "$job/find.said"; }; }
+  cat "$said" >> "$job/log"
+  [ "${codes[1]}${codes[2]}" = 00 ] && { [ "${codes[0]}" -eq 0 ] || { [ "${codes[0]}" -eq 1 ] && only_vanished "$said"; }; }
 }
 # Whether what find or tar complained of is only what goes on in a tree that is in use.
 only_vanished() {
@@ -72,12 +72,22 @@ frozen_pass() {
   changed_of "$member" > "$job/$member.changed" || return 1
   [ -s "$job/$member.changed" ] || return 0
   # A tar of old takes a backslash in a name for the beginning of an escape, unless it is told not to.
-  tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-unquote --no-recursion -T "$job/$member.changed" 2>"$job/tar.said"
+  tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-unquote --no-recursion -T "$job/$member.changed" 2>"$job/$member.said"
   code=$?
-  cat "$job/tar.said" >> "$job/log"
+  cat "$job/$member.said" >> "$job/log"
   [ $code -gt 1 ] || return 0
   # Host processes are not frozen: what they removed between list and tar is told by a third look.
-  only_vanished "$job/tar.said" && list_tree "$root" "$@" > "$job/$member.after"
+  only_vanished "$job/$member.said" && list_tree "$root" "$@" > "$job/$member.after"
+}
+
+# All trees at once: most are small, and it is the programs' starts that take their time.
+frozen_passes() {
+  local pid failed=0; local -a words pids=()
+  while read -r -a words; do
+    frozen_pass "${words[@]}" 9>&- & pids+=($!)
+  done < "$job/trees"
+  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
+  [ $failed = 0 ] || fail "the frozen pass failed: $(last_words)"
 }
 
 # For two minutes at most; one that hangs in the kernel can't be ended.
@@ -294,19 +304,17 @@ main() {
   # that takes longer than this is no reason to have no backup.
   settle_disk
 
-  step freeze
   [ "$(lease_age)" -le "$lease" ] || fail "tanker was not heard of for $lease s: nothing was frozen"
-  began=$(now_ms)
-  if [ "$freeze" != none ]; then
+  if [ "$freeze" = none ]; then begin_freeze
+  else
     timer watchdog
     for ((n = 0; n < 500; n++)); do [ ! -s "$job/watchdog" ] || break; sleep 0.02; done
     [ -s "$job/watchdog" ] || fail "the timer that thaws did not start: nothing was frozen"
-    event frozen
     freeze_all
   fi
   step delta
   begin_commits
-  each_tree frozen_pass
+  frozen_passes
   step commit
   attempt end_commits
   if [ "$freeze" != none ]; then

@@ -39,8 +39,18 @@ job_alive() {
   read -r pid start 2>/dev/null < "$1/pid" || return 1
   [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]
 }
-process_start() { sed 's/^.*) //' "/proc/$1/stat" 2>/dev/null | cut -d' ' -f20; }
+# When it began, in ticks since boot. Without a program: it is asked for with every block that is sent.
+process_start() {
+  local stat; local -a words
+  read -r stat 2>/dev/null < "/proc/$1/stat" || return
+  # shellcheck disable=SC2206 # to be split: what stands in front of it is a name
+  words=(${stat##*) })
+  echo "${words[19]:-}"
+}
 
 # mark_reader FILE PID: says in a job's folder that a process reads this file of it: its owner brings it home, though the job
 # has ended.
-mark_reader() { [ "$(dirname "$(dirname "$1")")" != "$tanker_root" ] || printf '%s %s\n' "$2" "$(process_start "$2")" > "$(dirname "$1")/reader"; }
+mark_reader() {
+  local folder=${1%/*}
+  [ "${folder%/*}" != "$tanker_root" ] || printf '%s %s\n' "$2" "$(process_start "$2")" > "$folder/reader"
+}

@@ -72,11 +72,14 @@ guard() {
 
 # ---- freeze and thaw -------------------------------------------------------------------------------------------------
 
+# From here on containers are frozen; what comes before takes its time while they run.
+begin_freeze() { step freeze; began=$(now_ms); event frozen; }
+
 freeze_all() {
   local name paused freezer state pid failed=0; local -a names=() pids=()
   while read -r name _ state _; do [ "$state" != freeze ] || names+=("$name"); done < <(tac "$job/containers")
   : > "$job/survey"
-  [ ${#names[@]} -gt 0 ] || return 0
+  [ ${#names[@]} -gt 0 ] || { begin_freeze; return 0; }
   survey "${names[@]}" > "$job/survey"
   [ "$(wc -l < "$job/survey")" -eq ${#names[@]} ] || fail "Docker doesn't say in which state the containers are"
   while read -r name paused freezer; do
@@ -86,8 +89,9 @@ freeze_all() {
   done < "$job/survey"
   none_woke || fail "$woke began to run meanwhile: nothing was frozen, run the backup again"
   echo "$freeze" > "$job/method" || fail "the spool can't be written: $(last_words)"
-  if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
   not_void
+  begin_freeze
+  if [ "$freeze" = stop ]; then stop_all "${names[@]}"; return; fi
   # Written down first, or nobody would know what to thaw.
   awk '{ print $1, $3 }' "$job/survey" > "$job/frozen" || fail "the list of frozen containers can't be written: $(last_words)"
   # Where it takes several names a start of Docker's client for each, which is what takes the time, is saved. What that leaves is done one by one,

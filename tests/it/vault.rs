@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use chrono::Duration;
-use tanker::library::Recipients;
+use tanker::library::{Arrival, Library, Recipients, ResumeKey};
 
 use crate::upkeep::{Shelf, day};
 
@@ -158,4 +158,62 @@ fn private(path: &Path, text: &str) {
     use std::os::unix::fs::PermissionsExt;
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+#[test]
+fn i2_an_encrypted_archive_that_was_cut_off_goes_on_with_the_key_that_was_kept_and_begins_anew_without() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let to = Recipients::parse(&[public], "test").unwrap();
+    let library = Library::at(shelf.path("tanker"));
+    let (host, id, name) = ("east".parse().unwrap(), "2026-11-27-15_00".parse().unwrap(), "fuel_backup_x.tar.lrz");
+    let bytes: Vec<u8> = (0..3_000_000_u32).map(|n| (n / 7) as u8).collect();
+    let lock = || library.lock(&host, "test").unwrap();
+    let arrival = Arrival { name, bytes: 0, note: Some(b"note"), to: Some(&to) };
+    let folder = shelf.path("tanker/east/2026-11-27-15_00.partial");
+    let came = folder.join(format!("{name}.age"));
+    let aside = folder.join(format!("{name}.age.before"));
+
+    let mut writer = library.begin(lock(), &host, &id, &arrival).unwrap();
+    writer.keep();
+    writer.write(&bytes[..2_000_000]).unwrap();
+    let first = ResumeKey::parse(&writer.key().unwrap().to_text()).unwrap();
+    drop(writer);
+    // As a power cut leaves it.
+    let length = fs::metadata(&came).unwrap().len();
+    fs::OpenOptions::new().write(true).open(&came).unwrap().set_len(length - 100_000).unwrap();
+
+    let reopen = |key| library.reopen(lock(), &host, &id, name, Some((&to, key))).unwrap();
+    let writer = reopen(Some(&first));
+    let have = writer.bytes();
+    assert!(have > 1_700_000 && have < 2_000_000 && have % 65536 == 0, "{have}");
+    assert!(aside.exists(), "what it goes on from stays until the new key is kept");
+    let second = writer.key().unwrap().to_text();
+    assert!(second != first.to_text(), "no key writes twice");
+    drop(writer);
+
+    // Killed before the new key was kept, and after: both times it goes on.
+    let mut writer = reopen(Some(&first));
+    assert_eq!(writer.bytes(), have);
+    let third = ResumeKey::parse(&writer.key().unwrap().to_text()).unwrap();
+    writer.write(&bytes[usize::try_from(have).unwrap()..2_500_000]).unwrap();
+    drop(writer);
+    let mut writer = reopen(Some(&third));
+    let have = writer.bytes();
+    assert!(have > 2_400_000, "{have}");
+    writer.is_kept().unwrap();
+    assert!(!aside.exists());
+    writer.write(&bytes[usize::try_from(have).unwrap()..]).unwrap();
+    let key = shelf.path("key.txt").display().to_string();
+    let received = writer.finish().unwrap();
+    let opened = Command::new("age").args(["-d", "-i", &key]).arg(&received.archive).output().unwrap();
+    assert!(opened.status.success() && opened.stdout == bytes);
+    drop(received);
+
+    // Another file's key opens nothing, and neither does what is none.
+    let writer = reopen(Some(&first));
+    assert_eq!((writer.bytes(), aside.exists()), (0, false));
+    drop(writer);
+    assert_eq!(reopen(None).bytes(), 0);
+    assert!(["", "xyz", &"0".repeat(31), &"g".repeat(32), &"é".repeat(16)].iter().all(|text| ResumeKey::parse(text).is_none()));
 }

@@ -15,6 +15,7 @@ use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::monitor::{Event, Monitor};
+use crate::remote::bulk::Bulk;
 use crate::remote::link::Link;
 use crate::remote::{RemoteError, Script};
 
@@ -57,8 +58,8 @@ pub(super) struct Follower<'a> {
     pub ctx: &'a Context,
     pub host: &'a Host,
     pub library: &'a Library,
-    /// A line of its own: the other one renews the lease.
-    pub line: Link,
+    /// Lines of its own: the other one renews the lease.
+    pub lines: Bulk,
     /// The file on the master.
     pub file: String,
 }
@@ -113,15 +114,8 @@ impl Follower<'_> {
                 let (host, monitor) = (self.host.name.clone(), Arc::clone(&self.ctx.monitor));
                 move || store(writer, source, to, whole, &host, monitor.as_ref())
             });
-            let script = Script::read([self.file.clone(), from.to_string(), (to - from).to_string()]);
-            let limit = self.line.step_timeout();
-            let pulled = match self.line.session().await {
-                Ok(session) => Link::within_step(limit, "the transfer", session.pull(&script, sink)).await,
-                Err(e) => {
-                    drop(sink);
-                    Err(e)
-                }
-            };
+            let limit = self.lines.first.step_timeout();
+            let pulled = Link::within_step(limit, "the transfer", self.lines.pull(&self.file, from, to, sink)).await;
             let stored = disk.await.map_err(|e| self.failed(&format!("tanker failed: {e}")))?;
             writer = stored.map_err(|e| NotHome::of_library(&e))?;
             let error = match pulled {
@@ -132,7 +126,7 @@ impl Follower<'_> {
                 Err(e @ RemoteError::TimedOut { .. }) if writer.bytes() > from => e,
                 Err(e) => return Err(self.broken(&e)),
             };
-            self.line.drop_session();
+            self.lines.drop_sessions();
             // Progress earns new patience.
             if writer.bytes() > from {
                 (since, pause) = (Instant::now(), Duration::from_millis(500));
@@ -155,7 +149,7 @@ impl Follower<'_> {
             let pieces = some.iter().flat_map(|index| [(*index as u64 * BLOCK).to_string(), length(*index).to_string()]);
             let script = Script::read([self.file.clone()].into_iter().chain(pieces));
             let limit = READING * 10 * u32::try_from(some.len()).unwrap_or(1);
-            let mut came = &self.line.run_limited(&script, limit, PATIENCE).await.map_err(|e| self.broken(&e))?[..];
+            let mut came = &self.lines.first.run_limited(&script, limit, PATIENCE).await.map_err(|e| self.broken(&e))?[..];
             for index in some {
                 let block = usize::try_from(length(*index)).ok().and_then(|length| came.split_off(..length));
                 let block = block.ok_or_else(|| self.failed("the master sent less than it was asked for"))?;
@@ -169,7 +163,7 @@ impl Follower<'_> {
     }
 
     pub(super) async fn close(self) {
-        self.line.close().await;
+        self.lines.close().await;
     }
 
     fn failed(&self, what: &str) -> NotHome {

@@ -15,7 +15,7 @@ use super::seen::Seen;
 use super::{NotHome, pipes};
 use crate::fleet::Ending;
 use crate::library::{
-    Blocks, LRZIP_REFUSES, Library, LibraryError, Packed, Parcel, Received, Source, Sum, Writer, lrzip_is_here, parse_sum, walk,
+    Blocks, LRZIP_REFUSES, Library, LibraryError, Packed, Parcel, Received, ResumeKey, Source, Sum, Writer, lrzip_is_here, parse_sum, walk,
 };
 use crate::model::facts::parse_frames;
 use crate::model::inventory::Host;
@@ -24,6 +24,7 @@ use crate::model::pending::Pending;
 use crate::model::report::Severity;
 use crate::model::tasks::parse_tasks;
 use crate::monitor::{Event, Step};
+use crate::remote::bulk::Bulk;
 use crate::remote::job::{Job, JobEvent};
 use crate::remote::link::Link;
 use crate::remote::{RemoteError, Script};
@@ -32,6 +33,8 @@ use crate::remote::{RemoteError, Script};
 const PROVING: Duration = Duration::from_secs(6 * 3600);
 /// How long a line may stay broken meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
+/// What opens an encrypted archive that is on its way, in its job's folder.
+const KEY: &str = "resume.key";
 /// How often a job that has ended hears that somebody is there: well within what `is_attended` of the scripts waits for.
 const ATTENDING: Duration = Duration::from_secs(4);
 
@@ -84,17 +87,13 @@ impl Way<'_> {
     pub(super) async fn bring_home(&self, link: &mut Link, writer: Writer, seen: &mut Seen) -> Result<Captured, NotHome> {
         let file = archive_name(&self.pending.description.stock_id);
         let (tell, mut size) = watch::channel(Size::Growing(0));
-        let mut follower = Follower {
-            ctx: self.ctx,
-            host: self.host,
-            library: self.library,
-            line: link.another_for_bulk().await,
-            file: self.job.file(&file),
-        };
+        let mut follower =
+            Follower { ctx: self.ctx, host: self.host, library: self.library, lines: Bulk::beside(link).await, file: self.job.file(&file) };
         let sealing = writer.is_sealing();
         let writer = if sealing {
             // Only who has a key could decompress it here: the master does, while it is on its way.
             self.follow_job(link, seen, tell).await?;
+            self.keep_key(link, &writer).await?;
             // On a line of its own: the other one says there that the archive is in use.
             let mut own = link.another();
             let both = async { tokio::try_join!(self.prove_there(&mut own, &file), follower.fetch(writer, &mut size)).map(|both| both.1) };
@@ -143,6 +142,28 @@ impl Way<'_> {
             finish.await?
         };
         Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
+    }
+
+    /// The master, which has the archive in the clear, keeps what a later run needs to go on with an encrypted one.
+    async fn keep_key(&self, link: &mut Link, writer: &Writer) -> Result<(), NotHome> {
+        let Some(key) = writer.key().map(ResumeKey::to_text) else { return Ok(()) };
+        let script = Script::keep([self.job.path(), KEY]);
+        match link.send(&script, key.as_bytes(), READING, PATIENCE).await {
+            Ok(_) => writer.is_kept().map_err(|e| NotHome::of_library(&e)),
+            Err(e) if e.is_broken_line() => Err(NotHome::of(self.host, &e)),
+            Err(e) => {
+                self.ctx.note(
+                    self.host,
+                    format!("should this run be ended, a later one would have to fetch the archive from its beginning: {e}"),
+                );
+                Ok(())
+            }
+        }
+    }
+
+    /// What [`Self::keep_key`] of an earlier run left there.
+    pub(super) async fn kept_key(&self, link: &mut Link) -> Result<Option<ResumeKey>, NotHome> {
+        self.read_files(link, &[KEY]).await.map(|kept| ResumeKey::parse(&kept[0]))
     }
 
     /// Whether the disk gives back what was written to it.

@@ -218,8 +218,10 @@ async fn resume_pending(
     let work = async {
         let file = archive_name(&pending.description.stock_id);
         let (from, of, which, to) = (library.clone(), name.clone(), id.clone(), ctx.vault.recipients.get(name).cloned());
+        let key = if to.is_some() { way.kept_key(&mut link).await? } else { None };
         // What has arrived is read again, which takes a while.
-        let writer = tokio::task::spawn_blocking(move || from.reopen(lock, &of, &which, &file, to.as_deref())).await;
+        let reopen = move || from.reopen(lock, &of, &which, &file, to.as_deref().map(|to| (to, key.as_ref())));
+        let writer = tokio::task::spawn_blocking(reopen).await;
         let writer = writer.map_err(|e| NotHome::Failed(Ending::bad(Severity::Failed, e.to_string(), None)))?;
         let writer = writer.map_err(|e| NotHome::of_library(&e))?;
         ctx.note(host, format!("{} of {id} are here already", human_bytes(writer.bytes())));

@@ -6,14 +6,15 @@ mod frames;
 mod push;
 
 use std::convert::Infallible;
+use std::iter;
 use std::time::{Duration, Instant};
 
 pub use cutover::Way;
 pub(super) use cutover::show as show_event;
-pub(super) use push::push;
+pub(super) use push::{Opening, push};
 
 use super::backup::frozen_of;
-use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, prove, refused, remote_ending};
+use super::{Context, READING, library_ending, look, look_at_jobs, look_ending, look_into, prove, refused, remote_ending};
 use crate::fleet::Ending;
 use crate::library::{Depth, Entry, LibraryError, Verified};
 use crate::model::astute;
@@ -46,6 +47,7 @@ pub struct Prepared {
     /// `HOST@ID`.
     pub name: String,
     ignore_tasks: bool,
+    opening: Opening,
     began: Instant,
 }
 
@@ -56,7 +58,8 @@ impl Prepared {
     }
 }
 
-/// Proves the archive, looks at the target and decides. Nothing on the target changes.
+/// Proves the archive, looks at the target and decides. Nothing on the target changes. `at_once`: nobody is asked before it is carried out, so
+/// the lines that it needs are opened meanwhile.
 ///
 /// # Errors
 /// With a report of one outcome, when the archive is damaged or anything forbids the restore.
@@ -65,9 +68,10 @@ pub async fn prepare(
     found: Result<Entry, LibraryError>,
     to: &HostName,
     options: RestoreOptions<'_>,
+    at_once: bool,
 ) -> Result<Prepared, RunReport> {
     let began = Instant::now();
-    try_prepare(ctx, found, to, options, began).await.map_err(|ending| {
+    try_prepare(ctx, found, to, options, at_once, began).await.map_err(|ending| {
         ctx.monitor.event(to, Event::Finished);
         report(to, ending, began)
     })
@@ -78,6 +82,7 @@ async fn try_prepare(
     found: Result<Entry, LibraryError>,
     to: &HostName,
     options: RestoreOptions<'_>,
+    at_once: bool,
     began: Instant,
 ) -> Result<Prepared, Ending> {
     let host = ctx.host(to)?;
@@ -86,12 +91,13 @@ async fn try_prepare(
     let verified = prove(ctx, &host, &entry, Depth::Hashed).await?;
     let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
+    let opening = if at_once { Opening::begin(&host, &mut link, verified.bytes).await } else { Opening::default() };
     let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let mut plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;
     plan.warnings.extend(ctx.inventory.unsealed(&entry.manifest));
     let name = entry.name();
-    Ok(Prepared { entry, verified, host, facts, link, plan, name, ignore_tasks: options.ignore_tasks, began })
+    Ok(Prepared { entry, verified, host, facts, link, plan, name, ignore_tasks: options.ignore_tasks, opening, began })
 }
 
 /// A deployment that began while the archive was pushed and unpacked must not be cut down.
@@ -102,7 +108,7 @@ async fn look_again(ctx: &Context, host: &Host, job: &Job, link: &mut Link, igno
         let mut tries = 0;
         loop {
             tries += 1;
-            match look(link).await {
+            match look_into(link, iter::empty()).await {
                 Err(e) if e.is_broken_line() && tries < TRIES => {
                     link.drop_session();
                     tokio::time::sleep(RENEWED).await;
@@ -131,13 +137,13 @@ async fn keep(job: &Job, link: &mut Link) -> Infallible {
 
 /// Carries a prepared restore out.
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
-    let Prepared { entry, verified, host, facts, mut link, plan, ignore_tasks, began, .. } = prepared;
+    let Prepared { entry, verified, host, facts, mut link, plan, ignore_tasks, opening, began, .. } = prepared;
     let chosen = Chosen { entry: &entry, selection: &plan.selection, facts: &facts };
     // Two hosts' backups can have one id: the archive's own digest tells them apart.
     let job =
         Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
     let bring_over_and_look = async {
-        let merged = bring_over(ctx, &host, &job, &mut link, &chosen, verified).await?;
+        let merged = bring_over(ctx, &host, &job, &mut link, &chosen, (verified, opening)).await?;
         look_again(ctx, &host, &job, &mut link, ignore_tasks).await?;
         Ok(merged)
     };
@@ -286,11 +292,11 @@ async fn bring_over(
     job: &Job,
     link: &mut Link,
     chosen: &Chosen<'_>,
-    verified: Verified,
+    (verified, opening): (Verified, Opening),
 ) -> Result<Option<String>, Stopped> {
     let Chosen { entry, selection, .. } = chosen;
     let manifest = &entry.manifest;
-    push(ctx, host, job, link, entry, verified).await?;
+    push(ctx, host, job, link, entry, verified, opening).await?;
     let backup = &manifest.description;
     let files = [
         ("before.containers", chosen.before()),

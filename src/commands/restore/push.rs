@@ -52,15 +52,16 @@ pub(in crate::commands) async fn push(
     link: &mut Link,
     entry: &Entry,
     verified: Verified,
+    opening: Opening,
 ) -> Result<(), Stopped> {
     ctx.step(host, Step::Push);
     let Verified { sums, bytes, .. } = verified;
-    let (opening, vault) = (entry.clone(), Arc::clone(&ctx.vault));
-    let opened = tokio::task::spawn_blocking(move || opening.open(&vault.keys)).await;
+    let (archive, vault) = (entry.clone(), Arc::clone(&ctx.vault));
+    let opened = tokio::task::spawn_blocking(move || archive.open(&vault.keys)).await;
     let opened = opened.map_err(|e| Stopped::Clean(Ending::bad(Severity::Failed, e.to_string(), None)))?;
     let plain = opened.map_err(|e| Stopped::Clean(library_ending(&e)))?;
     let cargo = Arc::new(Cargo { plain: Mutex::new(plain), bytes, sums, job: job.clone() });
-    let (mut course, mut wrong) = (Course::new(host.bwlimit), 0);
+    let (mut course, mut wrong) = (Course::new(host.bwlimit, opening), 0);
     loop {
         let arrived = course.arrived.load(Ordering::Relaxed);
         let error = match push_what_is_missing(ctx, host, link, &cargo, &mut course).await {
@@ -95,12 +96,47 @@ struct Course {
     /// Bytes a second that the line is known to carry.
     rate: Option<u64>,
     told: bool,
+    opening: Opening,
 }
 
 impl Course {
-    fn new(rate: Option<u64>) -> Self {
-        Self { patience: Patience::default(), arrived: Arc::default(), rate, told: false }
+    fn new(rate: Option<u64>, opening: Opening) -> Self {
+        Self { patience: Patience::default(), arrived: Arc::default(), rate, told: false, opening }
     }
+}
+
+/// Lines that are opened before there is something to push.
+#[derive(Default)]
+pub(in crate::commands) struct Opening(JoinSet<Link>);
+
+impl Opening {
+    /// Begins to open those that an archive of so many bytes is pushed over.
+    pub(super) async fn begin(host: &Host, link: &mut Link, bytes: u64) -> Self {
+        let round_trip = link.round_trip().await;
+        let blocks = usize::try_from(bytes.div_ceil(BLOCK)).unwrap_or(usize::MAX);
+        let (lines, _) = lines_for(host, streams_worth_it(round_trip, host.bwlimit).min(blocks));
+        let open = |mut line: Link| async move {
+            // One that isn't let in now is opened, or complained of, when it is used.
+            let _ = line.session().await;
+            line
+        };
+        Self((0..lines).map(|_| open(link.another())).collect())
+    }
+
+    /// One of them, when it is open, or one that isn't yet.
+    async fn next(&mut self, link: &Link) -> Link {
+        match self.0.join_next().await {
+            Some(Ok(line)) => line,
+            _ => link.another(),
+        }
+    }
+}
+
+/// How many lines for so many streams, and how many streams on each. Several inside one connection through a jump host can wait for each other for
+/// ever.
+fn lines_for(host: &Host, streams: usize) -> (usize, usize) {
+    let on_a_line = if host.jump.is_empty() { STREAMS_ON_A_LINE.min(streams) } else { 1 };
+    (streams.div_ceil(on_a_line.max(1)).min(MOST_LINES), on_a_line)
 }
 
 /// For how long a line that broke is tried again.
@@ -162,7 +198,7 @@ async fn push_what_is_missing(
         monitor: Arc::clone(&ctx.monitor),
     });
     let began = Instant::now();
-    let sending = send(ctx, host, &lines, &queue, streams);
+    let sending = send(ctx, host, &lines, &queue, streams, &mut course.opening);
     let outcome = tokio::try_join!(sending, async { Ok(sealed(link, &seal, &queue.arrived, limit).await) });
     // What is known of a line that broke: fewer streams at once, and each of their blocks is over sooner.
     let sent = queue.sent.load(Ordering::Relaxed).saturating_sub(present);
@@ -209,10 +245,17 @@ fn streams_worth_it(round_trip: Duration, rate: Option<u64>) -> usize {
 
 /// Sends what is left over several lines. What one that breaks had taken is left for the others; where none is left they begin again, as long as
 /// something arrives: the master hashes meanwhile, and need not begin anew.
-async fn send(ctx: &Context, host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize) -> Result<(), RemoteError> {
+async fn send(
+    ctx: &Context,
+    host: &Host,
+    link: &Link,
+    queue: &Arc<Queue>,
+    streams: usize,
+    opening: &mut Opening,
+) -> Result<(), RemoteError> {
     loop {
         let arrived = queue.arrived.load(Ordering::Relaxed);
-        let worst = send_once(host, link, queue, streams).await;
+        let worst = send_once(host, link, queue, streams, opening).await;
         if queue.is_empty() {
             return Ok(());
         }
@@ -226,19 +269,18 @@ async fn send(ctx: &Context, host: &Host, link: &Link, queue: &Arc<Queue>, strea
 }
 
 /// Each stream takes the next block that nobody has taken; the worst of how they ended.
-async fn send_once(host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize) -> Option<RemoteError> {
-    // Several streams inside one connection through a jump host can wait for each other for ever.
-    let on_a_line = if host.jump.is_empty() { STREAMS_ON_A_LINE } else { 1 };
-    let lines = streams.div_ceil(on_a_line).min(MOST_LINES);
+async fn send_once(host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize, opening: &mut Opening) -> Option<RemoteError> {
+    let (lines, on_a_line) = lines_for(host, streams);
     let mut set = JoinSet::new();
     for _ in 0..lines {
-        let (mut line, script) = (link.another(), Script::take([queue.cargo.job.path().to_owned(), NAME.to_owned()]));
-        let (queue, own) = (Arc::clone(queue), on_a_line.min(streams));
+        let (mut line, script) = (opening.next(link).await, Script::take([queue.cargo.job.path().to_owned(), NAME.to_owned()]));
+        let queue = Arc::clone(queue);
         set.spawn(async move {
             let limit = line.step_timeout();
             // One that isn't let in is no worse than one that breaks: the others go on.
             let session = line.session().await.map_err(|e| if e.is_unreachable() { RemoteError::Lost(e.to_string()) } else { e })?;
-            let all = async { futures_util::future::try_join_all((0..own).map(|_| stream(session, &script, &queue))).await.map(drop) };
+            let all =
+                async { futures_util::future::try_join_all((0..on_a_line).map(|_| stream(session, &script, &queue))).await.map(drop) };
             let pushed = Link::within_step(limit, "the push", all).await;
             line.close().await;
             pushed

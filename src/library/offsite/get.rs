@@ -5,10 +5,11 @@ use std::fs;
 use sha2::{Digest, Sha256};
 
 use super::super::digests::{SEAL, SUMS, is_seal, sums, sync_folder, write_private};
+use super::super::hashed::HashedFile;
 use super::super::records::{FILE as RECORD, lock_records, parse_sheet, read_record, write_record};
 use super::super::trash::TRASH;
 use super::super::verify::hex;
-use super::super::writer::{Folder, HashedFile, PENDING, remove};
+use super::super::writer::{Folder, PENDING, remove};
 use super::super::{Depth, Entry, HostLock, Keys, Library, LibraryError, MANIFEST, verify};
 use super::{AT_ONCE, Away, Offsite};
 use crate::model::record::Record;

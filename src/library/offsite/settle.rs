@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use super::super::catalog::{GONE, folders, read_entry};
 use super::super::digests::sync_folder;
+use super::super::hashed::HashedFile;
 use super::super::records::{FILE as RECORD, is_later, lock_records, parse_sheet, write_record};
-use super::super::writer::{HashedFile, remove};
+use super::super::writer::remove;
 use super::super::{Entry, Library, LibraryError, MANIFEST};
 use super::mirror::{FETCHED, FETCHING, SEEN, heal_record, put_file};
 use super::{Away, Copied, Offsite};

@@ -58,6 +58,11 @@ pub struct KeyringError(pub String);
 pub type Ask<'a> = &'a mut (dyn FnMut(&str) -> Option<String> + Send);
 
 impl Keyring {
+    /// Whether a host's bulk data may not come as fast as it can.
+    pub(in crate::remote) fn is_limited(&self, host: &Host) -> bool {
+        self.throttle.limits(host).any()
+    }
+
     /// Gathers what these hosts need. `ask` is asked for the passphrase of an encrypted key that no agent holds (three times at most)
     /// and for passwords. `bwlimit` is for all hosts together, in bytes a second.
     ///

@@ -85,7 +85,7 @@ impl<'a> Way<'a> {
         if let Some(why) = &host.refusal {
             return Err(RemoteError::Configuration(why.clone()));
         }
-        Ok(Self { host, keyring, home, config: algorithms::config(host, keyring.throttle.limits(host).any(), window)? })
+        Ok(Self { host, keyring, home, config: algorithms::config(host, keyring.is_limited(host), window)? })
     }
 
     fn known(&self, target: &Target) -> Result<KnownKeys, RemoteError> {

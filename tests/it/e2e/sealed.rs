@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Lab, signal, wait_until};
 
 #[test]
-fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_done_again() {
+fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_gone_on_with() {
     let lab = Lab::up("sealed", "8.0");
     let inventory = super::versions::inventory_with_keys(&lab);
     let slow = lab.path("slow.toml");
@@ -13,7 +13,7 @@ fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_don
     std::fs::write(&slow, text.replace("[defaults]\n", "[defaults]\nbwlimit = \"2M\"\n")).unwrap();
     let library = text.lines().find_map(|line| line.strip_prefix("library = ")).unwrap().trim_matches('"').to_owned();
 
-    // Killed on the way home: nothing is listed and nothing is frozen; the master has it still, and it is fetched anew.
+    // Killed on the way home: nothing is listed and nothing is frozen; the master has it still, and the key that what has come is opened with.
     let mut child = lab.command(&slow, &["backup"]).spawn().unwrap();
     let arrived = format!("cat '{library}'/m/*.partial/*.age 2>/dev/null | wc -c");
     wait_until("some of it has arrived", Duration::from_secs(120), || {
@@ -24,9 +24,13 @@ fn i2_an_encrypted_backup_and_a_drill_that_are_cut_off_leave_nothing_and_are_don
     child.wait().unwrap();
     assert_eq!(lab.listed(), 0);
     assert_eq!(lab.paused(), [""; 0]);
-    lab.tanker_with(&inventory, &["backup", "--resume"]).expect_code(0).says("frozen");
+    let ran = lab.tanker_with(&inventory, &["backup", "--resume"]).expect_code(0).says("frozen");
+    let here = ran.stderr.lines().find(|line| line.contains("are here already")).expect("it says what is here").to_owned();
+    assert!(here.contains(" MiB of"), "{here}");
     lab.assert_clean();
     assert_eq!(lab.listed(), 1);
+    let kept = std::process::Command::new("grep").args(["-rlE", "resume.key|^[0-9a-f]{32}$", &library]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&kept.stdout), "", "the key stays with the master, and goes with the job");
     lab.tanker_with(&inventory, &["verify", "--all", "--deep"]).expect_code(0).says("every file in it");
 
     let container = "/usr/bin/docker ps -a --format '{{.Names}}' | grep -c '^tanker-' || true";

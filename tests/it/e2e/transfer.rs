@@ -215,9 +215,10 @@ fn example(name: &str) -> std::process::Command {
 struct Line(std::process::Child, u16);
 
 impl Line {
-    fn to(target: &str, round_trip_ms: u32) -> Self {
-        let mut child =
-            example("line").args(["127.0.0.1:0", target, &round_trip_ms.to_string()]).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    /// `rate`: bytes a second; 0 is as fast as it goes.
+    fn to(target: &str, round_trip_ms: u32, rate: u32) -> Self {
+        let words = ["127.0.0.1:0", target, &round_trip_ms.to_string(), &rate.to_string()];
+        let mut child = example("line").args(words).stdout(std::process::Stdio::piped()).spawn().unwrap();
         let mut address = String::new();
         std::io::BufRead::read_line(&mut std::io::BufReader::new(child.stdout.take().unwrap()), &mut address).unwrap();
         let port = address.trim().rsplit(':').next().unwrap().parse().unwrap();
@@ -232,20 +233,50 @@ impl Drop for Line {
     }
 }
 
-#[test]
-#[ignore = "long: make test-long"]
-fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives_a_change_of_keys() {
-    let lab = Lab::up("long-line", "6.1");
+/// An inventory that leads to the lab's master through a line.
+fn inventory_through(lab: &Lab, line: &Line, name: &str) -> PathBuf {
     let text = fs::read_to_string(lab.inventory()).unwrap();
-    let line = Line::to(&format!("{}:22", lab.address()), 100);
-    let known = lab.path("known");
+    let (known, inventory) = (lab.path("known"), lab.path(name));
     let key = lab.ask("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub");
     fs::write(&known, format!("* {key}\n[*]:* {key}\n")).unwrap();
     let defaults: String =
         text.split("[hosts.").next().unwrap().lines().filter(|l| !l.starts_with("known_hosts")).map(|l| format!("{l}\n")).collect();
-    let inventory = lab.path("long.toml");
-    let hosts = format!("jump = [\"127.0.0.1:{}\"]\n[hosts.m]\naddress = \"127.0.0.1\"\n", line.1);
-    fs::write(&inventory, format!("{defaults}known_hosts = \"{}\"\n{hosts}", known.display())).unwrap();
+    let host = format!("[hosts.m]\naddress = \"127.0.0.1\"\nport = {}\n", line.1);
+    fs::write(&inventory, format!("{defaults}known_hosts = \"{}\"\n{host}", known.display())).unwrap();
+    inventory
+}
+
+#[test]
+fn i2_an_archive_comes_over_several_connections_and_one_that_breaks_loses_nothing() {
+    let lab = Lab::up("several", "6.1");
+    let line = Line::to(&format!("{}:22", lab.address()), 80, 8_000_000);
+    let inventory = inventory_through(&lab, &line, "far.toml");
+    // More than comes while it is packed, of bytes that can't be made smaller.
+    lab.ask("mkdir /var/www/nailgun/more && head -c 90M /dev/urandom | split -b 900000 - /var/www/nailgun/more/package-");
+    let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
+    let sending = "pgrep -f '^bash -c .*[t]anker-stripe' | wc -l";
+    wait_until("several send", Duration::from_secs(120), || lab.sh(sending).stdout.trim().parse::<u32>().is_ok_and(|n| n >= 4));
+    let before = arrived(&lab);
+    wait_until("more has arrived", Duration::from_secs(60), || arrived(&lab) > before + 9_000_000);
+    // The connection of one of them, which were made last.
+    lab.ask("kill -KILL $(pgrep -n -f '^sshd: root')");
+    let ran = end(child).expect_code(0).says("frozen");
+    let again = ran.stderr.lines().find_map(|line| line.split("trying again from byte ").nth(1)).expect("it tried again");
+    assert!(again.parse::<u64>().unwrap() > before, "{again}");
+    lab.assert_clean();
+    lab.tanker(&["verify", "--all", "--deep"]).expect_code(0).says("every file in it");
+}
+
+#[test]
+#[ignore = "long: make test-long"]
+fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives_a_change_of_keys() {
+    let lab = Lab::up("long-line", "6.1");
+    let line = Line::to(&format!("{}:22", lab.address()), 100, 0);
+    // The line leads to a jump host, which is the master itself.
+    let inventory = inventory_through(&lab, &line, "long.toml");
+    let text = fs::read_to_string(&inventory).unwrap();
+    let jump = format!("[hosts.m]\njump = [\"127.0.0.1:{}\"]\naddress = \"127.0.0.1\"\n", line.1);
+    fs::write(&inventory, text.split("[hosts.m]").next().unwrap().to_owned() + &jump).unwrap();
     // Enough blocks for all lines, of bytes that can't be made smaller.
     lab.ask("head -c 60M /dev/urandom > /var/www/nailgun/random");
     lab.tanker_with(&inventory, &["backup"]).expect_code(0).says("frozen");
@@ -257,9 +288,9 @@ fn a_long_line_through_a_jump_host_is_filled_by_several_connections_and_outlives
 
     // More than a GiB on one connection: keys are renewed on the way, with all of a long line's window in flight.
     lab.ask("truncate -s 1300M /var/www/nailgun/holes");
-    let fetched = example("fetch").arg(&inventory).args(["m", "/var/www/nailgun/holes", "/dev/null"]).output().unwrap();
-    let said = String::from_utf8_lossy(&fetched.stdout);
-    assert!(fetched.status.success() && said.starts_with("1363148800 bytes"), "{said} {}", String::from_utf8_lossy(&fetched.stderr));
+    let fetched = example("fetch").arg(&inventory).args(["m", "/var/www/nailgun/holes", "1363148800", "/dev/null"]).output().unwrap();
+    let said = String::from_utf8_lossy(&fetched.stderr);
+    assert!(fetched.status.success() && said.starts_with("1363148800 bytes"), "{said}");
 }
 
 #[test]
