@@ -203,7 +203,10 @@ fn go_on(partial: &Path, name: &str, to: &Recipients, key: Option<&ResumeKey>) -
     } else {
         remove(&came)?;
     }
-    if let Some(key) = key
+    // It is written once more. A disk without room for both has room for what is fetched from its beginning.
+    let size = fs::metadata(&aside).map_or(0, |found| found.len());
+    let fits = platform::free_space(partial).is_ok_and(|free| free.is_none_or(|free| free > size));
+    if let Some(key) = key.filter(|_| fits)
         && let Some(file) = HashedFile::go_on(partial, name, to, &aside, key)?
     {
         return Ok(file);
@@ -289,13 +292,19 @@ impl Writer {
     /// # Errors
     /// When it can't be removed.
     pub fn is_kept(&self) -> Result<(), LibraryError> {
-        self.remove_aside()
+        if self.aside().exists() {
+            // What has been written again must be on the disk before what it was read from goes.
+            let path = self.archive.path();
+            let synced = fs::OpenOptions::new().write(true).open(path).and_then(|file| file.sync_all());
+            synced.map_err(LibraryError::file(path, "can't be brought to the disk"))?;
+        }
+        remove(&self.aside())
     }
 
-    fn remove_aside(&self) -> Result<(), LibraryError> {
+    fn aside(&self) -> PathBuf {
         let mut aside = self.archive.path().as_os_str().to_owned();
         aside.push(ASIDE);
-        remove(Path::new(&aside))
+        aside.into()
     }
 
     /// All bytes are there: brings them to the disk.
@@ -303,7 +312,7 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
-        self.remove_aside()?;
+        remove(&self.aside())?;
         let (archive, bytes) = (self.archive.path().to_owned(), self.archive.bytes());
         let (sha256, sealed) = self.archive.close()?;
         let sealed = sealed.map(|sealed| (sealed, self.recipients));

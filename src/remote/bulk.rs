@@ -1,6 +1,6 @@
 //! Much of a file over as many lines as its distance is worth: block by block over one after another, and put together again as it comes.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
@@ -19,6 +19,8 @@ const WORTH_A_LINE: Duration = Duration::from_millis(12);
 const MOST_LINES: u32 = 8;
 /// Less than this for each line isn't worth a login.
 const WORTH_A_LOGIN: u64 = 2 * BLOCK;
+/// What went for so long tells how fast a line is.
+const TELLING: Duration = Duration::from_secs(5);
 /// How many chunks of at most 32 KiB each line holds for whoever puts them together.
 const HELD: usize = 32;
 
@@ -30,6 +32,8 @@ pub struct Bulk {
     /// There for anything else that is large, too.
     pub first: Link,
     others: Vec<Link>,
+    /// Bytes a second that came over all of them.
+    rate: Option<u64>,
 }
 
 impl Bulk {
@@ -39,7 +43,7 @@ impl Bulk {
         let round_trip = link.round_trip().await;
         let number = if link.is_limited() { 1 } else { lines_worth_it(round_trip) };
         let window = window_for(round_trip / number);
-        Self { first: link.another_with(window), others: (1..number).map(|_| link.another_with(window)).collect() }
+        Self { first: link.another_with(window), others: (1..number).map(|_| link.another_with(window)).collect(), rate: None }
     }
 
     /// Sends the bytes of a file on the master from `from` to `to` into `sink`, in order; a sink that is slow throttles the lines.
@@ -48,17 +52,18 @@ impl Bulk {
     /// The line's or the script's, of any of them; or that a master sent another number of bytes than it was asked for.
     pub async fn pull(&mut self, file: &str, from: u64, to: u64, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
         let even = from.next_multiple_of(PIECE).min(to);
-        let worth = usize::try_from((to - even) / WORTH_A_LOGIN).unwrap_or(usize::MAX);
-        if worth <= 1 || self.others.is_empty() {
+        let worth = self.lines_for(to - even);
+        let number = if worth > 1 { self.open(worth).await? } else { 1 };
+        if number == 1 {
             return self.pull_over_one(file, from, to, sink).await;
         }
         if even > from {
             self.pull_over_one(file, from, even, sink.clone()).await?;
         }
-        let lines: Vec<&mut Link> = [&mut self.first].into_iter().chain(&mut self.others).take(worth).collect();
-        let step = lines.len() as u64 * BLOCK;
+        let (began, mut came) = (Instant::now(), 0);
+        let step = number as u64 * BLOCK;
         let (mut pulls, mut sources) = (Vec::new(), Vec::new());
-        for (n, line) in (0..).zip(lines) {
+        for (n, line) in (0..).zip([&mut self.first].into_iter().chain(&mut self.others).take(number)) {
             let (own, source) = mpsc::channel::<Bytes>(HELD);
             sources.push(source);
             let words = [file.to_owned(), (even + n * BLOCK).to_string(), to.to_string(), step.to_string()];
@@ -66,7 +71,37 @@ impl Bulk {
             pulls.push(async move { line.session().await?.pull(&script, own).await });
         }
         // The line's own word comes first: what is missing behind it says less.
-        tokio::try_join!(biased; try_join_all(pulls), put_together(sources, to - even, &sink)).map(drop)
+        let pulled = tokio::try_join!(biased; try_join_all(pulls), put_together(sources, to - even, &sink, &mut came)).map(drop);
+        self.learn(came, began.elapsed(), pulled.is_ok());
+        pulled
+    }
+
+    /// No more than carry a block each in a minute: what of it has come when a line breaks is lost.
+    fn lines_for(&self, bytes: u64) -> usize {
+        let fast = self.rate.map_or(u64::MAX, |rate| rate.saturating_mul(60) / BLOCK);
+        let worth = usize::try_from((bytes / WORTH_A_LOGIN).min(fast)).unwrap_or(usize::MAX);
+        worth.clamp(1, self.others.len() + 1)
+    }
+
+    /// Logs in over so many lines at once. Others that aren't let in are no reason to do without the first: they aren't asked for again. Returns how
+    /// many there are.
+    async fn open(&mut self, number: usize) -> Result<usize, RemoteError> {
+        let others = join_all(self.others.drain(..).enumerate().map(async |(n, mut line)| {
+            let opened = n + 1 >= number || line.session().await.is_ok();
+            opened.then_some(line)
+        }));
+        let (first, others) = tokio::join!(self.first.session(), others);
+        self.others = others.into_iter().flatten().collect();
+        first.map(|_| number.min(self.others.len() + 1))
+    }
+
+    fn learn(&mut self, came: u64, took: Duration, whole: bool) {
+        if came == 0 && !whole {
+            // Whatever the reason, one line would have brought something.
+            self.others.clear();
+        } else if took >= TELLING {
+            self.rate = Some(came / took.as_secs().max(1));
+        }
     }
 
     async fn pull_over_one(&mut self, file: &str, from: u64, to: u64, sink: mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
@@ -90,8 +125,13 @@ fn lines_worth_it(round_trip: Duration) -> u32 {
     u32::try_from(round_trip.as_millis() / WORTH_A_LINE.as_millis()).unwrap_or(MOST_LINES).clamp(1, MOST_LINES)
 }
 
-/// Takes a block from each source in turn.
-async fn put_together(mut sources: Vec<mpsc::Receiver<Bytes>>, bytes: u64, sink: &mpsc::Sender<Bytes>) -> Result<(), RemoteError> {
+/// Takes a block from each source in turn; `came` is how many bytes of all that were.
+async fn put_together(
+    mut sources: Vec<mpsc::Receiver<Bytes>>,
+    bytes: u64,
+    sink: &mpsc::Sender<Bytes>,
+    came: &mut u64,
+) -> Result<(), RemoteError> {
     let mut held: Vec<Bytes> = vec![Bytes::new(); sources.len()];
     let (mut left, mut turn) = (bytes, 0);
     while left > 0 {
@@ -107,6 +147,7 @@ async fn put_together(mut sources: Vec<mpsc::Receiver<Bytes>>, bytes: u64, sink:
             let length = held[turn].len().min(room);
             let piece = held[turn].split_to(length);
             block -= piece.len() as u64;
+            *came += piece.len() as u64;
             sink.send(piece).await.map_err(|_| RemoteError::Answer("what came from the master could not be taken any more".into()))?;
         }
         turn = (turn + 1) % sources.len();
@@ -146,7 +187,9 @@ mod tests {
             }
             drop(ends);
             let (sink, mut source) = mpsc::channel::<Bytes>(1000);
-            let put = put_together(sources, bytes.len() as u64, &sink).await;
+            let mut came = 0;
+            let put = put_together(sources, bytes.len() as u64, &sink, &mut came).await;
+            assert_eq!(came, bytes.len() as u64 - cut as u64);
             drop(sink);
             let mut got = Vec::new();
             while let Some(piece) = source.recv().await {

@@ -49,7 +49,7 @@ scripts! {
     stripe => "stripe";
     /// `files.sh FILE...`
     files => "files";
-    /// `keep.sh JOB NAME`, the bytes on stdin.
+    /// `keep.sh JOB NAME LENGTH`, the bytes on stdin.
     keep => "keep";
     /// `pull.sh JOB`
     pull => "pull";

@@ -38,7 +38,7 @@ list_tree() {
   # What a list lacks counts as removed: one that is not whole fails the backup.
   (cd "$root" || exit 9; find "$@" -xdev ! -type s -printf '%i %n %s %T@ %C@ %m %U %G %y %p\0') 2>"$said" | tr '\0\n' '\n\0' | sort
   codes=("${PIPESTATUS[@]}")
-  cat "$said" >> "$job/log"
+  cat "$said" >&2
   [ "${codes[1]}${codes[2]}" = 00 ] && { [ "${codes[0]}" -eq 0 ] || { [ "${codes[0]}" -eq 1 ] && only_vanished "$said"; }; }
 }
 # Whether what find or tar complained of is only what goes on in a tree that is in use.
@@ -74,7 +74,7 @@ frozen_pass() {
   # A tar of old takes a backslash in a name for the beginning of an escape, unless it is told not to.
   tar "${tar_flags[@]}" -cf "$job/$member.delta" -C "$root" --null --no-unquote --no-recursion -T "$job/$member.changed" 2>"$job/$member.said"
   code=$?
-  cat "$job/$member.said" >> "$job/log"
+  cat "$job/$member.said" >&2
   [ $code -gt 1 ] || return 0
   # Host processes are not frozen: what they removed between list and tar is told by a third look.
   only_vanished "$job/$member.said" && list_tree "$root" "$@" > "$job/$member.after"
@@ -82,12 +82,15 @@ frozen_pass() {
 
 # All trees at once: most are small, and it is the programs' starts that take their time.
 frozen_passes() {
-  local pid failed=0; local -a words pids=()
+  local n failed=; local -a words pids=() members=()
   while read -r -a words; do
-    frozen_pass "${words[@]}" 9>&- & pids+=($!)
+    frozen_pass "${words[@]}" > "$job/${words[0]}.pass" 2>&1 9>&- & pids+=($!) members+=("${words[0]}")
   done < "$job/trees"
-  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
-  [ $failed = 0 ] || fail "the frozen pass failed: $(last_words)"
+  for ((n = 0; n < ${#pids[@]}; n++)); do
+    wait "${pids[n]}" || failed=${members[n]}
+    cat "$job/${members[n]}.pass"
+  done
+  [ -z "$failed" ] || fail "the frozen pass of $failed failed: $(words_of "$job/$failed.pass")"
 }
 
 # For two minutes at most; one that hangs in the kernel can't be ended.
@@ -200,11 +203,11 @@ dump_database() {
 # The database's processor and the trees' disk work at once; through a pipe one goes after the other.
 begin_dump() {
   if [ "$spool" = pipe ]; then into_member "$(cat "$job/dump.name")" dump_database "$postgres"; return; fi
-  into_member "$(cat "$job/dump.name")" dump_database "$postgres" 9>&- & dumping=$!
+  into_member "$(cat "$job/dump.name")" dump_database "$postgres" 9>&- & dumping=$(child $!)
 }
 # A number that was waited for may be anybody's: none is kept.
-end_dump() { local pid=$dumping; dumping=; wait "$pid"; }
-end_asking() { local pid=$asking; asking=; wait "$pid"; }
+end_dump() { local pid=${dumping%% *}; dumping=; wait "$pid"; }
+end_asking() { local pid=${asking%% *}; asking=; wait "$pid"; }
 end_removing() { local pid=$removing; removing=; wait "$pid"; }
 
 # Commits go on in the background: what is left to do in the freeze needs none of them.
@@ -217,11 +220,6 @@ begin_commits() {
     echo "${image}_$stock_id" >> "$job/images"
     timeout 900 docker commit ${flags[@]+"${flags[@]}"} "$name" "${image}_$stock_id" >/dev/null 9>&- & commits+=($!)
   done < "$job/containers"
-}
-end_commits() {
-  local pid failed=0
-  for pid in ${commits[@]+"${commits[@]}"}; do wait "$pid" || failed=1; done
-  return $failed
 }
 
 # Containers that were stopped, or had no time for a while, take theirs to answer: of the former, puppet runs in each of them.
@@ -246,8 +244,8 @@ on_exit() {
   release_pipe "$job"
   # Without its job it would go on with all its threads for nothing.
   [ -z "$packing" ] || kill "$packing" 2>/dev/null
-  [ -z "$dumping" ] || kill_tree "$dumping"
-  [ -z "$asking" ] || kill_tree "$asking"
+  kill_child "$dumping"
+  kill_child "$asking"
   [ -z "$removing" ] || wait "$removing"
   # Somebody may have said so while a pause was still under way. A thaw that was settled is over: what is paused since is not tanker's.
   [ $code -eq 0 ] || is_over "$job" || rm -f "$job/thawed"
@@ -275,7 +273,7 @@ main() {
   # Through a pipe the line's speed counts, and the guard ends what nobody reads.
   patience=7200
   [ "$spool" = spool ] || patience=604800
-  commits=() packing='' dumping='' asking='' removing=''
+  packing='' dumping='' asking='' removing=''
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
   local archive="$job/fuel_backup_$stock_id.tar.lrz" postgres began member n
@@ -333,7 +331,7 @@ main() {
 
   step tasks
   # The client takes its time: meanwhile the rest goes on.
-  ask_tasks 9>&- & asking=$!
+  ask_tasks 9>&- & asking=$(child $!)
   step save
   if [ "$spool" = pipe ]; then send_the_rest; attempt end_asking; event finished; return; fi
   each_tree join_passes

@@ -4,6 +4,8 @@
 # again and again: a slow line carries it each time.
 # bash 4.1 and coreutils 8.4 (CentOS 6) only.
 set -u
+# What an operator has told Docker's client of how to print is not for here.
+export DOCKER_CONFIG=/nonexistent
 export LC_ALL=C HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 umask 077
 tanker_root=${TANKER_ROOT:-/var/backup/fuel/tanker}

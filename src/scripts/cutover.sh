@@ -86,14 +86,13 @@ mark() { : > "$job/$1"; }
 
 # Of a container that is replaced, what it was. Docker works on all of them at once.
 keep_aside() {
-  local service name image member path from pid failed=0; local -a pids=()
+  local service name image member path from
   while read -r service name image; do
     is_replaced "$service" || continue
-    echo "${image}_before_$stock_id" >> "$job/images" || failed=1
-    timeout 900 docker commit "$name" "${image}_before_$stock_id" >/dev/null 9>&- & pids+=($!)
+    echo "${image}_before_$stock_id" >> "$job/images" || return 1
+    timeout 3600 docker commit "$name" "${image}_before_$stock_id" >/dev/null 9>&- & commits+=($!)
   done < "$job/before.containers"
-  for pid in ${pids[@]+"${pids[@]}"}; do wait "$pid" || failed=1; done
-  [ $failed = 0 ] || return 1
+  end_commits || return 1
   while read -r member service path; do
     name=$(awk -v s="$service" '$1 == s { print $2; exit }' "$job/before.containers")
     from=$(volume_path "$name" "$path")
@@ -204,7 +203,7 @@ recreate() { destroy_replaced && ctl start all; }
 
 # What was stopped before a restore is stopped again where it is put back.
 note_what_was_stopped() { not_running_of "$job/before.containers" > "$job/stopped"; }
-# By the preparation, a moment ago.
+# By the preparation, not long ago.
 was_noted_lately() {
   local noted age
   [ "$mode" = forward ] && noted=$(cat "$job/noted" 2>/dev/null) || return 1
@@ -290,6 +289,9 @@ on_exit() {
   trap '' TERM INT HUP
   [ $code -ne 0 ] || return
   say_failure "stopped with code $code: $(last_words)"
+  # Docker goes on with commits that were begun, and their images would come when nobody knows of them any more.
+  end_commits
+  [ "$current_step" != keep ] || leave_orphans
   # The way back was tried and is to be looked at by somebody.
   [ "$mode" != rollback ] && [ -z "${undone+tried}" ] || return
   if [ -e "$job/touched" ]; then put_back || return; fi

@@ -73,7 +73,7 @@ guard() {
 # ---- freeze and thaw -------------------------------------------------------------------------------------------------
 
 # From here on containers are frozen; what comes before takes its time while they run.
-begin_freeze() { step freeze; began=$(now_ms); event frozen; }
+begin_freeze() { step freeze; began=$(now_ms); [ "$freeze" = none ] || event frozen; }
 
 freeze_all() {
   local name paused freezer state pid failed=0; local -a names=() pids=()

@@ -30,6 +30,15 @@ sign_job() {
 
 lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; echo $(($(uptime_seconds) - lease)); }
 
+# The commits that were begun: Docker works on all of them at once.
+commits=()
+end_commits() {
+  local pid failed=0
+  for pid in ${commits[@]+"${commits[@]}"}; do wait "$pid" || failed=1; done
+  commits=()
+  return $failed
+}
+
 # Runs a command in a container; before 1.3 there is no `docker exec`, but LXC underneath.
 in_container() {
   local name=$1; shift

@@ -27,7 +27,8 @@ container_names() {
   local said
   said=$(timeout 60 docker ps --no-trunc "$@") || { echo "Docker doesn't answer" >&2; return 1; }
   # Old ones name a container also as the others that are linked to it do.
-  printf '%s\n' "$said" | awk 'NR > 1 { n = split($NF, names, ","); for (i = 1; i <= n; i++) print names[i] }'
+  printf '%s\n' "$said" | awk 'NR == 1 { if ($NF != "NAMES") exit 1; next } { n = split($NF, names, ","); for (i = 1; i <= n; i++) print names[i] }' ||
+    { echo "Docker lists its containers in a form of its own" >&2; return 1; }
 }
 # The lines of a list, SERVICE NAME and more, whose container runs, doesn't run, is there.
 running_of() { by_container 1 "$1"; }
@@ -232,6 +233,14 @@ is_attended() {
 # Who waits to read a job's pipe that nobody will write any more reads its end; nobody else comes to read it.
 release_pipe() { [ ! -p "$1/pipe" ] || { : 3<>"$1/pipe"; rm -f "$1/pipe"; }; }
 
+# child PID: how a process that was begun in the background is remembered: when it has ended its number may be another one's.
+child() { echo "$1 $(process_start "$1")"; }
+# kill_child CHILD: if it is still that one.
+kill_child() {
+  local pid=${1%% *} start=${1#* }
+  [ -n "$pid" ] && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 0
+  kill_tree "$pid"
+}
 # A process and everything that it has started.
 kill_tree() {
   local child

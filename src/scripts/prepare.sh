@@ -21,16 +21,14 @@ load_images() {
 
 # Docker loads while the trees are unpacked: one waits for its digests, the other for the disk. What it says is kept apart, for the last
 # words of a failure are those of the step that failed.
-begin_loading() { load_images > "$job/loading" 2>&1 & loader=$!; }
-end_loading() { local code=0; wait "$loader" || code=$?; loader=; [ $code -eq 0 ] || cat "$job/loading"; return $code; }
+begin_loading() { load_images > "$job/loading" 2>&1 & loader=$(child $!); }
+end_loading() { local code=0; wait "${loader%% *}" || code=$?; loader=; [ $code -eq 0 ] || cat "$job/loading"; return $code; }
 
-# What works is asked while the archive is unpacked: the cutover, which needs to know it, begins the sooner.
-begin_noting() { note_what_works > "$job/noting" 2>&1 9>&- & noting=$!; }
-end_noting() {
-  local pid=$noting; noting=
-  wait "$pid" || { cat "$job/noting"; return 1; }
-  uptime_seconds > "$job/noted"
-}
+# What works is asked while images are loaded: the cutover, which needs to know it, begins the sooner. When that was is noted, for loading can take
+# long; where it can't be asked now the cutover asks, and says so.
+note_what_works_now() { local began; began=$(uptime_seconds); note_what_works && echo "$began" > "$job/noted"; }
+begin_noting() { note_what_works_now > "$job/noting" 2>&1 9>&- & noting=$(child $!); }
+end_noting() { local pid=${noting%% *}; noting=; wait "$pid" || note "what works is asked again: $(words_of "$job/noting")"; }
 
 on_exit() {
   local code=$?
@@ -38,8 +36,8 @@ on_exit() {
   [ $code -ne 0 ] || return
   say_failure "stopped with code $code: $(last_words)"
   # An image that came when the others had been removed would stay.
-  if [ -n "$loader" ]; then kill_tree "$loader"; wait "$loader" 2>/dev/null; sleep 1; fi
-  [ -z "$noting" ] || kill_tree "$noting"
+  if [ -n "$loader" ]; then kill_child "$loader"; wait "${loader%% *}" 2>/dev/null; sleep 1; fi
+  kill_child "$noting"
   remove_staged "$job"; remove_images "$job" || note "loaded images could not be removed"
   rm -rf "$job/x" "$job/root" "$job/archive.tar"
 }
@@ -61,18 +59,18 @@ main() {
   local member service
   trap on_exit EXIT
   trap 'exit 143' TERM INT HUP
-  begin_noting
   step unpack
   attempt unpack_archive
   attempt check_members
   begin_loading
+  begin_noting
   step stage
   attempt unpack_tree system-dirs.tar "$job/root"
   while read -r member service _; do attempt unpack_tree "$member" "$job/volume/$member"; done < "$job/volumes"
   attempt stage_directories
   step load
   attempt end_loading
-  attempt end_noting
+  end_noting
   : > "$job/prepared"
   # The cutover begins with all of this on the disk: it is on its way there while tanker looks at the master once more.
   setsid sync </dev/null >/dev/null 2>&1 9>&- &

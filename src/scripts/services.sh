@@ -70,18 +70,27 @@ unsupervise_postgres() {
   wait "$pid"
 }
 
-# stop_services KIND CONTAINER...: in the order given. Most have been stopped by who supervised them.
+# stop_services KIND CONTAINER...: in the order given. systemd has stopped them when it is told, supervisor has not. What began to run meanwhile is
+# stopped in a second round.
 stop_services() {
-  local kind=$1 name running; local -a others=()
+  local kind=$1 name running left round; local -a others=()
   shift
   for name in "$@"; do case $name in *-postgres) ;; *) others+=("$(service_of "$name")") ;; esac; done
   unsupervise "$kind" ${others[@]+"${others[@]}"} || return 1
-  running=$(container_names) || return 1
-  for name in "$@"; do
-    case $name in *-postgres) unsupervise_postgres "$kind" "$name" || return 1 ;; esac
-    ! is_among "$name" "$running" || ctl stop "$(service_of "$name")" || return 1
+  for round in 1 2 3; do
+    running=$(container_names) || return 1
+    left=
+    for name in "$@"; do
+      case $round/$name in
+        1/*-postgres) unsupervise_postgres "$kind" "$name" || return 1; is_running "$name" || continue ;;
+        *) is_among "$name" "$running" || continue ;;
+      esac
+      left=$name
+      [ $round = 3 ] || ctl stop "$(service_of "$name")" || return 1
+    done
+    [ -n "$left" ] || return 0
   done
-  running=$(container_names) || return 1
-  for name in "$@"; do ! is_among "$name" "$running" || { echo "$name did not stop"; return 1; }; done
+  echo "$left did not stop"
+  return 1
 }
 is_among() { case $'\n'$2$'\n' in *$'\n'"$1"$'\n'*) ;; *) return 1 ;; esac; }

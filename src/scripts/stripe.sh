@@ -5,8 +5,11 @@
 # What reads is what moves while somebody takes it.
 send_block() {
   local length=$((to - at < block_bytes ? to - at : block_bytes)) said
-  { said=$([ -z "$reader" ] || mark_reader "$file" "$BASHPID"; exec dd if="$file" bs=65536 skip=$((at / 65536)) count=$((length / 65536)) 2>&1 >&3 3>&-); } 3>&1 ||
+  { said=$([ -z "$reader" ] || mark_reader "$file" "$BASHPID"; exec dd if="$file" bs=65536 skip=$((at / 65536)) count=$((length / 65536)) 2>&1 >&3 3>&-); } 3>&1 || {
+    # dd counts behind what it says.
+    said=${said%%$'\n'*}
     die "$file can't be sent: ${said##*: }"
+  }
   [ $((length % 65536)) -eq 0 ] || tail -c "+$((at + length - length % 65536 + 1))" -- "$file" 2>/dev/null | head -c $((length % 65536))
 }
 

@@ -32,8 +32,8 @@ const LEAST_PIECE: u64 = 10 << 20;
 const AT_ONCE: usize = 4;
 /// So much stays free here while nobody knows how large the archive becomes.
 const SPARE: u64 = 1 << 30;
-/// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that arrives
-/// starts it anew.
+/// How long a broken line is tried again, each time a little later, before the transfer is left to a later run; every byte that is
+/// written starts it anew.
 const PATIENCE: Duration = Duration::from_secs(300);
 const LONGEST_PAUSE: Duration = Duration::from_secs(20);
 

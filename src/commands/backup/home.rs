@@ -147,7 +147,7 @@ impl Way<'_> {
     /// The master, which has the archive in the clear, keeps what a later run needs to go on with an encrypted one.
     async fn keep_key(&self, link: &mut Link, writer: &Writer) -> Result<(), NotHome> {
         let Some(key) = writer.key().map(ResumeKey::to_text) else { return Ok(()) };
-        let script = Script::keep([self.job.path(), KEY]);
+        let script = Script::keep([self.job.path().to_owned(), KEY.to_owned(), key.len().to_string()]);
         match link.send(&script, key.as_bytes(), READING, PATIENCE).await {
             Ok(_) => writer.is_kept().map_err(|e| NotHome::of_library(&e)),
             Err(e) if e.is_broken_line() => Err(NotHome::of(self.host, &e)),

@@ -91,7 +91,11 @@ async fn try_prepare(
     let verified = prove(ctx, &host, &entry, Depth::Hashed).await?;
     let mut link = ctx.cancel.ends(ctx.open(&host)).await?;
     ctx.step(&host, Step::Preflight);
-    let opening = if at_once { Opening::begin(&host, &mut link, verified.bytes).await } else { Opening::default() };
+    let opening = if at_once {
+        ctx.cancel.ends(async { Ok(Opening::begin(&host, &mut link, verified.bytes).await) }).await?
+    } else {
+        Opening::default()
+    };
     let (facts, tasks) = ctx.cancel.ends(async { look(&mut link).await.map_err(|e| look_ending(&host, &e)) }).await?;
     let hint = tasks.is_err().then(|| "where nailgun is what has to be restored, '--ignore-tasks' goes on without asking it".to_owned());
     let mut plan = plan_restore(&entry.manifest, &facts, tasks, options).map_err(|reasons| refused(&reasons, hint))?;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::super::{Context, library_ending};
 use super::frames::{Cargo, Frames, Queue, Taken, length_of};
@@ -107,7 +107,7 @@ impl Course {
 
 /// Lines that are opened before there is something to push.
 #[derive(Default)]
-pub(in crate::commands) struct Opening(JoinSet<Link>);
+pub(in crate::commands) struct Opening(Vec<JoinHandle<Link>>);
 
 impl Opening {
     /// Begins to open those that an archive of so many bytes is pushed over.
@@ -120,14 +120,17 @@ impl Opening {
             let _ = line.session().await;
             line
         };
-        Self((0..lines).map(|_| open(link.another())).collect())
+        Self((0..lines).map(|_| tokio::spawn(open(link.another()))).collect())
     }
 
     /// One of them, when it is open, or one that isn't yet.
-    async fn next(&mut self, link: &Link) -> Link {
-        match self.0.join_next().await {
-            Some(Ok(line)) => line,
-            _ => link.another(),
+    fn take(&mut self, link: &Link) -> impl Future<Output = Link> + use<> {
+        let (opened, other) = (self.0.pop(), link.another());
+        async move {
+            match opened {
+                Some(opened) => opened.await.unwrap_or(other),
+                None => other,
+            }
         }
     }
 }
@@ -273,9 +276,10 @@ async fn send_once(host: &Host, link: &Link, queue: &Arc<Queue>, streams: usize,
     let (lines, on_a_line) = lines_for(host, streams);
     let mut set = JoinSet::new();
     for _ in 0..lines {
-        let (mut line, script) = (opening.next(link).await, Script::take([queue.cargo.job.path().to_owned(), NAME.to_owned()]));
+        let (line, script) = (opening.take(link), Script::take([queue.cargo.job.path().to_owned(), NAME.to_owned()]));
         let queue = Arc::clone(queue);
         set.spawn(async move {
+            let mut line = line.await;
             let limit = line.step_timeout();
             // One that isn't let in is no worse than one that breaks: the others go on.
             let session = line.session().await.map_err(|e| if e.is_unreachable() { RemoteError::Lost(e.to_string()) } else { e })?;

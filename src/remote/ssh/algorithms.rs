@@ -31,6 +31,9 @@ const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::H
 pub(in crate::remote) const WINDOW: u32 = 2 << 20;
 /// The same at most.
 const LARGEST_WINDOW: u32 = 64 << 20;
+/// Packets of 32 KiB that wait here for whoever takes them: as many as a window has, within these limits.
+const LEAST_HELD: usize = 256;
+const MOST_HELD: usize = 1024;
 /// Bytes a second that a line is filled up to.
 const FASTEST: u64 = 320_000_000;
 
@@ -73,7 +76,8 @@ pub(super) fn config(host: &Host, limited: bool, window: u32) -> Result<Config, 
         keepalive_max: 3,
         // What has come and was not taken yet, in packets of at most 32 KiB. russh asks for more while there is room in it: where there is a limit
         // this is what goes beyond it.
-        channel_buffer_size: if limited { 16 } else { 1024 },
+        // russh gives a window back for what has come, taken or not: so much of it lies here at most.
+        channel_buffer_size: if limited { 16 } else { usize::try_from(window / 32768).unwrap_or(MOST_HELD).clamp(LEAST_HELD, MOST_HELD) },
         preferred,
         ..Config::default()
     })

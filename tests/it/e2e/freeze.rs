@@ -115,7 +115,7 @@ fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_voi
     let lab = Lab::up("long", "8.0");
     let inventory = lab.inventory_with("freeze_timeout = 5");
     // Docker goes on with a commit though its client was ended: the image comes when nobody waits for it any more.
-    lab.break_docker("commit", "setsid bash -c \"sleep 15; exec /usr/bin/docker $*\" >/dev/null 2>&1 & sleep 60");
+    lab.break_docker("commit", "setsid bash -c \"sleep 20; exec /usr/bin/docker $*\" >/dev/null 2>&1 & sleep 60");
     lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("took longer than 5 s");
     assert!(lab.paused().is_empty());
     lab.assert_clean();

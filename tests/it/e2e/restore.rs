@@ -313,7 +313,8 @@ fn parts(instance: &str, each: &[(&str, &str)]) -> Lab {
     }
 
     lab.ask("echo light > /etc/puppet/mark");
-    lab.tanker(&["backup", "--light", "--freeze", "none"]).expect_code(0);
+    let ran = lab.tanker(&["backup", "--light", "--freeze", "none", "--json"]).expect_code(0);
+    assert!(!ran.stdout.contains(r#""event":"frozen""#), "nothing is frozen, and nothing says so: {}", ran.stdout);
     lab.tanker(&["show", "m@latest"]).expect_code(0).says("light");
     lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"none\"").says("\"consistent\": false");
     lab.tanker(&["restore", "m@latest", "--to", "m", "--yes", "--only", "repositories"]).expect_code(3).says("it is a light one");

@@ -249,17 +249,17 @@ fn inventory_through(lab: &Lab, line: &Line, name: &str) -> PathBuf {
 #[test]
 fn i2_an_archive_comes_over_several_connections_and_one_that_breaks_loses_nothing() {
     let lab = Lab::up("several", "6.1");
-    let line = Line::to(&format!("{}:22", lab.address()), 80, 8_000_000);
+    let line = Line::to(&format!("{}:22", lab.address()), 80, 4_000_000);
     let inventory = inventory_through(&lab, &line, "far.toml");
     // More than comes while it is packed, of bytes that can't be made smaller.
-    lab.ask("mkdir /var/www/nailgun/more && head -c 90M /dev/urandom | split -b 900000 - /var/www/nailgun/more/package-");
+    lab.ask("mkdir /var/www/nailgun/more && head -c 60M /dev/urandom | split -b 900000 - /var/www/nailgun/more/package-");
     let child = lab.command(&inventory, &["backup"]).spawn().unwrap();
     let sending = "pgrep -f '^bash -c .*[t]anker-stripe' | wc -l";
-    wait_until("several send", Duration::from_secs(120), || lab.sh(sending).stdout.trim().parse::<u32>().is_ok_and(|n| n >= 4));
+    wait_until("several send", Duration::from_secs(120), || lab.sh(sending).stdout.trim().parse::<u32>().is_ok_and(|n| n >= 3));
     let before = arrived(&lab);
-    wait_until("more has arrived", Duration::from_secs(60), || arrived(&lab) > before + 9_000_000);
-    // The connection of one of them, which were made last.
-    lab.ask("kill -KILL $(pgrep -n -f '^sshd: root')");
+    wait_until("more has arrived", Duration::from_secs(60), || arrived(&lab) > before + 6_000_000);
+    // The connection of one of them.
+    lab.ask("kill -KILL $(ps -o ppid= -p $(pgrep -o -f '^bash -c .*[t]anker-stripe'))");
     let ran = end(child).expect_code(0).says("frozen");
     let again = ran.stderr.lines().find_map(|line| line.split("trying again from byte ").nth(1)).expect("it tried again");
     assert!(again.parse::<u64>().unwrap() > before, "{again}");
