@@ -3,8 +3,9 @@
 use super::facts::{Container, ContainerState, Facts};
 use super::manifest::{CapturedContainer, CapturedVolume, Contents, FreezeMethod};
 use super::release::{REPOSITORIES, STATE};
+use super::room::{backup_takes, leftovers, lists_take, too_little_space};
 use super::tasks::{TaskList, UnreadableTasks};
-use super::text::{first_ten, human_bytes};
+use super::text::first_ten;
 
 /// What the scripts need on a master.
 const NEEDED_TOOLS: [&str; 6] = ["tar", "docker", "fuel", "setsid", "flock", "sha256sum"];
@@ -45,6 +46,8 @@ pub struct BackupPlan {
     pub spool_bytes: u64,
     /// Bytes of the images that are taken, without what the containers have written.
     pub image_bytes: u64,
+    /// The same of the largest of them.
+    pub largest_image_bytes: u64,
     /// Bytes that packing takes, wherever that is.
     pub packing_bytes: u64,
     /// Whether the archive is packed here, for want of room there.
@@ -105,11 +108,12 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
     }
     let images = facts.containers.iter().zip(&containers).filter(|(_, (_, taken))| *taken).map(|(c, _)| c.image_bytes);
     let image_bytes = images.clone().fold(0, u64::saturating_add);
-    let (packing_bytes, docker_bytes) = space_needed(&directories, images, facts.release.images_together());
-    let spool_bytes = if options.no_spool { lists_bytes(&directories) } else { packing_bytes };
+    let largest_image_bytes = images.clone().max().unwrap_or(0);
+    let (packing_bytes, docker_bytes) = backup_takes(&directories, images, facts.release.images_together());
+    let spool_bytes = if options.no_spool { lists_take(&directories) } else { packing_bytes };
     let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup");
     let remedy = if options.no_spool { "" } else { ": '--no-spool' packs here instead" };
-    reasons.extend(no_room.map(|reason| format!("{reason}{remedy}")));
+    reasons.extend(no_room.map(|reason| format!("{reason}{remedy}{}", leftovers(&facts.jobs, None))));
     if options.no_spool {
         notes.push("packed on the workstation from what the master sent: it kept no spool".to_owned());
     }
@@ -127,6 +131,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
         mounts,
         spool_bytes,
         image_bytes,
+        largest_image_bytes,
         packing_bytes,
         no_spool: options.no_spool,
         tasks,
@@ -158,12 +163,6 @@ pub fn links_in_the_way(facts: &Facts, concerns: impl Fn(&str) -> bool) -> Vec<S
         format!("{directory} is a symbolic link to {to}, and what lies there would not be saved: mount it there instead (mount --bind)")
     };
     facts.links.iter().filter(|(directory, _)| concerns(directory)).map(sentence).collect()
-}
-
-/// A sentence where there is less space than needed.
-#[must_use]
-pub fn too_little_space(place: &str, free: u64, needed: u64, purpose: &str) -> Option<String> {
-    (free < needed).then(|| format!("{place} has {} free and the {purpose} needs about {}", human_bytes(free), human_bytes(needed)))
 }
 
 /// A sentence for each tool that isn't there.
@@ -249,23 +248,6 @@ fn volumes_of(container: &Container) -> impl Iterator<Item = (CapturedVolume, St
         let member = format!("tanker.volume.{}.{n}", container.service);
         (CapturedVolume { member, service: container.service.clone(), path: path.clone() }, from.clone())
     })
-}
-
-/// What will lie in the spool at most: the outer tar with everything in it, and then beside it either the largest image
-/// while it is appended, or the archive, which is taken to be no smaller than the tar. And what `docker save` lays out in
-/// Docker's own folder: one image, or all that are saved together.
-fn space_needed(directories: &[(String, u64)], images: impl Iterator<Item = u64> + Clone, together: bool) -> (u64, u64) {
-    let all_images: u64 = images.clone().fold(0, u64::saturating_add);
-    let content = directories.iter().map(|(_, bytes)| *bytes).fold(all_images, u64::saturating_add);
-    let spool = content.saturating_mul(2).saturating_add(content / 10).saturating_add(64 << 20);
-    let docker = if together { all_images } else { images.max().unwrap_or(0) };
-    (spool, docker.saturating_add(64 << 20))
-}
-
-/// Without a spool there are still the lists of files, and what changes during the live pass.
-fn lists_bytes(directories: &[(String, u64)]) -> u64 {
-    let content = directories.iter().map(|(_, bytes)| *bytes).fold(0, u64::saturating_add);
-    (content / 50).saturating_add(16 << 20)
 }
 
 #[cfg(test)]
@@ -380,6 +362,7 @@ mod tests {
             frozen: false,
             half_restored: true,
             packed: None,
+            pushed: None,
             about: String::new(),
         });
         let why = plan_backup(&facts, parse_tasks(0, "[]", ""), BackupOptions::default()).unwrap_err();

@@ -89,6 +89,8 @@ pub struct JobTrace {
     pub half_restored: bool,
     /// How large the archive is that it has packed and that lies there to be fetched.
     pub packed: Option<u64>,
+    /// How much of the disk what was pushed for a restore takes.
+    pub pushed: Option<u64>,
     /// What it wrote of itself, printable.
     pub about: String,
 }
@@ -207,10 +209,12 @@ fn job_trace(name: &str, about: &str) -> JobTrace {
     let alive = lines.next() == Some("alive");
     let rest: Vec<&str> = lines.collect();
     let (frozen, half_restored) = (rest.contains(&"frozen"), rest.contains(&"half-restored"));
-    let packed = rest.iter().find_map(|line| line.strip_prefix("packed ")?.parse().ok());
-    let marks = |line: &str| ["frozen", "half-restored"].contains(&line) || line.starts_with("packed ");
+    let size = |what: &str| rest.iter().find_map(|line| line.strip_prefix(what)?.strip_prefix(' ')?.parse().ok());
+    let (packed, pushed) = (size("packed"), size("pushed"));
+    let marks =
+        |line: &str| ["frozen", "half-restored"].contains(&line) || ["packed ", "pushed "].iter().any(|mark| line.starts_with(mark));
     let about = rest.into_iter().filter(|line| !marks(line)).collect::<Vec<_>>().join(", ");
-    JobTrace { name: printable(name), alive, frozen, half_restored, packed, about: printable(&about) }
+    JobTrace { name: printable(name), alive, frozen, half_restored, packed, pushed, about: printable(&about) }
 }
 
 fn parse_release(version_yaml: &str, fuel_release: &str) -> Result<Release, BadFacts> {

@@ -70,6 +70,14 @@ pub struct Description {
     pub origin: Origin,
 }
 
+impl Manifest {
+    /// The name of the job that restores it. Two hosts' backups can have one id: the archive's own digest tells them apart.
+    #[must_use]
+    pub fn restore_job(&self) -> String {
+        format!("restore-{}-{}", self.description.id, self.archive.sha256.get(..8).unwrap_or_default())
+    }
+}
+
 impl Description {
     /// The backup by its name.
     #[must_use]

@@ -18,6 +18,7 @@ pub mod report;
 pub mod restore_parts;
 pub mod restore_plan;
 pub mod retention;
+pub mod room;
 pub mod secret;
 pub mod span;
 pub mod ssh_config;

@@ -1,11 +1,12 @@
 //! What a restore will do to a master, decided from the manifest and the target's facts before anything is touched (I4).
 
 use super::astute::{merge, network_settings};
-use super::backup_plan::{jobs_in_the_way, judge_tasks, links_in_the_way, missing_tools, too_little_space};
+use super::backup_plan::{jobs_in_the_way, judge_tasks, links_in_the_way, missing_tools};
 use super::facts::{ContainerState, Facts};
 use super::manifest::Manifest;
 use super::release::REPOSITORIES;
 use super::restore_parts::{Part, Selection, choose};
+use super::room::{leftovers, too_little_space};
 use super::tasks::{TaskList, UnreadableTasks};
 use super::text::{human_bytes, printable};
 
@@ -69,7 +70,12 @@ pub fn plan_restore(
         reasons.extend(unusable_settings(&facts.astute));
     }
     let (spool_bytes, docker_bytes) = space_needed(manifest, &selection);
-    reasons.extend(too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "restore"));
+    // What the same restore has pushed already lies where it is counted.
+    let own = manifest.restore_job();
+    let pushed = facts.jobs.iter().find(|job| job.name == own).and_then(|job| job.pushed).unwrap_or(0);
+    let to_come = spool_bytes.saturating_sub(pushed.min(manifest.archive.bytes));
+    let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, to_come, "restore");
+    reasons.extend(no_room.map(|reason| reason + &leftovers(&facts.jobs, Some(&own))));
     reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "restore"));
     if !reasons.is_empty() {
         return Err(reasons);
@@ -186,6 +192,7 @@ mod tests {
     use chrono::{DateTime, Utc};
 
     use super::*;
+    use crate::model::facts::JobTrace;
     use crate::model::manifest::{Archive, Description, FORMAT, Freeze, FreezeMethod, Member, Proof, ProofPlace, TaskRecord};
     use crate::model::tasks::parse_tasks;
 
@@ -262,6 +269,23 @@ mod tests {
         (full.spool_free_bytes, full.docker_free_bytes) = (20 << 20, 8 << 20);
         let why = refusal(&full);
         assert!(why.contains("/var/backup/fuel has 20.0 MiB free") && why.contains("/var/lib/docker has 8.0 MiB free"), "{why}");
+        // What was pushed before isn't asked for again, and what else lies there is named.
+        let job = |name: &str, packed, pushed| JobTrace {
+            name: name.into(),
+            alive: false,
+            frozen: false,
+            half_restored: false,
+            packed,
+            pushed,
+            about: String::new(),
+        };
+        let mut again = target();
+        let (whole, _) = space_needed(&manifest(), &choose(&manifest().description, &[]).unwrap());
+        again.spool_free_bytes = whole - manifest().archive.bytes;
+        again.jobs = vec![job("backup-1", Some(7 << 20), None)];
+        assert!(refusal(&again).contains("; 'tanker clean' removes what lies there of earlier runs: backup-1 (7.0 MiB)"));
+        again.jobs.push(job(&manifest().restore_job(), None, Some(manifest().archive.bytes)));
+        assert!(plan_restore(&manifest(), &again, parse_tasks(0, "[]", ""), RestoreOptions::default()).is_ok());
         let mut mounted = target();
         mounted.mountpoints = vec!["/etc/fuel".into()];
         assert!(refusal(&mounted).contains("mount point"));

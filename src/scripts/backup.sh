@@ -1,6 +1,6 @@
 # The backup, as it runs on the master: live pass, freeze, what changed, thaw, pack. It needs nobody to be connected,
 # except that it freezes only while somebody renews its lease.
-# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR SPOOL     (and the files containers, trees, dump.name, images.bytes)
+# usage: run.sh JOB STOCK_ID MODE FREEZE FREEZE_TIMEOUT LEASE IMAGES_FORM SUPERVISOR SPOOL     (and the files containers, trees, dump.name, images.bytes: of all and of the largest)
 #   FREEZE          pause | cgroup | stop | none
 #   FREEZE_TIMEOUT  seconds after which the watchdog thaws and the capture is void
 #   LEASE           seconds without renewal after which it does the same
@@ -110,17 +110,18 @@ measure() {
 # What is yet to be written beside what is there. To the spool: what has changed, the images into the tar, and the archive, which is taken to be no
 # smaller than the tar; with `--no-spool`, only what has changed. To Docker's disk: the containers' own layers, once more each.
 enough_room() {
-  local free docker_free need docker_need changed
+  local free docker_free need docker_need changed images largest
+  read -r images largest < "$job/images.bytes"
   changed=$(awk '{ sum += $1 } END { printf "%d", sum }' "$job/changed.bytes")
   need=$((2 * changed))
-  [ "$spool" = pipe ] || need=$((need + 2 * ($(cat "$job/images.bytes") + layers) + live_bytes))
+  [ "$spool" = pipe ] || need=$((need + 2 * (images + layers) + live_bytes))
   need=$((need / 1048576 + 16)) docker_need=$((layers / 1048576 + 64))
   free=$(free_mib "$job") docker_free=$(free_mib /var/lib/docker)
   if [ "$(stat -c %d "$job")" = "$(stat -c %d /var/lib/docker)" ]; then need=$((need + docker_need)); docker_need=0; fi
   [ "$free" -ge "$need" ] || fail "the spool has $free MiB free and the rest of the backup needs up to $need: nothing was frozen$([ "$spool" = pipe ] || echo " ('--no-spool' packs on the workstation instead)")"
+  fits_in_tmp $((largest + layers)) || fail "nothing was frozen: $(last_words)"
   [ "$docker_free" -ge "$docker_need" ] || fail "/var/lib/docker has $docker_free MiB free and the containers' own layers need up to $docker_need: nothing was frozen"
 }
-free_mib() { df -Pk "$1" | awk 'NR == 2 { printf "%d", $4 / 1024 }'; }
 
 # What the freeze will have to do, from what was seen live: list the trees again, copy what has changed in them and in the
 # containers at the rate of the live pass, and call Docker for each container.

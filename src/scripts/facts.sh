@@ -81,12 +81,18 @@ containers() {
   [ -z "$ids$images" ] || emit docker_objects "$(exec timeout 120 docker inspect $ids $images 2>/dev/null)"
 }
 
+# What a restore has pushed, or a part of it: in blocks, for it comes here and there.
+pushed() {
+  local size
+  for size in $(stat -c '%b' "$1/archive.tar.lrz" "$1/archive.tar.lrz.part" 2>/dev/null); do echo "pushed $((size * 512))"; return; done
+}
+
 jobs_of_tanker() {
   local path
   for path in "$tanker_root"/*/owner; do
     [ -f "$path" ] || continue
     path=${path%/owner}
-    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; [ ! -e "$path/cutover" ] || echo half-restored; sed -n 's/^[0-9]* archive \([0-9]*\) .*/packed \1/p' "$path/events" 2>/dev/null | tail -n 1; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
+    emit "job.${path##*/}" "$(if job_alive "$path"; then echo alive; else echo dead; fi; cat "$path/owner"; [ ! -s "$path/frozen" ] || [ -e "$path/thawed" ] || echo frozen; [ ! -e "$path/cutover" ] || echo half-restored; sed -n 's/^[0-9]* archive \([0-9]*\) .*/packed \1/p' "$path/events" 2>/dev/null | tail -n 1; pushed "$path"; tail -n 1 "$path/events" 2>/dev/null | cut -d' ' -f2-)"
   done
 }
 

@@ -46,6 +46,15 @@ in_container() {
   else timeout "${patience:-3600}" lxc-attach --name "$(container_id "$name")" -- "$@" </dev/null; fi
 }
 
+free_mib() { df -Pk "$1" | awk 'NR == 2 { printf "%d", $4 / 1024 }'; }
+# Docker before 1.2 lays an image out in /tmp to save or load it, and fills the disk that it is on.
+fits_in_tmp() {
+  local free need=$(($1 / 1048576 + 64))
+  ! at_least 1.2 "$docker" || return 0
+  free=$(free_mib /tmp)
+  [ "$free" -ge "$need" ] || { echo "/tmp has $free MiB free, and a Docker as old as $docker needs up to $need there"; return 1; }
+}
+
 # tar for state: owners by number, holes kept, xattrs, ACLs and capabilities where this tar knows them.
 probe_tar() {
   local flag

@@ -123,7 +123,9 @@ pub fn jobs(host: &HostName, jobs: &[JobTrace]) -> String {
         let frozen = if job.frozen { ", CONTAINERS FROZEN" } else { "" };
         let half = if job.half_restored && !job.alive { ", HALF RESTORED" } else { "" };
         let packed = job.packed.map(|bytes| format!(", PACKED: {} wait to be fetched", human_bytes(bytes))).unwrap_or_default();
-        let _ = writeln!(text, "  {} {}{frozen}{half}{packed}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
+        let pushed = job.pushed.map(|bytes| format!(", pushed: {}", human_bytes(bytes))).unwrap_or_default();
+        let _ =
+            writeln!(text, "  {} {}{frozen}{half}{packed}{pushed}: {}", job.name, if job.alive { "runs" } else { "has ended" }, job.about);
     }
     text
 }

@@ -114,7 +114,7 @@ pub fn jobs_event(time: DateTime<Utc>, host: &HostName, jobs: &[JobTrace]) -> St
     let job = |job: &JobTrace| {
         json!({
             "name": job.name, "running": job.alive, "frozen": job.frozen, "half_restored": job.half_restored && !job.alive,
-            "packed_bytes": job.packed, "about": job.about,
+            "packed_bytes": job.packed, "pushed_bytes": job.pushed, "about": job.about,
         })
     };
     told("jobs", &mut json!({ "jobs": jobs.iter().map(job).collect::<Vec<_>>() }), time, host)
@@ -172,11 +172,15 @@ mod tests {
             frozen: false,
             half_restored: true,
             packed: Some(7),
+            pushed: Some(8),
             about: "somebody".into(),
         };
         let value: Value = serde_json::from_str(&jobs_event(Utc::now(), &"east".parse().unwrap(), &[job])).unwrap();
         assert_eq!((&value["event"], &value["host"], &value["format"]), (&json!("jobs"), &json!("east"), &json!(1)));
-        let known = json!({ "name": "restore-1", "running": false, "frozen": false, "half_restored": true, "packed_bytes": 7, "about": "somebody" });
+        let known = json!({
+            "name": "restore-1", "running": false, "frozen": false, "half_restored": true, "packed_bytes": 7, "pushed_bytes": 8,
+            "about": "somebody",
+        });
         assert_eq!(value["jobs"], json!([known]));
     }
 }

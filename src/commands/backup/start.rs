@@ -34,7 +34,7 @@ pub(super) async fn start(
         ("trees", format!("system-dirs.tar /{directories}\n{volumes}").into_bytes()),
         ("dump.name", description.release.dump_member().as_bytes().to_vec()),
         ("description.json", json),
-        ("images.bytes", plan.image_bytes.to_string().into_bytes()),
+        ("images.bytes", format!("{} {}\n", plan.image_bytes, plan.largest_image_bytes).into_bytes()),
     ];
     let form = if description.release.images_together() { "together" } else { "separate" };
     let args = [

@@ -143,9 +143,7 @@ async fn keep(job: &Job, link: &mut Link) -> Infallible {
 pub async fn execute(ctx: &Context, prepared: Prepared) -> RunReport {
     let Prepared { entry, verified, host, facts, mut link, plan, ignore_tasks, opening, began, .. } = prepared;
     let chosen = Chosen { entry: &entry, selection: &plan.selection, facts: &facts };
-    // Two hosts' backups can have one id: the archive's own digest tells them apart.
-    let job =
-        Job::new(&format!("restore-{}-{}", entry.manifest.description.id, entry.manifest.archive.sha256.get(..8).unwrap_or_default()));
+    let job = Job::new(&entry.manifest.restore_job());
     let bring_over_and_look = async {
         let merged = bring_over(ctx, &host, &job, &mut link, &chosen, (verified, opening)).await?;
         look_again(ctx, &host, &job, &mut link, ignore_tasks).await?;

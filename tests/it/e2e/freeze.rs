@@ -158,6 +158,15 @@ fn i1_a_docker_of_0_10_is_frozen_by_the_kernel_and_thawed_by_it() {
     lab.assert_clean();
     lab.tanker(&["show", "m@latest", "--json"]).expect_code(0).says("\"method\": \"cgroup\"").says("/etc/cobbler");
 
+    // Such a Docker lays out in /tmp what it saves.
+    lab.ask("mount -t tmpfs -o size=40m small /tmp");
+    lab.tanker(&["backup"])
+        .expect_code(1)
+        .says("/tmp has 40 MiB free, and a Docker as old as 0.10.0 needs up to")
+        .says("nothing was frozen");
+    lab.ask("umount /tmp");
+    lab.assert_clean();
+
     // What has stopped since it was looked at has no cgroup: nothing is frozen, and nothing is left that no thaw could end.
     lab.break_docker("ps", "case \"$*\" in *\" -s \"*) supervisorctl stop docker-rsyslog; /usr/bin/docker stop -t 1 fuel-core-6.0-rsyslog ;; esac >/dev/null 2>&1");
     lab.tanker(&["backup"]).expect_code(1).says("fuel-core-6.0-rsyslog has stopped meanwhile");

@@ -142,7 +142,7 @@ fn a_line_that_breaks_on_the_way_home_is_made_again_and_goes_on_at_the_next_byte
     child.wait().unwrap();
     std::thread::sleep(Duration::from_secs(21));
     lab.tanker(&["backup"]).expect_code(0);
-    lab.tanker(&["status"]).expect_code(0).says("restore-");
+    lab.tanker(&["status"]).expect_code(0).says("restore-").says(", pushed: ");
     let child = restore();
     blocks(3);
     // Another one's push of the same backup is let be.
