@@ -113,7 +113,7 @@ pub fn plan_backup(facts: &Facts, tasks: Result<TaskList, UnreadableTasks>, opti
     let spool_bytes = if options.no_spool { lists_take(&directories) } else { packing_bytes };
     let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, spool_bytes, "backup");
     let remedy = if options.no_spool { "" } else { ": '--no-spool' packs here instead" };
-    reasons.extend(no_room.map(|reason| format!("{reason}{remedy}{}", leftovers(&facts.jobs, None))));
+    reasons.extend(no_room.map(|reason| format!("{reason}{remedy}{}", leftovers(&facts.jobs))));
     if options.no_spool {
         notes.push("packed on the workstation from what the master sent: it kept no spool".to_owned());
     }

@@ -75,7 +75,7 @@ pub fn plan_restore(
     let pushed = facts.jobs.iter().find(|job| job.name == own).and_then(|job| job.pushed).unwrap_or(0);
     let to_come = spool_bytes.saturating_sub(pushed.min(manifest.archive.bytes));
     let no_room = too_little_space("the spool /var/backup/fuel", facts.spool_free_bytes, to_come, "restore");
-    reasons.extend(no_room.map(|reason| reason + &leftovers(&facts.jobs, Some(&own))));
+    reasons.extend(no_room.map(|reason| reason + &leftovers(&facts.jobs)));
     reasons.extend(too_little_space("/var/lib/docker", facts.docker_free_bytes, docker_bytes, "restore"));
     if !reasons.is_empty() {
         return Err(reasons);

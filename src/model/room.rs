@@ -9,16 +9,15 @@ pub fn too_little_space(place: &str, free: u64, needed: u64, purpose: &str) -> O
     (free < needed).then(|| format!("{place} has {} free and the {purpose} needs about {}", human_bytes(free), human_bytes(needed)))
 }
 
-/// What earlier runs left in the spool, but for one that is gone on with, and what removes it.
+/// What earlier runs left in the spool, and what removes it.
 #[must_use]
-pub fn leftovers(jobs: &[JobTrace], but: Option<&str>) -> String {
-    let takes_room = |job: &&JobTrace| !job.alive && !job.half_restored && but != Some(job.name.as_str());
-    let left: Vec<String> = jobs
-        .iter()
-        .filter(takes_room)
-        .filter_map(|job| job.packed.or(job.pushed).map(|bytes| format!("{} ({})", job.name, human_bytes(bytes))))
-        .collect();
+pub fn leftovers(jobs: &[JobTrace]) -> String {
+    let left: Vec<String> = jobs.iter().filter(|job| !job.alive && !job.half_restored).map(named).collect();
     if left.is_empty() { String::new() } else { format!("; 'tanker clean' removes what lies there of earlier runs: {}", left.join(", ")) }
+}
+
+fn named(job: &JobTrace) -> String {
+    job.packed.or(job.pushed).map_or_else(|| job.name.clone(), |bytes| format!("{} ({})", job.name, human_bytes(bytes)))
 }
 
 /// What will lie in the spool at most: the outer tar with everything in it, and then beside it either the largest image

@@ -60,7 +60,7 @@ impl Bulk {
         if even > from {
             self.pull_over_one(file, from, even, sink.clone()).await?;
         }
-        let (began, mut came) = (Instant::now(), 0);
+        let (began, mut came) = (Instant::now(), Came::default());
         let step = number as u64 * BLOCK;
         let (mut pulls, mut sources) = (Vec::new(), Vec::new());
         for (n, line) in (0..).zip([&mut self.first].into_iter().chain(&mut self.others).take(number)) {
@@ -72,7 +72,7 @@ impl Bulk {
         }
         // The line's own word comes first: what is missing behind it says less.
         let pulled = tokio::try_join!(biased; try_join_all(pulls), put_together(sources, to - even, &sink, &mut came)).map(drop);
-        self.learn(came, began.elapsed(), pulled.is_ok());
+        self.learn(came.bytes, came.last.map_or(Duration::ZERO, |last| last - began), pulled.is_ok());
         pulled
     }
 
@@ -84,17 +84,18 @@ impl Bulk {
     }
 
     /// Logs in over so many lines at once. Others that aren't let in are no reason to do without the first: they aren't asked for again. Returns how
-    /// many there are.
+    /// many are open; they come first.
     async fn open(&mut self, number: usize) -> Result<usize, RemoteError> {
-        let others = join_all(self.others.drain(..).enumerate().map(async |(n, mut line)| {
-            let opened = n + 1 >= number || line.session().await.is_ok();
-            opened.then_some(line)
-        }));
-        let (first, others) = tokio::join!(self.first.session(), others);
-        self.others = others.into_iter().flatten().collect();
-        first.map(|_| number.min(self.others.len() + 1))
+        let later = self.others.split_off((number - 1).min(self.others.len()));
+        let asked = join_all(self.others.drain(..).map(async |mut line| line.session().await.is_ok().then_some(line)));
+        let (first, asked) = tokio::join!(self.first.session(), asked);
+        self.others = asked.into_iter().flatten().collect();
+        let open = self.others.len() + 1;
+        self.others.extend(later);
+        first.map(|_| open)
     }
 
+    /// `took`: until the last byte came, for a line that dies is silent for a while before that is noticed.
     fn learn(&mut self, came: u64, took: Duration, whole: bool) {
         if came == 0 && !whole {
             // Whatever the reason, one line would have brought something.
@@ -125,12 +126,19 @@ fn lines_worth_it(round_trip: Duration) -> u32 {
     u32::try_from(round_trip.as_millis() / WORTH_A_LINE.as_millis()).unwrap_or(MOST_LINES).clamp(1, MOST_LINES)
 }
 
-/// Takes a block from each source in turn; `came` is how many bytes of all that were.
+/// What has been put together.
+#[derive(Default)]
+struct Came {
+    bytes: u64,
+    last: Option<Instant>,
+}
+
+/// Takes a block from each source in turn.
 async fn put_together(
     mut sources: Vec<mpsc::Receiver<Bytes>>,
     bytes: u64,
     sink: &mpsc::Sender<Bytes>,
-    came: &mut u64,
+    came: &mut Came,
 ) -> Result<(), RemoteError> {
     let mut held: Vec<Bytes> = vec![Bytes::new(); sources.len()];
     let (mut left, mut turn) = (bytes, 0);
@@ -147,7 +155,7 @@ async fn put_together(
             let length = held[turn].len().min(room);
             let piece = held[turn].split_to(length);
             block -= piece.len() as u64;
-            *came += piece.len() as u64;
+            *came = Came { bytes: came.bytes + piece.len() as u64, last: Some(Instant::now()) };
             sink.send(piece).await.map_err(|_| RemoteError::Answer("what came from the master could not be taken any more".into()))?;
         }
         turn = (turn + 1) % sources.len();
@@ -187,9 +195,9 @@ mod tests {
             }
             drop(ends);
             let (sink, mut source) = mpsc::channel::<Bytes>(1000);
-            let mut came = 0;
+            let mut came = Came::default();
             let put = put_together(sources, bytes.len() as u64, &sink, &mut came).await;
-            assert_eq!(came, bytes.len() as u64 - cut as u64);
+            assert_eq!(came.bytes, bytes.len() as u64 - cut as u64);
             drop(sink);
             let mut got = Vec::new();
             while let Some(piece) = source.recv().await {

@@ -30,12 +30,11 @@ sign_job() {
 
 lease_age() { local lease; lease=$(cat "$job/lease" 2>/dev/null) || lease=0; echo $(($(uptime_seconds) - lease)); }
 
-# The commits that were begun: Docker works on all of them at once.
+# The commits that were begun: Docker works on all of them at once. To wait again tells again how they ended.
 commits=()
 end_commits() {
   local pid failed=0
   for pid in ${commits[@]+"${commits[@]}"}; do wait "$pid" || failed=1; done
-  commits=()
   return $failed
 }
 

@@ -22,7 +22,8 @@ load_tar() {
     # Whatever comes goes again, also what nobody asked for.
     grep -qxF "$name" "$job/images" || echo "$name" >> "$job/images" || return 1
   done < <(names_in "$1")
-  fits_in_tmp "$(stat -c %s "$1")" && timeout 7200 docker load < "$1"
+  # It comes to lie there as a tar, and laid out beside it.
+  fits_in_tmp $((2 * $(stat -c %s "$1"))) && timeout 7200 docker load < "$1"
 }
 # Most Dockers write one of these two files, anywhere in the tar. A name with an escape ends as none of ours does.
 names_in() {

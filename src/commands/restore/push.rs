@@ -109,6 +109,12 @@ impl Course {
 #[derive(Default)]
 pub(in crate::commands) struct Opening(Vec<JoinHandle<Link>>);
 
+impl Drop for Opening {
+    fn drop(&mut self) {
+        self.0.iter().for_each(JoinHandle::abort);
+    }
+}
+
 impl Opening {
     /// Begins to open those that an archive of so many bytes is pushed over.
     pub(super) async fn begin(host: &Host, link: &mut Link, bytes: u64) -> Self {

@@ -115,11 +115,15 @@ fn i1_a_freeze_that_takes_too_long_is_ended_by_the_master_and_the_capture_is_voi
     let lab = Lab::up("long", "8.0");
     let inventory = lab.inventory_with("freeze_timeout = 5");
     // Docker goes on with a commit though its client was ended: the image comes when nobody waits for it any more.
-    lab.break_docker("commit", "setsid bash -c \"sleep 20; exec /usr/bin/docker $*\" >/dev/null 2>&1 & sleep 60");
+    lab.break_docker(
+        "commit",
+        "setsid bash -c \"until [ -e /run/go-on ]; do sleep 0.2; done; exec /usr/bin/docker $*\" >/dev/null 2>&1 & sleep 60",
+    );
     lab.tanker_with(&inventory, &["backup"]).expect_code(1).says("took longer than 5 s");
     assert!(lab.paused().is_empty());
     lab.assert_clean();
     lab.heal();
+    lab.ask("touch /run/go-on");
     let late = || lab.ask("/usr/bin/docker images | grep -cE '_[0-9]{4}-[0-9]{2}-[0-9]{2}_' || true");
     wait_until("the images have come", Duration::from_secs(60), || late() == "11");
     lab.tanker(&["backup"]).expect_code(0);
