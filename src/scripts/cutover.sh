@@ -290,8 +290,7 @@ on_exit() {
   [ $code -ne 0 ] || return
   say_failure "stopped with code $code: $(last_words)"
   # Docker goes on with commits that were begun, and their images would come when nobody knows of them any more.
-  end_commits
-  [ "$current_step" != keep ] || leave_orphans
+  if [ "$current_step" = keep ]; then end_commits; leave_orphans; fi
   # The way back was tried and is to be looked at by somebody.
   [ "$mode" != rollback ] && [ -z "${undone+tried}" ] || return
   if [ -e "$job/touched" ]; then put_back || return; fi
