@@ -312,9 +312,9 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
-        remove(&self.aside())?;
-        let (archive, bytes) = (self.archive.path().to_owned(), self.archive.bytes());
+        let (archive, bytes, aside) = (self.archive.path().to_owned(), self.archive.bytes(), self.aside());
         let (sha256, sealed) = self.archive.close()?;
+        remove(&aside)?;
         let sealed = sealed.map(|sealed| (sealed, self.recipients));
         Ok(Received { folder: self.folder, archive, bytes, sha256, sealed, lock: self.lock })
     }

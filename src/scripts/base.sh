@@ -39,8 +39,10 @@ job_dir() {
 job_alive() {
   local pid start
   read -r pid start 2>/dev/null < "$1/pid" || return 1
-  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]
+  is_still "$pid" "$start"
 }
+# is_still PID START: a number alone may be another process's by now.
+is_still() { [ -n "${2:-}" ] && [ "$(process_start "$1")" = "$2" ]; }
 # When it began, in ticks since boot. Without a program: it is asked for with every block that is sent.
 process_start() {
   local stat; local -a words

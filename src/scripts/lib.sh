@@ -212,7 +212,7 @@ end_job() {
 being_read() {
   local pid start before
   read -r pid start 2>/dev/null < "$1/reader" || return 1
-  [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 1
+  is_still "$pid" "$start" || return 1
   before=$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)
   sleep 4
   [ "$(cat "/proc/$pid/io" "/proc/$pid/stat" 2>/dev/null)" != "$before" ]
@@ -236,11 +236,8 @@ release_pipe() { [ ! -p "$1/pipe" ] || { : 3<>"$1/pipe"; rm -f "$1/pipe"; }; }
 # child PID: how a process that was begun in the background is remembered: when it has ended its number may be another one's.
 child() { echo "$1 $(process_start "$1")"; }
 # kill_child CHILD: if it is still that one.
-kill_child() {
-  local pid=${1%% *} start=${1#* }
-  [ -n "$pid" ] && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ] || return 0
-  kill_tree "$pid"
-}
+# shellcheck disable=SC2086 # two words
+kill_child() { ! is_still $1 || kill_tree "${1%% *}"; }
 # A process and everything that it has started.
 kill_tree() {
   local child
@@ -253,7 +250,7 @@ end_receivers() {
   local file pid start _
   for file in "$1"/receiver.*; do
     read -r pid start _ 2>/dev/null < "$file" || continue
-    if [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then kill_tree "$pid"; fi
+    kill_child "$pid $start"
     rm -f "$file"
   done
   return 0
@@ -264,7 +261,7 @@ receives() {
   local file pid start _
   for file in "$1"/receiver.*; do
     [ "$file" != "$1/receiver.${2:-}" ] || continue
-    if read -r pid start _ 2>/dev/null < "$file" && [ -n "$start" ] && [ "$(process_start "$pid")" = "$start" ]; then return 0; fi
+    if read -r pid start _ 2>/dev/null < "$file" && is_still "$pid" "$start"; then return 0; fi
   done
   return 1
 }
