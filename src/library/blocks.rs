@@ -19,15 +19,25 @@ pub struct Blocks {
     done: Vec<Sum>,
     current: Sha256,
     in_current: u64,
-    whole: Sha256,
-    /// A block was replaced: the whole's digest is of what was there before.
-    stale: bool,
+    /// Gone where a block is exchanged, or is going to be: it would be of what was there before.
+    whole: Whole,
+}
+
+#[derive(Debug, Clone)]
+struct Whole(Option<Sha256>);
+
+impl Default for Whole {
+    fn default() -> Self {
+        Self(Some(Sha256::new()))
+    }
 }
 
 impl Blocks {
     /// The next bytes.
     pub fn update(&mut self, mut bytes: &[u8]) {
-        self.whole.update(bytes);
+        if let Some(whole) = &mut self.whole.0 {
+            whole.update(bytes);
+        }
         while !bytes.is_empty() {
             let room = usize::try_from(BLOCK - self.in_current).unwrap_or(usize::MAX).min(bytes.len());
             let (now, later) = bytes.split_at(room);
@@ -54,9 +64,14 @@ impl Blocks {
         self.done.iter().copied().chain(last).collect()
     }
 
+    /// Some of its blocks won't stay as they come: the whole can only be hashed when they are there.
+    pub(super) fn will_change(&mut self) {
+        self.whole = Whole(None);
+    }
+
     /// A block was replaced by one with this digest.
     pub(super) fn replace(&mut self, index: usize, bytes: &[u8]) {
-        self.stale = true;
+        self.will_change();
         if let Some(sum) = self.done.get_mut(index) {
             *sum = Sha256::digest(bytes).into();
         } else {
@@ -67,7 +82,7 @@ impl Blocks {
 
     /// The whole's digest; none where a block was replaced and the file must be read again.
     pub(super) fn whole(&self) -> Option<Sum> {
-        (!self.stale).then(|| self.whole.clone().finalize().into())
+        self.whole.0.clone().map(|whole| whole.finalize().into())
     }
 
     /// Reads a file from where it stands to its end.

@@ -227,6 +227,12 @@ impl Sealer {
         self.stream.write_all(bytes)
     }
 
+    /// What was written can be read with this key.
+    pub(super) fn end(self) -> io::Result<ResumeKey> {
+        self.stream.finish()?;
+        Ok(self.key)
+    }
+
     pub(super) fn finish(self) -> io::Result<Sealed> {
         let Hashing { file, bytes, sum } = self.stream.finish()?;
         file.sync_all()?;

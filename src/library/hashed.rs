@@ -1,7 +1,7 @@
 //! A file that is hashed while it is written, and encrypted where it must be before it reaches the disk.
 
-use std::fs::File;
-use std::io::{Read, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 
 use super::LibraryError;
@@ -9,6 +9,7 @@ use super::blocks::{BLOCK, Blocks};
 use super::crypt::{Recipients, Sealed, Sealer};
 use super::resume::{ResumeKey, what_has_come};
 use super::verify::{hex, sha256_of};
+use super::writer::remove;
 use crate::model::manifest::encrypted_name;
 use crate::platform;
 
@@ -26,7 +27,7 @@ enum Sink {
     Sealed(Box<Sealer>),
 }
 
-fn create_private(path: &Path) -> std::io::Result<File> {
+fn create_private(path: &Path) -> io::Result<File> {
     platform::private().read(true).write(true).create_new(true).open(path)
 }
 
@@ -39,7 +40,10 @@ impl HashedFile {
     /// An archive of this name, with its ending where it is encrypted.
     pub(super) fn begin(folder: &Path, name: &str, to: Option<&Recipients>) -> Result<Self, LibraryError> {
         let Some(to) = to else { return Self::create(folder.join(name)) };
-        let path = folder.join(encrypted_name(name));
+        Self::seal(folder.join(encrypted_name(name)), to)
+    }
+
+    fn seal(path: PathBuf, to: &Recipients) -> Result<Self, LibraryError> {
         let sealer = create_private(&path).and_then(|file| Sealer::new(file, to));
         let sealer = sealer.map_err(LibraryError::file(&path, "can't be encrypted"))?;
         Ok(Self { path, sink: Sink::Sealed(Box::new(sealer)), blocks: Blocks::default() })
@@ -65,6 +69,59 @@ impl HashedFile {
             file.write(&piece[..read])?;
         }
         Ok(Some(file))
+    }
+
+    /// An encrypted one again, with these blocks exchanged for those that `patch` hands over, in their order: what is encrypted can't be patched, so
+    /// all of it is written under a new key. What it is made from stays `aside`.
+    pub(super) fn again(
+        self,
+        to: &Recipients,
+        aside: &Path,
+        exchanged: &[usize],
+        mut patch: impl FnMut() -> Option<Vec<u8>>,
+    ) -> Result<Self, LibraryError> {
+        let Self { path, sink: Sink::Sealed(sealer), blocks } = self else {
+            return Err(LibraryError::Missing("what isn't encrypted need not be written again".into()));
+        };
+        let key = sealer.end().map_err(LibraryError::file(&path, "can't be written"))?;
+        fs::rename(&path, aside).map_err(LibraryError::file(&path, "can't be put aside"))?;
+        let unreadable = || LibraryError::file(aside, "can't be read again");
+        let mut come = what_has_come(aside, &key).ok_or_else(|| unreadable()(io::ErrorKind::InvalidData.into()))?;
+        let mut file = Self::seal(path, to)?;
+        let (mut buffer, mut left) = (vec![0; usize::try_from(BLOCK).unwrap_or(usize::MAX)], blocks.bytes());
+        for index in 0.. {
+            let block = &mut buffer[..usize::try_from(left.min(BLOCK)).unwrap_or(usize::MAX)];
+            if block.is_empty() {
+                break;
+            }
+            come.read_exact(block).map_err(unreadable())?;
+            left -= block.len() as u64;
+            if exchanged.binary_search(&index).is_err() {
+                file.write(block)?;
+                continue;
+            }
+            match patch() {
+                Some(patched) if patched.len() == block.len() => file.write(&patched)?,
+                Some(_) => return Err(LibraryError::Missing("a block that was asked for again has another size".into())),
+                None => return Err(LibraryError::Missing("a block that was asked for again did not come".into())),
+            }
+        }
+        Ok(file)
+    }
+
+    /// An encrypted one with nothing in it yet.
+    pub(super) fn anew(self, to: &Recipients) -> Result<Self, LibraryError> {
+        let Self { path, .. } = self;
+        remove(&path)?;
+        Self::seal(path, to)
+    }
+
+    /// Its blocks won't all stay as they come.
+    pub(super) fn will_change(&mut self) {
+        // One that is encrypted is written again then, and hashed.
+        if !self.is_sealed() {
+            self.blocks.will_change();
+        }
     }
 
     /// What a later run needs to go on with it, where it is encrypted.

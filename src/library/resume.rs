@@ -2,17 +2,25 @@
 //! it meanwhile is the master that the archive comes from, which has all of it in the clear.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufReader, Read};
 use std::iter;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use age::secrecy::{ExposeSecret, ExposeSecretMut, SecretBox};
 use age::{DecryptError, Decryptor, EncryptError, Identity, Recipient};
 use age_core::format::{FILE_KEY_BYTES, FileKey, Stanza};
 
+use super::hashed::HashedFile;
 use super::verify::hex;
+use super::writer::remove;
+use super::{LibraryError, Recipients};
+use crate::model::manifest::encrypted_name;
+use crate::platform;
+
+/// What is behind the name of an encrypted archive that an earlier run began, while it is written again.
+const ASIDE: &str = ".before";
 
 /// The key that everything in one encrypted file hangs on. No `Debug` (I6).
 pub struct ResumeKey(SecretBox<[u8; FILE_KEY_BYTES]>);
@@ -81,4 +89,44 @@ impl Recipient for Overheard<'_> {
 pub(super) fn what_has_come(path: &Path, key: &ResumeKey) -> Option<impl Read + use<>> {
     let file = BufReader::with_capacity(256 << 10, File::open(path).ok()?);
     Decryptor::new_buffered(file).ok()?.decrypt(iter::once(key as &dyn Identity)).ok()
+}
+
+/// What an earlier run left of an encrypted archive, while a later one writes it again.
+pub(super) fn before(archive_name: &str) -> String {
+    encrypted_name(archive_name) + ASIDE
+}
+
+/// What was aside already is what an earlier attempt at this went on from: it may have got less far than that, or all the way.
+pub(super) fn go_on(partial: &Path, name: &str, to: &Recipients, key: Option<&ResumeKey>) -> Result<HashedFile, LibraryError> {
+    let (came, aside) = (partial.join(encrypted_name(name)), partial.join(before(name)));
+    let opens = |path: &Path| key.is_some_and(|key| what_has_come(path, key).is_some());
+    if opens(&came) || !opens(&aside) {
+        remove(&aside)?;
+        if came.exists() {
+            fs::rename(&came, &aside).map_err(LibraryError::file(&came, "can't be put aside"))?;
+        }
+    } else {
+        remove(&came)?;
+    }
+    // A disk without room for both has room for what is fetched from its beginning.
+    if let Some(key) = key.filter(|_| fits_again(&aside))
+        && let Some(file) = HashedFile::go_on(partial, name, to, &aside, key)?
+    {
+        return Ok(file);
+    }
+    remove(&aside)?;
+    HashedFile::begin(partial, name, Some(to))
+}
+
+/// The same of a file.
+pub(super) fn aside(archive: &Path) -> PathBuf {
+    let mut aside = archive.as_os_str().to_owned();
+    aside.push(ASIDE);
+    aside.into()
+}
+
+/// Whether there is room to write this file once more beside it.
+pub(super) fn fits_again(file: &Path) -> bool {
+    let size = fs::metadata(file).map_or(0, |found| found.len());
+    platform::free_space(file.parent().unwrap_or(file)).is_ok_and(|free| free.is_none_or(|free| free > size))
 }

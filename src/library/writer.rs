@@ -7,7 +7,7 @@ use super::blocks::{BLOCK, Sum};
 use super::crypt::Sealed;
 use super::digests::{SEAL, SUMS, seal, sums, sync_folder, write_private};
 use super::hashed::HashedFile;
-use super::resume::{ResumeKey, what_has_come};
+use super::resume::{ResumeKey, aside, before, fits_again, go_on};
 use super::{Entry, HostLock, Library, LibraryError, MANIFEST, Recipients};
 use crate::model::id::{BackupId, HostName};
 use crate::model::manifest::{Archive, Encryption, Manifest, Member, encrypted_name};
@@ -17,9 +17,6 @@ use crate::platform;
 
 /// What lies beside an archive that has not arrived whole, for a later run that goes on with it.
 pub(super) const PENDING: &str = "pending.json";
-
-/// What is behind the name of an encrypted archive that an earlier run began, while it is written again.
-const ASIDE: &str = ".before";
 
 /// An archive that is to come.
 #[derive(Clone, Copy)]
@@ -186,35 +183,6 @@ impl Library {
     }
 }
 
-/// What an earlier run left of an encrypted archive, while a later one writes it again.
-fn before(archive_name: &str) -> String {
-    encrypted_name(archive_name) + ASIDE
-}
-
-/// What was aside already is what an earlier attempt at this went on from: it may have got less far than that, or all the way.
-fn go_on(partial: &Path, name: &str, to: &Recipients, key: Option<&ResumeKey>) -> Result<HashedFile, LibraryError> {
-    let (came, aside) = (partial.join(encrypted_name(name)), partial.join(before(name)));
-    let opens = |path: &Path| key.is_some_and(|key| what_has_come(path, key).is_some());
-    if opens(&came) || !opens(&aside) {
-        remove(&aside)?;
-        if came.exists() {
-            fs::rename(&came, &aside).map_err(LibraryError::file(&came, "can't be put aside"))?;
-        }
-    } else {
-        remove(&came)?;
-    }
-    // It is written once more. A disk without room for both has room for what is fetched from its beginning.
-    let size = fs::metadata(&aside).map_or(0, |found| found.len());
-    let fits = platform::free_space(partial).is_ok_and(|free| free.is_none_or(|free| free > size));
-    if let Some(key) = key.filter(|_| fits)
-        && let Some(file) = HashedFile::go_on(partial, name, to, &aside, key)?
-    {
-        return Ok(file);
-    }
-    remove(&aside)?;
-    HashedFile::begin(partial, name, Some(to))
-}
-
 /// Removes a file that need not be there.
 pub(super) fn remove(path: &Path) -> Result<(), LibraryError> {
     match fs::remove_file(path) {
@@ -270,6 +238,24 @@ impl Writer {
         self.archive.replace(index, bytes)
     }
 
+    /// What comes now won't all stay as it comes.
+    pub fn will_change(&mut self) {
+        self.archive.will_change();
+    }
+
+    /// Writes an encrypted archive again, under a new key, with these blocks exchanged for those that `patch` hands over, in their order. Where there
+    /// is no room for both it begins with nothing instead, and all of it has to be fetched. What it was made from goes when the backup is
+    /// listed: until then a later run can go on from that.
+    ///
+    /// # Errors
+    /// When the disk doesn't take it or give it back, or a block has another size than the one in its place.
+    pub fn again(self, to: &Recipients, exchanged: &[usize], patch: impl FnMut() -> Option<Vec<u8>>) -> Result<Self, LibraryError> {
+        let Self { folder, archive, recipients, lock } = self;
+        let aside = aside(archive.path());
+        let archive = if fits_again(archive.path()) { archive.again(to, &aside, exchanged, patch)? } else { archive.anew(to)? };
+        Ok(Self { folder, archive, recipients, lock })
+    }
+
     /// What has arrived stays where it is even if this is dropped, for a later run to go on with.
     pub fn keep(&mut self) {
         self.folder.keep = true;
@@ -302,9 +288,7 @@ impl Writer {
     }
 
     fn aside(&self) -> PathBuf {
-        let mut aside = self.archive.path().as_os_str().to_owned();
-        aside.push(ASIDE);
-        aside.into()
+        aside(self.archive.path())
     }
 
     /// All bytes are there: brings them to the disk.
@@ -312,9 +296,8 @@ impl Writer {
     /// # Errors
     /// When the disk doesn't confirm.
     pub fn finish(self) -> Result<Received, LibraryError> {
-        let (archive, bytes, aside) = (self.archive.path().to_owned(), self.archive.bytes(), self.aside());
+        let (archive, bytes) = (self.archive.path().to_owned(), self.archive.bytes());
         let (sha256, sealed) = self.archive.close()?;
-        remove(&aside)?;
         let sealed = sealed.map(|sealed| (sealed, self.recipients));
         Ok(Received { folder: self.folder, archive, bytes, sha256, sealed, lock: self.lock })
     }
@@ -342,6 +325,7 @@ impl Received {
         write_manifest(&self.folder.partial, manifest, self.sealed.is_some().then_some(self.sha256.as_str()))?;
         // What a later run would have needed to go on is no part of a backup.
         remove(&self.folder.partial.join(PENDING))?;
+        remove(&aside(&self.archive))?;
         sync_folder(&self.folder.partial)?;
         fs::rename(&self.folder.partial, &self.folder.published)
             .map_err(LibraryError::file(&self.folder.published, "can't be published"))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use chrono::Duration;
+use sha2::Digest;
 use tanker::library::{Arrival, Library, Recipients, ResumeKey};
 
 use crate::upkeep::{Shelf, day};
@@ -216,4 +217,43 @@ fn i2_an_encrypted_archive_that_was_cut_off_goes_on_with_the_key_that_was_kept_a
     drop(writer);
     assert_eq!(reopen(None).bytes(), 0);
     assert!(["", "xyz", &"0".repeat(31), &"g".repeat(32), &"é".repeat(16)].iter().all(|text| ResumeKey::parse(text).is_none()));
+}
+
+#[test]
+fn i2_an_encrypted_archive_is_patched_by_writing_it_again_and_what_it_is_made_from_stays_until_it_is_listed() {
+    let shelf = Shelf::new("");
+    let public = shelf.keygen("key.txt");
+    let to = Recipients::parse(&[public], "test").unwrap();
+    let library = Library::at(shelf.path("tanker"));
+    let (host, id, name) = ("east".parse().unwrap(), "2026-11-27-15_00".parse().unwrap(), "fuel_backup_x.tar.lrz");
+    let lock = || library.lock(&host, "test").unwrap();
+    let arrival = Arrival { name, bytes: 0, note: Some(b"note"), to: Some(&to) };
+    let block = 4 << 20;
+    let before: Vec<u8> = (0..10_000_000_u32).map(|n| (n / 7) as u8).collect();
+    let mut after = before.clone();
+    after[..24].fill(b'x');
+    after[2 * block..2 * block + 9].fill(b'y');
+    let patches = || [after[..block].to_vec(), after[2 * block..].to_vec()].into_iter();
+
+    let mut writer = library.begin(lock(), &host, &id, &arrival).unwrap();
+    writer.keep();
+    writer.write(&before).unwrap();
+    let first = ResumeKey::parse(&writer.key().unwrap().to_text()).unwrap();
+
+    // Cut off in the middle, it is gone on with from what there was.
+    let mut one = patches().take(1);
+    assert!(writer.again(&to, &[0, 2], || one.next()).err().unwrap().to_string().contains("did not come"));
+    let writer = library.reopen(lock(), &host, &id, name, Some((&to, Some(&first)))).unwrap();
+    assert_eq!(writer.bytes(), before.len() as u64);
+    writer.is_kept().unwrap();
+
+    let mut all = patches();
+    let writer = writer.again(&to, &[0, 2], || all.next()).unwrap();
+    let received = writer.finish().unwrap();
+    assert!(received.archive.with_extension("age.before").exists());
+    let key = shelf.path("key.txt").display().to_string();
+    let opened = Command::new("age").args(["-d", "-i", &key]).arg(&received.archive).output().unwrap();
+    assert!(opened.status.success() && opened.stdout == after);
+    let sum: String = sha2::Sha256::digest(&after).iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(received.sha256, sum);
 }

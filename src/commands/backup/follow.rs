@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, watch};
 use super::super::{Context, READING, library_ending};
 use super::NotHome;
 use crate::fleet::Ending;
-use crate::library::{BLOCK, Library, LibraryError, Sum, Writer, parse_sums};
+use crate::library::{BLOCK, Library, LibraryError, Recipients, Sum, Writer, parse_sums};
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
@@ -62,6 +62,8 @@ pub(super) struct Follower<'a> {
     pub lines: Bulk,
     /// The file on the master.
     pub file: String,
+    /// To whom the archive is encrypted here.
+    pub to: Option<Arc<Recipients>>,
 }
 
 impl Follower<'_> {
@@ -82,16 +84,18 @@ impl Follower<'_> {
             if whole {
                 writer.room_for(self.library, there).map_err(|e| NotHome::Later(library_ending(&e)))?;
             }
-            // lrzip patches what it has written, and what is encrypted can't be patched. Where it would get tight here, its end is waited for:
-            // a master that writes without end must not fill this disk.
             let worth_it = if whole {
                 1
-            } else if writer.is_sealing() || writer.room_for(self.library, there.saturating_add(SPARE)).is_err() {
-                u64::MAX
-            } else {
+            } else if self.may_follow(&writer, there) {
                 WORTH_IT
+            } else {
+                u64::MAX
             };
             if there.saturating_sub(have) >= worth_it {
+                if !whole {
+                    // lrzip goes back to its very beginning, at least.
+                    writer.will_change();
+                }
                 // What comes in whole pieces is sent in whole ones.
                 let to = if whole { there } else { there - there % PIECE };
                 writer = self.fetch_range(writer, to, whole).await?;
@@ -100,6 +104,14 @@ impl Follower<'_> {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    /// Where it would get tight here, lrzip's end is waited for: a master that writes without end must not fill this disk. What is encrypted is
+    /// written twice.
+    fn may_follow(&self, writer: &Writer, there: u64) -> bool {
+        let (have, times) = (writer.bytes(), if writer.is_sealing() { 2 } else { 1 });
+        let needed = there.saturating_sub(have).saturating_add(have.max(there) * (times - 1)).saturating_add(SPARE);
+        writer.room_for(self.library, have.saturating_add(needed)).is_ok()
     }
 
     async fn fetch_range(&mut self, mut writer: Writer, to: u64, whole: bool) -> Result<Writer, NotHome> {
@@ -144,22 +156,61 @@ impl Follower<'_> {
     pub(super) async fn settle(&mut self, mut writer: Writer, list: &str, list_sha256: &str) -> Result<Writer, NotHome> {
         let bytes = writer.bytes();
         let sums: Vec<Sum> = parse_sums(list, bytes, list_sha256).map_err(|e| self.failed(&e))?;
-        let length = |index: usize| (bytes - index as u64 * BLOCK).min(BLOCK);
-        for some in writer.differing(&sums).chunks(AT_ONCE) {
-            let pieces = some.iter().flat_map(|index| [(*index as u64 * BLOCK).to_string(), length(*index).to_string()]);
-            let script = Script::read([self.file.clone()].into_iter().chain(pieces));
-            let limit = READING * 10 * u32::try_from(some.len()).unwrap_or(1);
-            let mut came = &self.lines.first.run_limited(&script, limit, PATIENCE).await.map_err(|e| self.broken(&e))?[..];
-            for index in some {
-                let block = usize::try_from(length(*index)).ok().and_then(|length| came.split_off(..length));
-                let block = block.ok_or_else(|| self.failed("the master sent less than it was asked for"))?;
-                writer.replace(*index, block).map_err(|e| NotHome::of_library(&e))?;
+        let differing = writer.differing(&sums);
+        if let Some(to) = self.to.clone().filter(|_| !differing.is_empty()) {
+            writer = Box::pin(self.write_again(writer, to, differing)).await?;
+        } else {
+            for some in differing.chunks(AT_ONCE) {
+                for (index, block) in some.iter().zip(self.blocks(some, bytes).await?) {
+                    writer.replace(*index, &block).map_err(|e| NotHome::of_library(&e))?;
+                }
             }
         }
         if !writer.differing(&sums).is_empty() {
             return Err(self.failed("blocks of the archive arrive otherwise than the master lists them"));
         }
         Ok(writer)
+    }
+
+    /// What is encrypted can't be patched: it is written once more.
+    async fn write_again(&mut self, writer: Writer, to: Arc<Recipients>, differing: Vec<usize>) -> Result<Writer, NotHome> {
+        let (bytes, wanted) = (writer.bytes(), differing.clone());
+        let (patches, mut patch) = mpsc::channel(AT_ONCE);
+        let writing = tokio::task::spawn_blocking(move || writer.again(&to, &wanted, || patch.blocking_recv()));
+        let fetching = async {
+            // However this ends, nobody waits for more.
+            let patches = patches;
+            for some in differing.chunks(AT_ONCE) {
+                for block in self.blocks(some, bytes).await? {
+                    // Whoever takes no more says itself why, or begins anew.
+                    if patches.send(block).await.is_err() {
+                        return Ok(());
+                    }
+                }
+            }
+            Ok(())
+        };
+        // What isn't fetched isn't written either, and that is the reason.
+        let (fetched, written) = tokio::join!(fetching, writing);
+        fetched?;
+        let written = written.map_err(|e| self.failed(&format!("tanker failed: {e}")))?;
+        let writer = written.map_err(|e| NotHome::of_library(&e))?;
+        self.fetch_range(writer, bytes, true).await
+    }
+
+    /// These blocks of the archive, as they are on the master.
+    async fn blocks(&mut self, indices: &[usize], bytes: u64) -> Result<Vec<Vec<u8>>, NotHome> {
+        let length = |index: usize| (bytes - index as u64 * BLOCK).min(BLOCK);
+        let pieces = indices.iter().flat_map(|index| [(*index as u64 * BLOCK).to_string(), length(*index).to_string()]);
+        let script = Script::read([self.file.clone()].into_iter().chain(pieces));
+        let limit = READING * 10 * u32::try_from(indices.len()).unwrap_or(1);
+        let came = self.lines.first.run_limited(&script, limit, PATIENCE).await.map_err(|e| self.broken(&e))?;
+        let (mut came, mut blocks) = (&came[..], Vec::new());
+        for index in indices {
+            let block = usize::try_from(length(*index)).ok().and_then(|length| came.split_off(..length));
+            blocks.push(block.ok_or_else(|| self.failed("the master sent less than it was asked for"))?.to_vec());
+        }
+        Ok(blocks)
     }
 
     pub(super) async fn close(self) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::super::{Context, READING, library_ending, remote_ending};
 use super::follow::{Follower, Size, settled};
@@ -87,23 +87,41 @@ impl Way<'_> {
     pub(super) async fn bring_home(&self, link: &mut Link, writer: Writer, seen: &mut Seen) -> Result<Captured, NotHome> {
         let file = archive_name(&self.pending.description.stock_id);
         let (tell, mut size) = watch::channel(Size::Growing(0));
-        let mut follower =
-            Follower { ctx: self.ctx, host: self.host, library: self.library, lines: Bulk::beside(link).await, file: self.job.file(&file) };
+        let mut follower = Follower {
+            ctx: self.ctx,
+            host: self.host,
+            library: self.library,
+            lines: Bulk::beside(link).await,
+            file: self.job.file(&file),
+            to: self.ctx.vault.recipients.get(&self.host.name).cloned(),
+        };
         let sealing = writer.is_sealing();
+        self.keep_key(link, &writer).await?;
+        // On a line of its own: the other one says there that the archive is in use.
+        let mut own = link.another();
+        let (tell_packed, packed) = oneshot::channel();
+        let packing = async |link: &mut Link| {
+            self.follow_job(link, seen, tell).await?;
+            // Who only fetches doesn't listen.
+            let _ = tell_packed.send(());
+            Ok(())
+        };
+        let fetch = Box::pin(follower.fetch(writer, &mut size));
         let writer = if sealing {
             // Only who has a key could decompress it here: the master does, while it is on its way.
-            self.follow_job(link, seen, tell).await?;
-            self.keep_key(link, &writer).await?;
-            // On a line of its own: the other one says there that the archive is in use.
-            let mut own = link.another();
-            let both = async { tokio::try_join!(self.prove_there(&mut own, &file), follower.fetch(writer, &mut size)).map(|both| both.1) };
-            let writer = Box::pin(self.attended(link, async |_: &mut Link| Ok(()), both)).await?;
-            own.close().await;
-            writer
+            let proving = Box::pin(async {
+                if packed.await.is_err() {
+                    // Why it wasn't packed says who followed.
+                    std::future::pending::<()>().await;
+                }
+                self.prove_there(&mut own, &file).await
+            });
+            let both = async { tokio::try_join!(proving, fetch).map(|both| both.1) };
+            Box::pin(self.attended(link, packing, both)).await?
         } else {
-            let packing = async |link: &mut Link| self.follow_job(link, seen, tell).await;
-            Box::pin(self.attended(link, packing, follower.fetch(writer, &mut size))).await?
+            Box::pin(self.attended(link, packing, fetch)).await?
         };
+        own.close().await;
         let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
@@ -115,7 +133,8 @@ impl Way<'_> {
         if writer.bytes() != bytes {
             return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes", writer.bytes())));
         }
-        let writer = Box::pin(follower.settle(writer, &said[3], &list_sha256)).await?;
+        let settling = Box::pin(follower.settle(writer, &said[3], &list_sha256));
+        let writer = Box::pin(self.attended(link, async |_: &mut Link| Ok(()), settling)).await?;
         follower.close().await;
         let mut proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
         if proven == ProofPlace::Master && !sealing {

@@ -1,7 +1,7 @@
 //! The way of an archive: followed while it is made, gone on with where it stopped, limited, and never taken for whole before it is.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::home::Disk;
@@ -22,7 +22,7 @@ fn arrived(lab: &Lab) -> u64 {
         .into_iter()
         .flatten()
         .flatten()
-        .filter(|f| f.file_name().to_string_lossy().ends_with(".lrz"))
+        .filter(|f| [".lrz", ".lrz.age"].iter().any(|end| f.file_name().to_string_lossy().ends_with(end)))
         .map(|f| f.metadata().map_or(0, |m| m.len()))
         .sum()
 }
@@ -86,6 +86,57 @@ fn i2_a_backup_whose_tanker_was_killed_on_the_way_home_is_gone_on_with() {
     lab.tanker(&["backup", "--resume"]).expect_code(1).says("the job on the master ended without a word");
     lab.assert_clean();
     lab.tanker(&["backup", "--resume"]).expect_code(3).says("there is nothing to go on with");
+}
+
+/// Before its end lrzip goes back to its beginning; this one waits with that for a word.
+const LRZIP_THAT_WAITS: &str = r#"#!/bin/bash
+case "$*" in *'-L 2'*) ;; *) exec /var/lab/bin/lrzip.real "$@" ;; esac
+/var/lab/bin/lrzip.real "$@" || exit
+while [ "$1" != -o ]; do shift; done
+head -c 24 "$2" > /var/lab/head && dd if=/dev/zero of="$2" bs=24 count=1 conv=notrunc 2>/dev/null && touch /var/lab/written
+until [ -e /var/lab/word ]; do sleep 0.1; done
+dd if=/var/lab/head of="$2" bs=24 conv=notrunc 2>/dev/null && rm -f /var/lab/written /var/lab/word
+"#;
+
+#[test]
+fn i2_an_archive_is_on_its_way_while_lrzip_writes_and_what_it_goes_back_to_is_fetched_again() {
+    let lab = Lab::up("follow", "8.0");
+    lab.ask(&format!(
+        "mv /var/lab/bin/lrzip /var/lab/bin/lrzip.real; printf '%s' '{}' > /var/lab/bin/lrzip; chmod 755 /var/lab/bin/lrzip",
+        LRZIP_THAT_WAITS.replace('\'', "'\\''")
+    ));
+    let comes_early = |inventory: &Path, verb: &[&str]| {
+        let child = lab.command(inventory, verb).spawn().unwrap();
+        wait_until("lrzip has to go back once more", Duration::from_secs(120), || lab.sh("test -e /var/lab/written").code == Some(0));
+        wait_until("much of it is here all the same", Duration::from_secs(60), || arrived(&lab) > 8_000_000);
+        child
+    };
+    let comes_home = |child| {
+        lab.ask("touch /var/lab/word");
+        end(child).expect_code(0).says("frozen")
+    };
+    comes_home(comes_early(&lab.inventory(), &["backup"]));
+    let sealing = super::versions::inventory_with_keys(&lab);
+    comes_home(comes_early(&sealing, &["backup"]));
+    assert!(arrived(&lab) == 0 && lab.listed() == 2);
+
+    // What has come of an encrypted one is gone on with, while lrzip writes and behind its end.
+    let child = comes_early(&sealing, &["backup"]);
+    signal(&child, "KILL");
+    end(child);
+    let child = comes_early(&sealing, &["backup", "--resume"]);
+    signal(&child, "KILL");
+    end(child);
+    lab.ask("touch /var/lab/word");
+    wait_until("the master has packed", Duration::from_secs(90), || lab.tanker(&["status"]).stdout.contains("PACKED: "));
+    let ran = lab.tanker_with(&sealing, &["backup", "--resume"]).expect_code(0);
+    let here = ran.stderr.lines().find(|line| line.contains("are here already")).expect("it says what is here").to_owned();
+    assert!(!here.contains(" 0 B of"), "{here}");
+    lab.tanker_with(&sealing, &["verify", "--all", "--deep"]).expect_code(0).says("every file in it");
+    let left =
+        std::process::Command::new("find").arg(library(&lab)).args(["-name", "*.before", "-o", "-name", "*.partial"]).output().unwrap();
+    assert_eq!((String::from_utf8_lossy(&left.stdout).as_ref(), lab.listed()), ("", 3));
+    lab.assert_clean();
 }
 
 #[test]
