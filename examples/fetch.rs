@@ -28,6 +28,8 @@ async fn main() {
     let home = PathBuf::from("/nonexistent");
     let keyring = Arc::new(Keyring::load([host], &home, None, &mut |_: &str| None).await.unwrap());
     let mut link = Link::open(host, &keyring, home).await.unwrap();
+    // By then a backup has asked the master a lot, and knows how far away it is.
+    link.round_trip().await;
     let began = std::time::Instant::now();
     let (sink, mut source) = tokio::sync::mpsc::channel::<bytes::Bytes>(256);
     let mut out = std::fs::File::create(to).unwrap();

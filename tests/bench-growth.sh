@@ -57,6 +57,8 @@ for stop in "mcollective cobbler nginx" "ostf rsync" "rsyslog"; do
 done
 $lab down
 $lab up m1 m2 m3 m4 --fuel 8.0
+# Each has a third of a core, or they would take each other's: what is left of two cores is for the workstation and what the masters share.
+for master in m1 m2 m3 m4; do $lab hold $master --cpus 0.33; done
 point masters 1 m1
 point masters 2 m1 m2
 point masters 3 m1 m2 m3

@@ -101,7 +101,8 @@ prefer_the_front() {
 # The digest of each block, in one pass over the archive by as many as there are cores: tanker has most of it by then and waits for this, and
 # asks again only for the blocks that lrzip went back to. What holds for all of them holds for the whole, which needs no digest of its own.
 digest_archive() {
-  local blocks workers n pid failed=0; local -a pids=()
+  local blocks workers n pid failed=0 hasher; local -a pids=()
+  find_hasher
   blocks=$((($(stat -c %s "$1") + block_bytes - 1) / block_bytes))
   workers=$(nproc 2>/dev/null || echo 2)
   [ "$workers" -le 8 ] || workers=8
@@ -115,7 +116,7 @@ digest_each() {
   local n sum
   set -o pipefail
   for ((n = $2; n < $4; n += $3)); do
-    sum=$(dd if="$1" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | sha256sum) || return 1
+    sum=$(dd if="$1" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | $hasher) || return 1
     echo "$n ${sum%% *}"
   done
 }

@@ -17,7 +17,7 @@ check_each() {
       fi
       sleep 0.1
     done
-    sum=$(set -o pipefail; dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | sha256sum) || return 1
+    sum=$(set -o pipefail; dd if="$part" bs=65536 skip=$((n * (block_bytes / 65536))) count=$((block_bytes / 65536)) 2>/dev/null | $hasher) || return 1
     [ "${sum%% *}" = "${here[n]}" ] || echo "$n" >> "$part.wrong" || return 1
     # How far this is, for whoever wonders whether somebody is at work.
     echo "$n" > "$job/hashed" || return 1
@@ -40,11 +40,12 @@ strike_off() {
 digest_of_digests() { awk -v count="$count" '{ sum[$1] = $2 } END { for (n = 0; n < count; n++) print sum[n] }' "$part.blocks" | sha256sum; }
 
 main() {
-  local job=$1 file=$1/$2 length=$3 sum=$4 got part=$1/$2.part count workers n pid failed=0; local -a pids=()
+  local job=$1 file=$1/$2 length=$3 sum=$4 got part=$1/$2.part count workers n pid failed=0 hasher; local -a pids=()
   job_dir "$job"
   [ ! -e "$file" ] || return 0
   count=$(((length + block_bytes - 1) / block_bytes))
   : >> "$part.blocks" && : > "$part.wrong" && printf '%s %s seal\n' "$$" "$(process_start $$)" > "$job/receiver.$$" || die "$job can't be written: is the disk full?"
+  find_hasher
   workers=$(nproc 2>/dev/null || echo 2)
   [ "$workers" -le 4 ] || workers=4
   for ((n = 0; n < workers; n++)); do check_each "$n" "$workers" & pids+=($!); done

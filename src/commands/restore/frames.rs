@@ -128,7 +128,10 @@ impl Read for Frames<'_> {
         }
         let queue = self.taken.queue;
         let bytes = queue.sent.fetch_add(read as u64, Ordering::Relaxed) + read as u64;
-        queue.monitor.event(&queue.host, Event::Progress { bytes, total: Some(queue.cargo.bytes) });
+        // That all of it is there says the master, when it has looked at it.
+        if bytes < queue.cargo.bytes {
+            queue.monitor.event(&queue.host, Event::Progress { bytes, total: Some(queue.cargo.bytes) });
+        }
         Ok(read)
     }
 }

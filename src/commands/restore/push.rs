@@ -17,7 +17,7 @@ use crate::model::facts::parse_frames;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::model::text::human_bytes;
-use crate::monitor::Step;
+use crate::monitor::{Event, Step};
 use crate::remote::job::Job;
 use crate::remote::link::Link;
 use crate::remote::ssh::Session;
@@ -65,7 +65,10 @@ pub(in crate::commands) async fn push(
     loop {
         let arrived = course.arrived.load(Ordering::Relaxed);
         let error = match push_what_is_missing(ctx, host, link, &cargo, &mut course).await {
-            Ok(()) => return Ok(()),
+            Ok(()) => {
+                ctx.monitor.event(&host.name, Event::Progress { bytes, total: Some(bytes) });
+                return Ok(());
+            }
             Err(e) => e,
         };
         link.drop_session();

@@ -30,12 +30,12 @@ const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::H
 /// What may be on its way to us unasked, where little comes.
 pub(in crate::remote) const WINDOW: u32 = 2 << 20;
 /// The same at most.
-const LARGEST_WINDOW: u32 = 64 << 20;
+const LARGEST_WINDOW: u32 = 96 << 20;
 /// Packets of 32 KiB that wait here for whoever takes them: as many as a window has, within these limits.
 const LEAST_HELD: usize = 256;
 const MOST_HELD: usize = 1024;
 /// Bytes a second that a line is filled up to.
-const FASTEST: u64 = 320_000_000;
+const FASTEST: u64 = 480_000_000;
 
 /// What may be on its way to us unasked where much comes over a line of this round trip. Half of it each round trip is what russh gives back,
 /// so a long line needs much; what a line doesn't take lies in the sshd, which copies all of that for every packet that it puts behind it: on
@@ -137,8 +137,8 @@ mod tests {
     #[test]
     fn a_long_line_gets_a_large_window_and_a_short_one_no_more_than_it_needs() {
         assert_eq!(window_for(Duration::ZERO), WINDOW);
-        assert_eq!(window_for(Duration::from_millis(20)), 12_800_000);
-        assert_eq!(window_for(Duration::from_millis(100)), 64_000_000);
+        assert_eq!(window_for(Duration::from_millis(20)), 19_200_000);
+        assert_eq!(window_for(Duration::from_millis(100)), 96_000_000);
         assert_eq!(window_for(Duration::MAX), LARGEST_WINDOW);
     }
 }

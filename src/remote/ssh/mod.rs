@@ -19,6 +19,7 @@ mod sudo;
 mod throttle;
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ pub struct Session {
     /// What of it is SHA-1, which the server has nothing better than.
     pub sha1: Vec<String>,
     limits: Limits,
+    /// The shortest that a channel took to be opened, in microseconds.
+    nearest: AtomicU64,
     /// Jump hosts stay open as long as what runs through them.
     _hops: Vec<Handle<Client>>,
 }
@@ -283,8 +286,16 @@ pub(super) async fn connect_with(host: &Host, keyring: &Keyring, home: &Path, wi
     if entered.sha1 {
         sha1.push("ssh-rsa user key".to_owned());
     }
-    let mut session =
-        Session { handle, sudo: Sudo::No, key: entered.key, negotiated, sha1, limits: keyring.throttle.limits(host), _hops: hops };
+    let mut session = Session {
+        handle,
+        sudo: Sudo::No,
+        key: entered.key,
+        negotiated,
+        sha1,
+        limits: keyring.throttle.limits(host),
+        nearest: AtomicU64::new(u64::MAX),
+        _hops: hops,
+    };
     if host.sudo {
         sudo::find_out(&mut session, &host.target.endpoint, keyring.sudo_password_of(&host.name)).await?;
     }

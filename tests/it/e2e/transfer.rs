@@ -116,6 +116,8 @@ fn i2_an_archive_is_on_its_way_while_lrzip_writes_and_what_it_goes_back_to_is_fe
         end(child).expect_code(0).says("frozen")
     };
     comes_home(comes_early(&lab.inventory(), &["backup"]));
+    // A master whose OpenSSL says nothing of use hashes all the same.
+    lab.ask("printf '%s\\n' '#!/bin/sh' 'echo none' > /usr/local/bin/openssl; chmod 755 /usr/local/bin/openssl; openssl | grep -qx none");
     let sealing = super::versions::inventory_with_keys(&lab);
     comes_home(comes_early(&sealing, &["backup"]));
     assert!(arrived(&lab) == 0 && lab.listed() == 2);
