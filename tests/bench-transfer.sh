@@ -1,11 +1,11 @@
 #!/bin/bash
 # What a long line makes of archives: tanker against OpenSSH's scp and against the by-hand procedure, over a line of our own (examples/line.rs)
 # to a lab master, in turn, medians. Prints a table, and writes it as JSON.
-# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "pull push cpu whole slow back" unless said)
+# usage: tests/bench-transfer.sh [RUNS] [MEGABYTES] [ROUND_TRIP_MS] [PARTS]     (5 300 100 "pull old push cpu whole slow back" unless said)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export TANKER_LAB=bench
-runs=${1:-5} size=${2:-300} push_size=700 trip=${3:-100} parts=${4:-pull push cpu whole slow back} lab=tests/lab/lab
+runs=${1:-5} size=${2:-300} push_size=700 trip=${3:-100} parts=${4:-pull old push cpu whole slow back} lab=tests/lab/lab
 wanted() { case " $parts " in *" $1 "*) ;; *) return 1 ;; esac; }
 tests/prepare.sh openssh-client lrzip time
 cargo build --locked --quiet --release --examples --bins
@@ -29,11 +29,11 @@ $lab exec m bash -c "mkdir /var/www/nailgun/packages && head -c ${size}M /dev/ur
 # Logging in takes a second at this distance, for both: the line's own speed shows in a file that takes longer than that.
 $lab exec m truncate -s 2G /root/long
 
-# line ROUND_TRIP_MS BYTES_PER_SECOND: another line, and the inventory that leads over it
+# line ROUND_TRIP_MS BYTES_PER_SECOND [PORT]: another line, and the inventory that leads over it
 line() {
   [ -z "$line_pid" ] || { kill "$line_pid"; wait "$line_pid" 2>/dev/null || true; } # its code is that of the signal
   rm -f "$work/port"
-  target/release/examples/line 127.0.0.1:0 "$address:22" "$1" "$2" > "$work/port" & line_pid=$!
+  target/release/examples/line 127.0.0.1:0 "$address:${3:-22}" "$1" "$2" > "$work/port" & line_pid=$!
   until grep -qs : "$work/port"; do sleep 0.1; done
   port=$(sed 's/.*://' "$work/port")
   printf '[defaults]\nssh_config = "none"\nlibrary = "%s"\nidentity = ["%s"]\nknown_hosts = "%s"\nagent = false\n[hosts.m]\naddress = "127.0.0.1"\nport = %s\n' \
@@ -52,6 +52,22 @@ ours() { target/release/examples/fetch "$work/inventory.toml" m /root/long $((2 
 # shellcheck disable=SC2046 # a list of words
 theirs() { seconds scp $(ssh_options) root@127.0.0.1:/root/long "$work/got"; }
 compare "pull of 2 GB at $trip ms, against scp" s "1/15"
+rm -f "$work/got"
+fi
+
+if wanted old; then
+# A server of today that knows no more than OpenSSH 5.3 does; how that one buffers is its own.
+$lab exec m bash -c 'ssh-keygen -q -A && /usr/sbin/sshd -p 2222 -o PidFile=/run/old.pid -o Ciphers=aes128-ctr -o MACs=hmac-sha1 -o KexAlgorithms=diffie-hellman-group14-sha1 -o HostKeyAlgorithms=ssh-rsa -o PubkeyAcceptedAlgorithms=+ssh-rsa && truncate -s 500M /root/shorter'
+host_key=$($lab exec m cat /etc/ssh/ssh_host_rsa_key.pub | cut -d' ' -f1,2)
+echo "[*]:* $host_key" > "$work/known"
+line "$trip" 0 2222
+ours() { seconds target/release/examples/fetch "$work/inventory.toml" m /root/shorter $((500 << 20)) "$work/got"; }
+# shellcheck disable=SC2046
+theirs() { seconds scp $(ssh_options) -o KexAlgorithms=+diffie-hellman-group14-sha1 -o HostKeyAlgorithms=+ssh-rsa root@127.0.0.1:/root/shorter "$work/got"; }
+compare "pull of 500 MB at $trip ms with what OpenSSH 5.3 knows, against scp" s "1/5"
+host_key=$($lab exec m cat /etc/ssh/ssh_host_ed25519_key.pub | cut -d' ' -f1,2)
+echo "* $host_key" > "$work/known"; echo "[*]:* $host_key" >> "$work/known"
+line "$trip" 0
 rm -f "$work/got"
 fi
 

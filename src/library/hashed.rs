@@ -71,24 +71,41 @@ impl HashedFile {
         Ok(Some(file))
     }
 
-    /// An encrypted one again, with these blocks exchanged for those that `patch` hands over, in their order: what is encrypted can't be patched, so
-    /// all of it is written under a new key. What it is made from stays `aside`.
+    /// An encrypted one again, under a new key, for what is encrypted can't be patched: `exchange` is asked of each block, by its index, and hands
+    /// over another one or none. What it is made from stays `aside`.
     pub(super) fn again(
         self,
         to: &Recipients,
         aside: &Path,
-        exchanged: &[usize],
-        mut patch: impl FnMut() -> Option<Vec<u8>>,
+        exchange: impl FnMut(usize) -> Result<Option<Vec<u8>>, LibraryError>,
     ) -> Result<Self, LibraryError> {
         let Self { path, sink: Sink::Sealed(sealer), blocks } = self else {
             return Err(LibraryError::Missing("what isn't encrypted need not be written again".into()));
         };
         let key = sealer.end().map_err(LibraryError::file(&path, "can't be written"))?;
         fs::rename(&path, aside).map_err(LibraryError::file(&path, "can't be put aside"))?;
-        let unreadable = || LibraryError::file(aside, "can't be read again");
-        let mut come = what_has_come(aside, &key).ok_or_else(|| unreadable()(io::ErrorKind::InvalidData.into()))?;
-        let mut file = Self::seal(path, to)?;
-        let (mut buffer, mut left) = (vec![0; usize::try_from(BLOCK).unwrap_or(usize::MAX)], blocks.bytes());
+        let mut file = Self::seal(path.clone(), to)?;
+        match file.copy_blocks(aside, &key, blocks.bytes(), exchange) {
+            Ok(()) => Ok(file),
+            Err(e) => {
+                drop(file);
+                // Its key is kept by nobody, and the disk may be full of it.
+                remove(&path)?;
+                Err(e)
+            }
+        }
+    }
+
+    fn copy_blocks(
+        &mut self,
+        from: &Path,
+        key: &ResumeKey,
+        mut left: u64,
+        mut exchange: impl FnMut(usize) -> Result<Option<Vec<u8>>, LibraryError>,
+    ) -> Result<(), LibraryError> {
+        let unreadable = || LibraryError::file(from, "can't be read again");
+        let mut come = what_has_come(from, key).ok_or_else(|| unreadable()(io::ErrorKind::InvalidData.into()))?;
+        let mut buffer = vec![0; usize::try_from(BLOCK).unwrap_or(usize::MAX)];
         for index in 0.. {
             let block = &mut buffer[..usize::try_from(left.min(BLOCK)).unwrap_or(usize::MAX)];
             if block.is_empty() {
@@ -96,17 +113,13 @@ impl HashedFile {
             }
             come.read_exact(block).map_err(unreadable())?;
             left -= block.len() as u64;
-            if exchanged.binary_search(&index).is_err() {
-                file.write(block)?;
-                continue;
-            }
-            match patch() {
-                Some(patched) if patched.len() == block.len() => file.write(&patched)?,
+            match exchange(index)? {
+                None => self.write(block)?,
+                Some(other) if other.len() == block.len() => self.write(&other)?,
                 Some(_) => return Err(LibraryError::Missing("a block that was asked for again has another size".into())),
-                None => return Err(LibraryError::Missing("a block that was asked for again did not come".into())),
             }
         }
-        Ok(file)
+        Ok(())
     }
 
     /// An encrypted one with nothing in it yet.

@@ -243,17 +243,32 @@ impl Writer {
         self.archive.will_change();
     }
 
-    /// Writes an encrypted archive again, under a new key, with these blocks exchanged for those that `patch` hands over, in their order. Where there
-    /// is no room for both it begins with nothing instead, and all of it has to be fetched. What it was made from goes when the backup is
-    /// listed: until then a later run can go on from that.
+    /// Writes an encrypted archive again, under a new key: `exchange` is asked of each block, by its index, and hands over another one of the same size
+    /// or none. Where there is no room for both it begins with nothing instead, and all of it has to be fetched. What it was made from goes when the
+    /// backup is listed: until then a later run can go on from that.
     ///
     /// # Errors
-    /// When the disk doesn't take it or give it back, or a block has another size than the one in its place.
-    pub fn again(self, to: &Recipients, exchanged: &[usize], patch: impl FnMut() -> Option<Vec<u8>>) -> Result<Self, LibraryError> {
+    /// When the disk doesn't take it or give it back, a block has another size than the one in its place, or what `exchange` says.
+    pub fn again(
+        self,
+        to: &Recipients,
+        exchange: impl FnMut(usize) -> Result<Option<Vec<u8>>, LibraryError>,
+    ) -> Result<Self, LibraryError> {
+        if !fits_again(self.archive.path()) {
+            return self.anew(to);
+        }
         let Self { folder, archive, recipients, lock } = self;
         let aside = aside(archive.path());
-        let archive = if fits_again(archive.path()) { archive.again(to, &aside, exchanged, patch)? } else { archive.anew(to)? };
-        Ok(Self { folder, archive, recipients, lock })
+        Ok(Self { archive: archive.again(to, &aside, exchange)?, folder, recipients, lock })
+    }
+
+    /// Begins an encrypted archive with nothing, under a new key.
+    ///
+    /// # Errors
+    /// When the disk doesn't take it.
+    pub fn anew(self, to: &Recipients) -> Result<Self, LibraryError> {
+        let Self { folder, archive, recipients, lock } = self;
+        Ok(Self { archive: archive.anew(to)?, folder, recipients, lock })
     }
 
     /// What has arrived stays where it is even if this is dropped, for a later run to go on with.

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use chrono::Duration;
 use sha2::Digest;
-use tanker::library::{Arrival, Library, Recipients, ResumeKey};
+use tanker::library::{Arrival, Library, LibraryError, Recipients, ResumeKey};
 
 use crate::upkeep::{Shelf, day};
 
@@ -228,12 +228,18 @@ fn i2_an_encrypted_archive_is_patched_by_writing_it_again_and_what_it_is_made_fr
     let (host, id, name) = ("east".parse().unwrap(), "2026-11-27-15_00".parse().unwrap(), "fuel_backup_x.tar.lrz");
     let lock = || library.lock(&host, "test").unwrap();
     let arrival = Arrival { name, bytes: 0, note: Some(b"note"), to: Some(&to) };
+    let folder = shelf.path("tanker/east/2026-11-27-15_00.partial");
+    let (came, aside) = (folder.join(format!("{name}.age")), folder.join(format!("{name}.age.before")));
     let block = 4 << 20;
     let before: Vec<u8> = (0..10_000_000_u32).map(|n| (n / 7) as u8).collect();
     let mut after = before.clone();
     after[..24].fill(b'x');
     after[2 * block..2 * block + 9].fill(b'y');
-    let patches = || [after[..block].to_vec(), after[2 * block..].to_vec()].into_iter();
+    let patch = |index| match index {
+        0 => Ok(Some(after[..block].to_vec())),
+        2 => Ok(Some(after[2 * block..].to_vec())),
+        _ => Ok(None),
+    };
 
     let mut writer = library.begin(lock(), &host, &id, &arrival).unwrap();
     writer.keep();
@@ -241,16 +247,19 @@ fn i2_an_encrypted_archive_is_patched_by_writing_it_again_and_what_it_is_made_fr
     let first = ResumeKey::parse(&writer.key().unwrap().to_text()).unwrap();
 
     // Cut off in the middle, it is gone on with from what there was.
-    let mut one = patches().take(1);
-    assert!(writer.again(&to, &[0, 2], || one.next()).err().unwrap().to_string().contains("did not come"));
+    let cut = |index| if index == 1 { Err(LibraryError::Missing("cut".into())) } else { patch(index) };
+    assert_eq!(writer.again(&to, cut).err().unwrap().to_string(), "cut");
+    assert!(!came.exists() && aside.exists());
     let writer = library.reopen(lock(), &host, &id, name, Some((&to, Some(&first)))).unwrap();
     assert_eq!(writer.bytes(), before.len() as u64);
+    let second = ResumeKey::parse(&writer.key().unwrap().to_text()).unwrap();
     writer.is_kept().unwrap();
 
-    let mut all = patches();
-    let writer = writer.again(&to, &[0, 2], || all.next()).unwrap();
-    let received = writer.finish().unwrap();
-    assert!(received.archive.with_extension("age.before").exists());
+    let wrong = |_| Ok(Some(vec![0]));
+    assert!(writer.again(&to, wrong).err().unwrap().to_string().contains("another size"));
+    let writer = library.reopen(lock(), &host, &id, name, Some((&to, Some(&second)))).unwrap();
+    let received = writer.again(&to, patch).unwrap().finish().unwrap();
+    assert!(aside.exists());
     let key = shelf.path("key.txt").display().to_string();
     let opened = Command::new("age").args(["-d", "-i", &key]).arg(&received.archive).output().unwrap();
     assert!(opened.status.success() && opened.stdout == after);

@@ -9,13 +9,16 @@ use tokio::sync::{mpsc, watch};
 
 use super::super::{Context, READING, library_ending};
 use super::NotHome;
+use super::key::keep_key;
 use crate::fleet::Ending;
 use crate::library::{BLOCK, Library, LibraryError, Recipients, Sum, Writer, parse_sums};
+use crate::model::facts::parse_frames;
 use crate::model::id::HostName;
 use crate::model::inventory::Host;
 use crate::model::report::Severity;
 use crate::monitor::{Event, Monitor};
 use crate::remote::bulk::Bulk;
+use crate::remote::job::Job;
 use crate::remote::link::Link;
 use crate::remote::{RemoteError, Script};
 
@@ -60,6 +63,8 @@ pub(super) struct Follower<'a> {
     pub library: &'a Library,
     /// Lines of its own: the other one renews the lease.
     pub lines: Bulk,
+    /// The job that packs it.
+    pub job: &'a Job,
     /// The file on the master.
     pub file: String,
     /// To whom the archive is encrypted here.
@@ -69,6 +74,7 @@ pub(super) struct Follower<'a> {
 impl Follower<'_> {
     /// Fetches the archive as it grows, until `size` says that it is whole and every byte is here.
     pub(super) async fn fetch(&mut self, mut writer: Writer, size: &mut watch::Receiver<Size>) -> Result<Writer, NotHome> {
+        let mut followed = false;
         loop {
             let (there, whole) = match *size.borrow_and_update() {
                 Size::Growing(bytes) => (bytes, false),
@@ -82,6 +88,13 @@ impl Follower<'_> {
                 return Err(self.failed("the archive became smaller while it was fetched"));
             }
             if whole {
+                if let Some(to) = self.to.clone().filter(|_| followed && writer.room_for(self.library, there.saturating_mul(2)).is_err()) {
+                    // It will have to be written again, and there is no room for both: better now than when all of it is here.
+                    writer = writer.anew(&to).map_err(|e| NotHome::of_library(&e))?;
+                    keep_key(self.ctx, self.host, self.job, &mut self.lines.first, &writer, PATIENCE).await?;
+                    followed = false;
+                    continue;
+                }
                 writer.room_for(self.library, there).map_err(|e| NotHome::Later(library_ending(&e)))?;
             }
             let worth_it = if whole {
@@ -95,6 +108,7 @@ impl Follower<'_> {
                 if !whole {
                     // lrzip goes back to its very beginning, at least.
                     writer.will_change();
+                    followed = true;
                 }
                 // What comes in whole pieces is sent in whole ones.
                 let to = if whole { there } else { there - there % PIECE };
@@ -152,6 +166,14 @@ impl Follower<'_> {
         }
     }
 
+    /// The same with the list as the master has it.
+    pub(super) async fn settle_with_its_list(&mut self, writer: Writer, list_sha256: &str) -> Result<Writer, NotHome> {
+        let list = self.job.file("blocks");
+        let answer = self.lines.first.run(&Script::files([list.clone()]), READING, PATIENCE).await.map_err(|e| self.broken(&e))?;
+        let mut frames = parse_frames(&answer).map_err(|e| self.failed(&e.to_string()))?;
+        self.settle(writer, &frames.remove(&list).unwrap_or_default(), list_sha256).await
+    }
+
     /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ, some at a time.
     pub(super) async fn settle(&mut self, mut writer: Writer, list: &str, list_sha256: &str) -> Result<Writer, NotHome> {
         let bytes = writer.bytes();
@@ -176,25 +198,45 @@ impl Follower<'_> {
     async fn write_again(&mut self, writer: Writer, to: Arc<Recipients>, differing: Vec<usize>) -> Result<Writer, NotHome> {
         let (bytes, wanted) = (writer.bytes(), differing.clone());
         let (patches, mut patch) = mpsc::channel(AT_ONCE);
-        let writing = tokio::task::spawn_blocking(move || writer.again(&to, &wanted, || patch.blocking_recv()));
+        // A thread can't be ended from outside: it looks whether somebody still waits for it.
+        let here = Arc::new(());
+        let somebody = Arc::downgrade(&here);
+        let exchange = move |index| {
+            if somebody.strong_count() == 0 {
+                return Err(LibraryError::Missing("nobody waits for it any more".into()));
+            }
+            match wanted.binary_search(&index) {
+                Err(_) => Ok(None),
+                Ok(_) => patch.blocking_recv().map(Some).ok_or_else(|| LibraryError::Missing("a block did not come again".into())),
+            }
+        };
+        let writing = tokio::task::spawn_blocking(move || writer.again(&to, exchange));
         let fetching = async {
             // However this ends, nobody waits for more.
             let patches = patches;
             for some in differing.chunks(AT_ONCE) {
-                for block in self.blocks(some, bytes).await? {
-                    // Whoever takes no more says itself why, or begins anew.
-                    if patches.send(block).await.is_err() {
-                        return Ok(());
-                    }
+                // Whoever takes no more says itself why, or begins anew.
+                let blocks = tokio::select! {
+                    blocks = self.blocks(some, bytes) => blocks?,
+                    () = patches.closed() => return Ok(()),
+                };
+                for block in blocks {
+                    let _ = patches.send(block).await;
                 }
             }
             Ok(())
         };
-        // What isn't fetched isn't written either, and that is the reason.
         let (fetched, written) = tokio::join!(fetching, writing);
-        fetched?;
-        let written = written.map_err(|e| self.failed(&format!("tanker failed: {e}")))?;
-        let writer = written.map_err(|e| NotHome::of_library(&e))?;
+        drop(here);
+        let writer = match (written.map_err(|e| self.failed(&format!("tanker failed: {e}")))?, fetched) {
+            (Ok(writer), _) => writer,
+            // What isn't fetched isn't written either, and that is the reason.
+            (Err(LibraryError::Missing(_)), Err(why)) => return Err(why),
+            (Err(e), _) => return Err(NotHome::of_library(&e)),
+        };
+        if writer.bytes() == 0 {
+            keep_key(self.ctx, self.host, self.job, &mut self.lines.first, &writer, PATIENCE).await?;
+        }
         self.fetch_range(writer, bytes, true).await
     }
 

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 use super::super::{Context, READING, library_ending, remote_ending};
 use super::follow::{Follower, Size, settled};
+use super::key::{KEEPING, KEY, keep_key};
 use super::seen::Seen;
 use super::{NotHome, pipes};
 use crate::fleet::Ending;
@@ -33,8 +34,6 @@ use crate::remote::{RemoteError, Script};
 const PROVING: Duration = Duration::from_secs(6 * 3600);
 /// How long a line may stay broken meanwhile.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// What opens an encrypted archive that is on its way, in its job's folder.
-const KEY: &str = "resume.key";
 /// How often a job that has ended hears that somebody is there: well within what `is_attended` of the scripts waits for.
 const ATTENDING: Duration = Duration::from_secs(4);
 
@@ -92,36 +91,39 @@ impl Way<'_> {
             host: self.host,
             library: self.library,
             lines: Bulk::beside(link).await,
+            job: self.job,
             file: self.job.file(&file),
             to: self.ctx.vault.recipients.get(&self.host.name).cloned(),
         };
         let sealing = writer.is_sealing();
-        self.keep_key(link, &writer).await?;
-        // On a line of its own: the other one says there that the archive is in use.
-        let mut own = link.another();
-        let (tell_packed, packed) = oneshot::channel();
+        keep_key(self.ctx, self.host, self.job, link, &writer, KEEPING).await?;
+        // The SHA-256 of the list of blocks, when there is one.
+        let (tell_packed, mut packed) = watch::channel(None::<String>);
         let packing = async |link: &mut Link| {
             self.follow_job(link, seen, tell).await?;
-            // Who only fetches doesn't listen.
-            let _ = tell_packed.send(());
+            tell_packed.send_replace(seen.archive.as_ref().map(|archive| archive.1.clone()));
             Ok(())
         };
-        let fetch = Box::pin(follower.fetch(writer, &mut size));
         let writer = if sealing {
-            // Only who has a key could decompress it here: the master does, while it is on its way.
+            let mut also_packed = packed.clone();
+            // Only who has a key could decompress it here: the master does, on a line of its own, while it is on its way and written again.
+            let mut own = link.another();
             let proving = Box::pin(async {
-                if packed.await.is_err() {
-                    // Why it wasn't packed says who followed.
-                    std::future::pending::<()>().await;
-                }
+                let _ = packed_list(&mut packed).await;
                 self.prove_there(&mut own, &file).await
             });
-            let both = async { tokio::try_join!(proving, fetch).map(|both| both.1) };
-            Box::pin(self.attended(link, packing, both)).await?
+            let coming = Box::pin(async {
+                let writer = follower.fetch(writer, &mut size).await?;
+                let list_sha256 = packed_list(&mut also_packed).await;
+                follower.settle_with_its_list(writer, &list_sha256).await
+            });
+            let both = async { tokio::try_join!(proving, coming).map(|both| both.1) };
+            let writer = Box::pin(self.attended(link, packing, both)).await?;
+            own.close().await;
+            writer
         } else {
-            Box::pin(self.attended(link, packing, fetch)).await?
+            Box::pin(self.attended(link, packing, Box::pin(follower.fetch(writer, &mut size)))).await?
         };
-        own.close().await;
         let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
@@ -163,24 +165,7 @@ impl Way<'_> {
         Ok(Captured { received, members, tar_bytes: seen.tar_bytes, tasks, proven })
     }
 
-    /// The master, which has the archive in the clear, keeps what a later run needs to go on with an encrypted one.
-    async fn keep_key(&self, link: &mut Link, writer: &Writer) -> Result<(), NotHome> {
-        let Some(key) = writer.key().map(ResumeKey::to_text) else { return Ok(()) };
-        let script = Script::keep([self.job.path().to_owned(), KEY.to_owned(), key.len().to_string()]);
-        match link.send(&script, key.as_bytes(), READING, PATIENCE).await {
-            Ok(_) => writer.is_kept().map_err(|e| NotHome::of_library(&e)),
-            Err(e) if e.is_broken_line() => Err(NotHome::of(self.host, &e)),
-            Err(e) => {
-                self.ctx.note(
-                    self.host,
-                    format!("should this run be ended, a later one would have to fetch the archive from its beginning: {e}"),
-                );
-                Ok(())
-            }
-        }
-    }
-
-    /// What [`Self::keep_key`] of an earlier run left there.
+    /// What [`keep_key`] of an earlier run left there.
     pub(super) async fn kept_key(&self, link: &mut Link) -> Result<Option<ResumeKey>, NotHome> {
         self.read_files(link, &[KEY]).await.map(|kept| ResumeKey::parse(&kept[0]))
     }
@@ -343,6 +328,18 @@ impl Way<'_> {
             format!("a task began during the capture, which is void: {}", begun.join(", ")),
             Some("run the backup again when it has ended".into()),
         )))
+    }
+}
+
+/// Waits until the archive is packed: the SHA-256 of the list of its blocks. Why it isn't says whoever follows the job.
+async fn packed_list(packed: &mut watch::Receiver<Option<String>>) -> String {
+    loop {
+        if let Some(sum) = packed.borrow_and_update().clone() {
+            return sum;
+        }
+        if packed.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod follow;
 mod home;
+mod key;
 mod pipes;
 mod seen;
 mod start;

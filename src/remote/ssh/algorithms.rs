@@ -30,7 +30,7 @@ const MACS: [mac::Name; 4] = [mac::HMAC_SHA256_ETM, mac::HMAC_SHA512_ETM, mac::H
 /// What may be on its way to us unasked, where little comes.
 pub(in crate::remote) const WINDOW: u32 = 2 << 20;
 /// The same at most.
-const LARGEST_WINDOW: u32 = 96 << 20;
+const LARGEST_WINDOW: u32 = 64 << 20;
 /// Packets of 32 KiB that wait here for whoever takes them: as many as a window has, within these limits.
 const LEAST_HELD: usize = 256;
 const MOST_HELD: usize = 1024;
@@ -138,7 +138,7 @@ mod tests {
     fn a_long_line_gets_a_large_window_and_a_short_one_no_more_than_it_needs() {
         assert_eq!(window_for(Duration::ZERO), WINDOW);
         assert_eq!(window_for(Duration::from_millis(20)), 19_200_000);
-        assert_eq!(window_for(Duration::from_millis(100)), 96_000_000);
+        assert_eq!(window_for(Duration::from_millis(60)), 57_600_000);
         assert_eq!(window_for(Duration::MAX), LARGEST_WINDOW);
     }
 }
