@@ -166,18 +166,13 @@ impl Follower<'_> {
         }
     }
 
-    /// The same with the list as the master has it.
-    pub(super) async fn settle_with_its_list(&mut self, writer: Writer, list_sha256: &str) -> Result<Writer, NotHome> {
+    /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ, some at a time.
+    pub(super) async fn settle(&mut self, mut writer: Writer, list_sha256: &str) -> Result<Writer, NotHome> {
         let list = self.job.file("blocks");
         let answer = self.lines.first.run(&Script::files([list.clone()]), READING, PATIENCE).await.map_err(|e| self.broken(&e))?;
         let mut frames = parse_frames(&answer).map_err(|e| self.failed(&e.to_string()))?;
-        self.settle(writer, &frames.remove(&list).unwrap_or_default(), list_sha256).await
-    }
-
-    /// Holds what has arrived against the master's list of blocks, which has this SHA-256, and asks again for those that differ, some at a time.
-    pub(super) async fn settle(&mut self, mut writer: Writer, list: &str, list_sha256: &str) -> Result<Writer, NotHome> {
         let bytes = writer.bytes();
-        let sums: Vec<Sum> = parse_sums(list, bytes, list_sha256).map_err(|e| self.failed(&e))?;
+        let sums: Vec<Sum> = parse_sums(&frames.remove(&list).unwrap_or_default(), bytes, list_sha256).map_err(|e| self.failed(&e))?;
         let differing = writer.differing(&sums);
         if let Some(to) = self.to.clone().filter(|_| !differing.is_empty()) {
             writer = Box::pin(self.write_again(writer, to, differing)).await?;
@@ -235,6 +230,8 @@ impl Follower<'_> {
             (Err(e), _) => return Err(NotHome::of_library(&e)),
         };
         if writer.bytes() == 0 {
+            // What was asked for and isn't wanted any more would lie in the way.
+            self.lines.drop_sessions();
             keep_key(self.ctx, self.host, self.job, &mut self.lines.first, &writer, PATIENCE).await?;
         }
         self.fetch_range(writer, bytes, true).await

@@ -104,40 +104,38 @@ impl Way<'_> {
             tell_packed.send_replace(seen.archive.as_ref().map(|archive| archive.1.clone()));
             Ok(())
         };
+        let mut also_packed = packed.clone();
+        let coming = Box::pin(async {
+            let writer = follower.fetch(writer, &mut size).await?;
+            let list_sha256 = packed_list(&mut also_packed).await;
+            self.ctx.step(self.host, Step::Transfer);
+            follower.settle(writer, &list_sha256).await
+        });
         let writer = if sealing {
-            let mut also_packed = packed.clone();
             // Only who has a key could decompress it here: the master does, on a line of its own, while it is on its way and written again.
             let mut own = link.another();
             let proving = Box::pin(async {
                 let _ = packed_list(&mut packed).await;
                 self.prove_there(&mut own, &file).await
             });
-            let coming = Box::pin(async {
-                let writer = follower.fetch(writer, &mut size).await?;
-                let list_sha256 = packed_list(&mut also_packed).await;
-                follower.settle_with_its_list(writer, &list_sha256).await
-            });
             let both = async { tokio::try_join!(proving, coming).map(|both| both.1) };
             let writer = Box::pin(self.attended(link, packing, both)).await?;
             own.close().await;
             writer
         } else {
-            Box::pin(self.attended(link, packing, Box::pin(follower.fetch(writer, &mut size)))).await?
+            Box::pin(self.attended(link, packing, coming)).await?
         };
-        let (bytes, list_sha256, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
+        follower.close().await;
+        let (bytes, _, announced) = seen.archive.clone().ok_or_else(|| failed("the master announced no archive"))?;
         if announced != file {
             return Err(failed("the master announced an archive of another name"));
         }
         let said = self.read_files(link, &["tasks.out", "tasks.err", "contents", "blocks"]).await?;
         let tasks = self.judge_tasks_after(&said, seen.tasks_code)?;
         let members = members_in(&said[2]);
-        self.ctx.step(self.host, Step::Transfer);
         if writer.bytes() != bytes {
             return Err(failed(format!("what arrived is not what the master has: {} of {bytes} bytes", writer.bytes())));
         }
-        let settling = Box::pin(follower.settle(writer, &said[3], &list_sha256));
-        let writer = Box::pin(self.attended(link, async |_: &mut Link| Ok(()), settling)).await?;
-        follower.close().await;
         let mut proven = if lrzip_is_here() && !sealing { ProofPlace::Workstation } else { ProofPlace::Master };
         if proven == ProofPlace::Master && !sealing {
             self.prove_there(link, &file).await?;
